@@ -1,0 +1,181 @@
+"""The carrier's HTTP side: verify, parse, answer. Values in, values out; no I/O, no clock, no settings.
+
+One subclass per carrier, in its own file, beside its pydantic `Config` (the schema of `[carriers.<name>]`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from serializers.base import MediaFormat
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """A webhook as it came. path: raw, percent-encoded, as the carrier called it, without `public_url`'s own path
+    taken off. query: raw, without "?". headers: names in lower case. body: raw bytes.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """What the carrier is answered."""
+
+    body: bytes = b""
+    content_type: str = "text/xml; charset=utf-8"
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The request is from the carrier. account: which of ours (its id), "" in --dev. nonce: of the signature, where
+    there is one: (nonce, digest of all that was signed).
+    """
+
+    account: str = ""
+    nonce: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The request is not to be believed, or not to be understood. reason: a short word for metric and log."""
+
+    reason: str
+
+
+class Kind(StrEnum):
+    """What a webhook says, as far as /voice, /resume and /status care."""
+
+    VOICE = "voice"  # the call rings, or our outbound call was answered: it wants instructions
+    STATUS = "status"  # the call's state changed
+    STREAM = "stream"  # the stream's state changed
+    FOREIGN = "foreign"  # understood, and not for us: see `Webhook.note`
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A parsed webhook, the same for all carriers.
+
+    from_number, to_number: E.164 where they are telephone numbers; raw_*: as they came. direction: "inbound" or
+    "outbound". status: the call's, in our words: "ringing", "answered", "ended" or "". detail: how it ended, in
+    the carrier's words (busy, no-answer, …). ours: query parameters that we or the flow's author put in the URL
+    (serviceHost, session, attempt, after, key …). dial: the outcome of a <Dial>, "" if none: "completed",
+    "busy", "no-answer", "failed", "canceled". note: one line for the log, for `Kind.FOREIGN`.
+    """
+
+    kind: Kind
+    call_id: str
+    account: str = ""
+    from_number: str = ""
+    to_number: str = ""
+    raw_from: str = ""
+    raw_to: str = ""
+    direction: str = "inbound"
+    status: str = ""
+    detail: str = ""
+    dial: str = ""
+    ours: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """What `answer_stream` has to say.
+
+    url: wss URL with the token in its path. resume_url, status_url: absolute. parameters: for the handshake, in
+    order; a carrier that cannot carry one leaves it out. media: what we ask the carrier to speak.
+    """
+
+    url: str
+    resume_url: str
+    status_url: str
+    parameters: Sequence[tuple[str, str]] = ()
+    media: MediaFormat = MediaFormat("mulaw", 8000)
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierCan:
+    """What a carrier can do; declared, so that nobody has to ask for its name."""
+
+    refuse_unanswered: bool = True
+    """Busy can be said before the call is answered (and paid for)."""
+    transfer: bool = True
+    """A continuation can dial somebody else."""
+    digits: bool = True
+    """A continuation can press keys."""
+    webhook_seconds: float = 10.0
+    """How long the carrier waits for our answer to a webhook; we answer well within."""
+    upgrade_signed: bool = False
+    """The WebSocket upgrade carries a signature that can stand alone (Twilio)."""
+
+
+class Carrier(ABC):
+    """One carrier with its accounts. public_url: what the carrier calls us by, no trailing slash.
+
+    A carrier without credentials exists only in --dev: it believes everybody, and says account "".
+    """
+
+    name: ClassVar[str]
+    can: ClassVar[CarrierCan] = CarrierCan()
+
+    def __init__(self, config: Any, *, public_url: str) -> None:
+        self.config = config
+        self.public_url = public_url
+
+    @abstractmethod
+    def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
+        """Is this webhook from the carrier, and for which account of ours? now: unix time. Never raises."""
+
+    def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
+        """The same for the WebSocket upgrade of a stream."""
+        return Refused("unsigned")
+
+    @abstractmethod
+    def parse(self, request: HttpRequest) -> Webhook | Refused:
+        """What the webhook says. Only after `verify`. Never raises."""
+
+    # Answers. All text is somebody else's: lxml escapes it, what XML cannot hold is taken out.
+
+    @abstractmethod
+    def answer_stream(self, answer: StreamAnswer) -> HttpAnswer:
+        """Connect the call to our stream, and come to `resume_url` when it has ended."""
+
+    def answer_attach(self, answer: StreamAnswer) -> HttpAnswer:
+        """The same at /resume: the call's stream has ended and a new one shall take its place."""
+        return self.answer_stream(answer)
+
+    @abstractmethod
+    def answer_reject(self, reason: str) -> HttpAnswer:
+        """Refuse a ringing call unanswered. reason: "busy" or "rejected"."""
+
+    @abstractmethod
+    def answer_hangup(self) -> HttpAnswer:
+        """End the call."""
+
+    @abstractmethod
+    def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:
+        """Hand the call over to another number; come to `action_url` when that is over."""
+
+    @abstractmethod
+    def answer_digits(self, digits: str, *, resume_url: str) -> HttpAnswer:
+        """Press keys, then come to `resume_url`."""
+
+    @abstractmethod
+    def answer_park(self) -> HttpAnswer:
+        """Keep the call alive without us: somebody else moves it."""
+
+    @abstractmethod
+    def answer_empty(self) -> HttpAnswer:
+        """Thank you, nothing to do."""

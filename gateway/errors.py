@@ -1,0 +1,77 @@
+"""The errors of the gateway, one tree.
+
+Expected outcomes are values, not errors: a pool that is full, a stale fence, a forged signature. An error is what
+the caller of a function could not plan for.
+
+    GatewayError
+    ├── UserError               one line for the person at the keyboard; the command exits 2
+    │   ├── SettingsError       a setting is missing or wrong: names it and the mend
+    │   └── BotError            the bot's module cannot be found, imported or used
+    ├── AudioError
+    │   └── UnsupportedCodec    the carrier speaks a codec that we do not
+    ├── RecordingError          a fixture file is not what it should be: names the line
+    ├── RegistryUnavailable     the registry does not answer; running calls go on
+    └── LinkError               a worker cannot be reached
+        ├── LinkRefused         it answered, but not with 101: see `.status`
+        └── LinkTimeout         it did not answer in time
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Root of all errors raised by this package on purpose."""
+
+
+class UserError(GatewayError):
+    """Something the person at the keyboard can mend; `str()` is one line that says how."""
+
+
+class SettingsError(UserError):
+    """A setting is missing or wrong.
+
+    setting: its dotted name, as in the TOML file ("carriers.twilio.auth_token").
+    """
+
+    def __init__(self, setting: str, problem: str) -> None:
+        super().__init__(f"{setting}: {problem}")
+        self.setting = setting
+
+
+class BotError(UserError):
+    """A bot's module cannot be found, imported, or has no `bot`."""
+
+
+class AudioError(GatewayError):
+    """Audio that cannot be handled."""
+
+
+class UnsupportedCodec(AudioError):
+    """An encoding or sample rate that no transcoder speaks."""
+
+
+class RecordingError(GatewayError):
+    """A recorded call cannot be read."""
+
+
+class RegistryUnavailable(GatewayError):
+    """The registry did not answer in time, or refused to."""
+
+
+class LinkError(GatewayError):
+    """A worker cannot be reached."""
+
+
+class LinkRefused(LinkError):
+    """The worker answered the upgrade with another status than 101.
+
+    status: 503 full, 409 stale fence, 401 wrong key, 0 not HTTP at all.
+    """
+
+    def __init__(self, status: int, reason: str = "") -> None:
+        super().__init__(f"the worker answered {status}{' ' + reason if reason else ''}")
+        self.status = status
+
+
+class LinkTimeout(LinkError):
+    """The worker did not answer in time."""

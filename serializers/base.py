@@ -1,0 +1,193 @@
+"""What every carrier's wire is made of: events in, commands out, and the serializer between.
+
+A serializer is one object for one stream. It does no I/O and knows no clock: `decode()` turns one WebSocket
+message into typed events, the command methods turn a wish into the message that this carrier understands.
+
+Only this edge is lenient. `decode()` is total: any message gives events, at worst one `Rejected` that says why,
+and never an exception, for the bytes come from a stranger.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from serializers.call_data import CallData
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFormat:
+    """How audio is written on the wire.
+
+    encoding: "mulaw", "alaw" or "l16" (s16le mono); anything else is the carrier's own word, lower case, for a
+    codec that we do not know. sample_rate: in Hz.
+    """
+
+    encoding: str
+    sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The carrier's greeting, before `Start`. Not every carrier sends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The handshake is complete.
+
+    inbound: the format of what we shall receive. outbound: of what we must send. custom: every custom parameter
+    as it came, our own among them; `call.body` holds those that are not ours.
+    """
+
+    call: CallData
+    stream_id: str
+    call_id: str
+    account_id: str
+    inbound: MediaFormat
+    outbound: MediaFormat
+    custom: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """Audio of the caller: payload in the inbound format, base64 removed."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """A key of the caller: one of 0-9 * # A-D."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A mark of ours came back. played: all audio before it was heard; False: it was flushed by a clear."""
+
+    name: str
+    played: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The carrier says that it has dropped what it had not played (Plivo only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The carrier ended the stream in good order. reason: its own word, or ""."""
+
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The carrier complains in band (Telnyx `error`, Plivo `playFailed`). It does not end the stream."""
+
+    code: str
+    text: str
+
+
+Reason: TypeAlias = Literal[
+    "not_json",  # not JSON, not UTF-8, or nested beyond reason
+    "not_object",
+    "binary",
+    "unknown_event",
+    "foreign_track",  # our own audio echoed back to us, or a track that we did not ask for
+    "bad_base64",
+    "bad_media",
+    "bad_dtmf",
+    "bad_mark",
+    "bad_start",
+    "second_start",
+    "duplicate",  # media that came twice
+    "late",  # media that came after its gap was closed with silence
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One message that gave nothing: count it under its reason and go on."""
+
+    reason: Reason
+
+
+Event: TypeAlias = (
+    Connected | Start | Media | Dtmf | Mark | Cleared | Stop | Failure | Rejected
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """What a carrier's stream can and cannot do; the bridge goes by this and never by the carrier's name."""
+
+    chunk: int = 0
+    """Outgoing audio goes in multiples of this many bytes (Exotel: 320); 0: of 20 ms."""
+    chunk_min: int = 0
+    """The least bytes of one outgoing media message (Exotel: 3,200); 0: one 20 ms frame."""
+    chunk_max: int = 16_000
+    """The most bytes of audio in one outgoing media message."""
+    dtmf_out: bool = False
+    """The stream itself can send digits."""
+    silence: bool = False
+    """The carrier drops calls to which nothing is sent: keep them alive with silence."""
+    mark_after_clear: bool = True
+    """A clear makes the carrier return the pending marks (Plivo drops them)."""
+
+
+class Serializer(ABC):
+    """One stream's wire. Subclasses: one per carrier.
+
+    asked: the format that our own XML asked of the carrier for what we send; None where nothing of ours asked
+    (a static stream). region: how national numbers are read ("IN"), or None.
+    """
+
+    carrier: ClassVar[str]
+    wire: ClassVar[Wire] = Wire()
+
+    def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
+        self.asked = asked
+        self.region = region
+        self.started: Start | None = None
+
+    @abstractmethod
+    def decode(self, message: str | bytes, *, text: bool = True, now: float = 0.0) -> Sequence[Event]:
+        """Events of one WebSocket message, in order; never raises.
+
+        message: the payload of a text frame (str, or its undecoded bytes) or, with text=False, of a binary one.
+        now: monotonic seconds; only carriers whose media come out of order look at it.
+        """
+
+    def tick(self, now: float) -> Sequence[Event]:
+        """Events that time alone brings: media kept back for an earlier chunk that never came."""
+        return ()
+
+    # Commands. Each gives the text message to send. Only after `Start`.
+
+    @abstractmethod
+    def media(self, payload: bytes) -> str:
+        """Play `payload` (outbound format) behind what has been sent before."""
+
+    @abstractmethod
+    def clear(self) -> str:
+        """Drop what has not been played. Pending marks are reported by `flush_marks()`, not by the carrier."""
+
+    @abstractmethod
+    def mark(self, name: str) -> str:
+        """Ask to be told when all audio sent so far has been played."""
+
+    def dtmf(self, digits: str) -> str | None:
+        """Send keys to the other side; None where this wire cannot (see `Wire.dtmf_out`)."""
+        return None
+
+    @abstractmethod
+    def flush_marks(self) -> list[Mark]:
+        """All marks still out, as not played; a later echo of one of them is swallowed.
+
+        Called with every clear, and when the stream is lost.
+        """
