@@ -36,7 +36,9 @@ class Leases:
     queued: float = 5.0
     """A place in the queue: whoever is on hold claims again at least this often."""
     facts: float = 24 * 3600.0
-    """Facts outlive their session, for callbacks that come late."""
+    """Facts of a session that is not known to have ended; no call is longer."""
+    ended: float = 600.0
+    """Facts of one that has: callbacks come late and repeat, but not for ever."""
 
     def scaled(self, factor: float) -> Leases:
         """The same, all `factor` times as long."""
@@ -94,7 +96,11 @@ class Full:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """This attempt was confirmed before, has expired, or a newer one has taken its place."""
+    """The claim is not there. spent: because this attempt was confirmed before, or a newer one was; else it has
+    expired or its worker is gone, and may be claimed again.
+    """
+
+    spent: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +133,11 @@ class Registry(Protocol):
     async def put_host(self, host: Host, running: Sequence[Running] = ()) -> bool:
         """Replace all that is known of this host. False: a newer epoch of it is known, nothing was done."""
 
-    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> bool:
-        """Renew the host's lease and its workers' states. False: unknown, `put_host` again."""
+    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:
+        """Renew the host's lease and its workers' states. None: unknown, `put_host` again.
+
+        Returns the sessions that hold a unit of this host's cap and still wait for a worker.
+        """
 
     async def drop_host(self, host_id: str, epoch: int) -> None:
         """Forget the host, unless a newer epoch of it is known. Confirmed claims on it run out by themselves."""
@@ -149,6 +158,9 @@ class Registry(Protocol):
 
     async def confirm(self, session: str, attempt: int) -> Claim | Stale:
         """The stream of this attempt has started. Once per attempt; gives the new fence."""
+
+    async def look(self, session: str, fence: int) -> Claim | Stale:
+        """The confirmed claim as it is now: with its worker, as soon as the host has started one."""
 
     async def renew(self, claims: Mapping[str, int]) -> set[str]:
         """Renew confirmed claims, {session: fence}. Returns the sessions that are no longer held by that fence."""

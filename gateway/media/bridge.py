@@ -1,0 +1,389 @@
+"""What joins a stream and a link: bytes of the carrier in, PCM to the bot out, and back by the same stairs. Sans-I/O.
+
+The bridge never awaits and knows no clock but the one passed in; a process-wide ticker calls `tick(now)` every 20 ms
+for release, padding and every deadline. It belongs to the session, not to a connection: streams and links come and
+go under it, and what the caller has still to hear, or the bot to be told, stays here.
+
+Frames cross in one step: decode, transcode, send. No task, no queue, no log line for a frame.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from gateway.audio.format import AudioFormat
+from gateway.audio.transcoder import Transcoder
+from gateway.media.playout import Playout, PlayoutLimits
+from gateway.protocol import pcm
+from gateway.sockets import Socket
+from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, Start, Stop
+
+DRAIN_MARK = "gw_drained"
+"""The mark that tells us that the last word has been heard."""
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeLimits:
+    """Seconds, unless said otherwise."""
+
+    playout: PlayoutLimits = PlayoutLimits()
+    waiting: float = 10.0
+    """Caller audio kept while there is no bot to hear it; the oldest is dropped."""
+    link_unsent: int = 256 * 1024
+    """Bytes not yet taken by the kernel for a worker beyond which its audio is dropped: it hangs or is too slow."""
+    link_ping: float = 1.0
+    """A link is asked this often, behind the audio: bytes handed to TCP are gone, a pong is not."""
+    link_slow: float = 5.0
+    """Unanswered this long: new audio is dropped and counted rather than piled up in front of the bot."""
+    link_dead: float = 10.0
+    """Unanswered this long: the worker is lost."""
+    stream_quiet: float = 10.0
+    """A carrier that sends no media is asked by a ping; a leg on hold is silent, so silence alone proves nothing."""
+    stream_pong: float = 5.0
+    """And given this long to answer."""
+    silence_after: float = 10.0
+    """Carriers that drop a call to which nothing is sent get a frame of silence this often."""
+    behind: float = 2.0
+    """What waits for the last word to be heard waits this long beyond our own estimate of it."""
+
+
+class BridgeEvents(Protocol):
+    """What the bridge tells the session. Called in the loop; must not block."""
+
+    def stream_stopped(self, reason: str) -> None:
+        """The carrier ended the stream in good order."""
+
+    def stream_dead(self) -> None:
+        """The carrier does not answer any more."""
+
+    def link_dead(self) -> None:
+        """The worker does not answer any more."""
+
+    def bot_hangup(self, reason: str) -> None:
+        """The bot has ended the call, and its last word has been heard."""
+
+    def bot_transfer(self, to: str) -> None:
+        """The bot hands the caller over, and its last word has been heard."""
+
+    def bot_digits(self, digits: str) -> None:
+        """The bot presses keys, and this carrier's stream cannot."""
+
+    def bot_state(self, state: bytes) -> None:
+        """The bot leaves this for its successor."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What passed and what did not. Frames are messages of audio."""
+
+    from_carrier: int = 0
+    to_carrier: int = 0
+    to_bot: int = 0
+    from_bot: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    bad: Counter[str] = field(default_factory=Counter)
+    first_audio: float = 0.0
+    """When the first audio went to the carrier (the clock's time), 0 before."""
+
+
+@dataclass(slots=True)
+class _Stream:
+    socket: Socket
+    serializer: Serializer
+    to_bot: Transcoder
+    to_carrier: Transcoder
+    playout: Playout
+    last_media: float
+    last_sent: float
+    pinged: float = 0.0
+
+
+@dataclass(slots=True)
+class _Drain:
+    """Somebody waits for the last word to be heard."""
+
+    action: Callable[[], None]
+    deadline: float
+
+
+class Bridge:
+    """One session's audio. link_rate: of the bot's PCM, Hz."""
+
+    def __init__(self, link_rate: int, limits: BridgeLimits, events: BridgeEvents) -> None:
+        self.counts = Counts()
+        self.pcm_format = AudioFormat.of("l16", link_rate)
+        self._limits = limits
+        self._events = events
+        self._stream: _Stream | None = None
+        self._link: Socket | None = None
+        self._frame = self.pcm_format.bytes_for_ms(20)
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._waiting_max = int(limits.waiting * self.pcm_format.bytes_for_ms(1000))
+        self._next_ping = 0.0
+        self._next_played = 0.0
+        self._played_before = 0
+        self._drain: _Drain | None = None
+        self._overflowing = False
+
+    # The stream's side.
+
+    @property
+    def streaming(self) -> bool:
+        """There is a stream to play to."""
+        return self._stream is not None
+
+    def attach_stream(self, socket: Socket, serializer: Serializer, start: Start, now: float) -> None:
+        """Play to this stream from now on. Raises UnsupportedCodec, before anything has changed."""
+        inbound = AudioFormat.of(start.inbound.encoding, start.inbound.sample_rate)
+        outbound = AudioFormat.of(start.outbound.encoding, start.outbound.sample_rate)
+        to_bot, to_carrier = Transcoder(inbound, self.pcm_format), Transcoder(self.pcm_format, outbound)
+        self.detach_stream(now)
+        playout = Playout(
+            outbound,
+            serializer.wire,
+            self._limits.playout,
+            send_audio=lambda payload: self._to_carrier(serializer.media(payload)),
+            send_mark=lambda name: self._say(serializer.mark(name)),
+        )
+        self._stream = _Stream(socket, serializer, to_bot, to_carrier, playout, last_media=now, last_sent=now)
+
+    def detach_stream(self, now: float) -> None:
+        """The stream is gone: what it had not played was not heard, and the bot is told so."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        marks = stream.serializer.flush_marks()
+        self._played_before += stream.playout.played_ms(now)
+        dropped = stream.playout.clear(now)
+        self._tell_flushed([m.name for m in marks], dropped.marks)
+        self._finish_drain()
+
+    def stream_received(self, data: bytes, text: bool, now: float) -> None:
+        """One message of the carrier's."""
+        stream = self._stream
+        if stream is None:
+            return
+        for event in stream.serializer.decode(data, text=text, now=now):
+            if type(event) is Media:
+                stream.last_media = now
+                self._caller_audio(stream, event.payload)
+            else:
+                self._stream_event(event)
+
+    def _stream_event(self, event: object) -> None:
+        match event:
+            case Media(payload):
+                if self._stream is not None:
+                    self._caller_audio(self._stream, payload)
+            case Dtmf(digit):
+                self.tell(pcm.Dtmf(digit))
+            case Mark(name, played):
+                if name != DRAIN_MARK:
+                    self.tell(pcm.MarkReached(name, played))
+                elif played:
+                    self._finish_drain()
+            case Stop(reason):
+                self._events.stream_stopped(reason)
+            case Failure(code, _):
+                self.counts.bad[f"carrier_error_{code[:16]}" if code.isalnum() else "carrier_error"] += 1
+            case Rejected(reason):
+                self.counts.bad[reason] += 1
+
+    def _caller_audio(self, stream: _Stream, payload: bytes) -> None:
+        self.counts.from_carrier += 1
+        data = stream.to_bot.feed(payload)
+        if len(data) <= self._frame + self._frame // 2:
+            self._to_bot(data)
+        else:  # a carrier with longer frames: the bot gets about 20 ms each, as from the others
+            for at in range(0, len(data), self._frame):
+                self._to_bot(data[at : at + self._frame])
+
+    def _to_bot(self, data: bytes) -> None:
+        link = self._link
+        if link is None:
+            self._wait(data)
+        elif link.unsent > self._limits.link_unsent:
+            self.counts.dropped["link_slow"] += 1
+        else:
+            self.counts.to_bot += 1
+            link.send(data)
+
+    def _wait(self, data: bytes) -> None:
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        while self._waiting_bytes > self._waiting_max:
+            self._waiting_bytes -= len(self._waiting.popleft())
+            self.counts.dropped["no_bot"] += 1
+
+    # The link's side.
+
+    def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
+        """Tell the bot of the call, then all that the caller has said meanwhile."""
+        self._link = link
+        self._next_ping = now + self._limits.link_ping
+        link.send(pcm.encode(start))
+        while self._waiting:
+            self.counts.to_bot += 1
+            link.send(self._waiting.popleft())
+        self._waiting_bytes = 0
+
+    def detach_link(self) -> None:
+        """No bot for now: the caller's audio waits."""
+        self._link = None
+
+    def tell(self, message: pcm.ToWorker) -> None:
+        """Say something to the bot, if there is one."""
+        if self._link is not None:
+            self._link.send(pcm.encode(message))
+
+    def link_received(self, data: bytes, text: bool, now: float) -> None:
+        """One message of the bot's."""
+        if not text:
+            self._bot_audio(data, now)
+            return
+        message = pcm.decode_to_gateway(data)
+        stream = self._stream
+        match message:
+            case None:
+                self.counts.bad["link_message"] += 1
+            case pcm.Clear():
+                self.clear(now)
+            case pcm.SetMark(name):
+                if stream is not None:
+                    stream.playout.mark(name, now)
+                else:
+                    self.tell(pcm.MarkReached(name, played=False))
+            case pcm.SendDtmf(digits):
+                self._behind(lambda: self._press(digits), now)
+            case pcm.Hangup(reason):
+                self.drain(lambda: self._events.bot_hangup(reason), now)
+            case pcm.Transfer(to):
+                self.drain(lambda: self._events.bot_transfer(to), now)
+            case pcm.State(state):
+                self._events.bot_state(state)
+
+    def _bot_audio(self, data: bytes, now: float) -> None:
+        stream = self._stream
+        self.counts.from_bot += 1
+        if stream is None:
+            self.counts.dropped["no_stream"] += 1
+            return
+        lost = stream.playout.play(stream.to_carrier.feed(data), now)
+        if lost:
+            self.counts.dropped["playout_overflow"] += 1
+            if not self._overflowing:
+                self.tell(pcm.Status("playout_overflow", {}))
+        self._overflowing = bool(lost)
+
+    def clear(self, now: float) -> None:
+        """Silence: drop what the caller has not heard, here and at the carrier."""
+        stream = self._stream
+        if stream is None:
+            return
+        played = self._played_before + stream.playout.played_ms(now)
+        stream.to_carrier.reset()
+        marks = stream.serializer.flush_marks()
+        self._say(stream.serializer.clear())
+        dropped = stream.playout.clear(now)
+        self._tell_flushed([m.name for m in marks], dropped.marks)
+        self.tell(pcm.Cleared(played, dropped.ms))
+        self._finish_drain()
+
+    def _tell_flushed(self, *groups: list[str] | tuple[str, ...]) -> None:
+        for names in groups:
+            for name in names:
+                if name != DRAIN_MARK:
+                    self.tell(pcm.MarkReached(name, played=False))
+
+    def _behind(self, action: Callable[[], None], now: float) -> None:
+        if self._stream is None:
+            action()
+        else:
+            self._stream.playout.behind(action, now)
+
+    def _press(self, digits: str) -> None:
+        stream = self._stream
+        message = stream.serializer.dtmf(digits) if stream is not None else None
+        if message is not None:
+            self._say(message)
+        else:
+            self._events.bot_digits(digits)
+
+    def drain(self, action: Callable[[], None], now: float) -> None:
+        """Call `action` when all audio so far has been heard; at the latest `behind` after our estimate of that."""
+        if self._stream is None:
+            action()
+            return
+        if self._drain is not None:
+            return  # it is ending already
+        playout = self._stream.playout
+        self._drain = _Drain(action, now + playout.unplayed(now) + self._limits.behind)
+        playout.mark(DRAIN_MARK, now)
+
+    def _finish_drain(self) -> None:
+        drain, self._drain = self._drain, None
+        if drain is not None:
+            drain.action()
+
+    # To the carrier.
+
+    def _to_carrier(self, message: str) -> None:
+        self.counts.to_carrier += 1
+        self._say(message)
+
+    def _say(self, message: str) -> None:
+        if self._stream is not None:
+            self._stream.socket.send(message)
+            self._stream.last_sent = -1.0  # stamped by the next tick: the hot path has no clock of its own
+
+    # Time.
+
+    def tick(self, now: float) -> None:
+        """Every 20 ms."""
+        if self._stream is not None:
+            self._tick_stream(self._stream, now)
+        if self._drain is not None and now >= self._drain.deadline:
+            self._finish_drain()
+        if self._link is not None:
+            self._tick_link(self._link, now)
+
+    def _tick_stream(self, stream: _Stream, now: float) -> None:
+        for event in stream.serializer.tick(now):
+            self._stream_event(event)
+        stream.playout.tick(now)
+        if not self.counts.first_audio and self.counts.to_carrier:
+            self.counts.first_audio = now
+        if stream.last_sent < 0:
+            stream.last_sent = now
+        if stream.serializer.wire.silence and now - stream.last_sent > self._limits.silence_after:
+            stream.playout.play(stream.playout.format.silence(stream.playout.format.bytes_for_ms(20)), now)
+            stream.last_sent = now
+        self._watch_stream(stream, now)
+        if now >= self._next_played:
+            self._next_played = now + 1.0
+            if stream.playout.unplayed(now) > 0:
+                self.tell(pcm.Played(self._played_before + stream.playout.played_ms(now)))
+
+    def _watch_stream(self, stream: _Stream, now: float) -> None:
+        if now - stream.last_media <= self._limits.stream_quiet:
+            stream.pinged = 0.0
+        elif not stream.pinged:
+            stream.pinged = now
+            stream.socket.ping()
+        elif stream.socket.last_pong >= stream.pinged:
+            stream.last_media, stream.pinged = now, 0.0  # silent, but there
+        elif now - stream.pinged > self._limits.stream_pong:
+            stream.pinged = now + 3600.0  # said once
+            self._events.stream_dead()
+
+    def _tick_link(self, link: Socket, now: float) -> None:
+        if now >= self._next_ping:
+            self._next_ping = now + self._limits.link_ping
+            link.ping()
+        if now - link.last_pong > self._limits.link_dead:
+            self.detach_link()
+            self._events.link_dead()
