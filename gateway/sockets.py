@@ -1,9 +1,9 @@
 """The socket under links and streams: WebSockets as plain callbacks.
 
-Thin asyncio shells around the sans-I/O protocols of the `websockets` package: no task, no queue and no future per
-socket or frame. The server shell (`server_protocol`) runs behind uvicorn's `ws=` and under `loop.create_server` or
-`create_unix_server`; the client shell is `connect`. Whether a stranger may come in is decided before the handshake
-is answered. Nothing here logs a path, a header or a payload: paths carry tokens.
+Thin asyncio shells around the sans-I/O protocols of the `websockets` package: no task and no queue per socket
+or frame. The server shell (`server_protocol`) runs behind uvicorn's `ws=` and under `loop.create_server` or
+`create_unix_server`; the client shell is `connect`. Whether a stranger may come in is decided before the
+handshake is answered. Nothing here logs a path, a header or a payload: paths carry tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket as _socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidStatus, InvalidURI
@@ -40,14 +40,14 @@ CLOSE_TIMEOUT = 2.0
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds that a client of a standalone server may take for its request."""
 MAX_UNSENT = 8 * 1024 * 1024
-"""Bytes that wait for a peer who does not read. Beyond this the connection is aborted: he is not coming back, and
-answering his pings must not grow memory. 30 s of speech at 48 kHz, sent at once, are 2.9 MB."""
+"""Bytes that wait for a peer who does not read. Beyond this the connection is aborted: he is not coming back,
+and answering his pings must not grow memory. 30 s of speech at 48 kHz, sent at once, are 2.9 MB."""
 USER_TIMEOUT_MS = 5000
-"""TCP gives up on a peer who acknowledges nothing for this long, where the kernel alone would take 15 minutes."""
+"""TCP gives up on a peer who acknowledges nothing for so long; the kernel alone would take 15 minutes."""
 NOTSENT_LOWAT = 16 * 1024
 SEND_BUFFER = 64 * 1024
-"""Small kernel buffers, so that `unsent` and pings say what the peer has really taken: with the kernel's own choice
-a loopback socket swallows two minutes of audio."""
+"""Bytes. Small kernel buffers, so that `unsent` and pings say what the peer has really taken: with the
+kernel's own choice a loopback socket swallows two minutes of audio."""
 
 
 class Socket(Protocol):
@@ -82,19 +82,19 @@ class Socket(Protocol):
 
 
 class Handler(Protocol):
-    """Who is called, synchronously, in the loop. If a method raises, it is logged and the socket closed with 1011."""
+    """Who is called, synchronously, in the loop. If a method raises, the socket is closed with 1011."""
 
     def opened(self, socket: Socket) -> None:
         """The handshake is done."""
 
     def received(self, data: bytes, text: bool) -> None:
-        """A whole message. A text's payload is not decoded: it may be invalid UTF-8, which is yours to judge."""
+        """A whole message. A text is not decoded: it may be invalid UTF-8, which is yours to judge."""
 
     def closed(self, code: int, reason: str) -> None:
         """No more will be received. Exactly once after `opened`.
 
-        code: from the peer's close frame (1005 if it had none), or ours if the peer broke the protocol or a limit;
-        1006 when the connection was lost without one.
+        code: from the peer's close frame (1005 if it had none), or ours if the peer broke the protocol or a
+        limit; 1006 when the connection was lost without one.
         """
 
 
@@ -102,8 +102,8 @@ class Handler(Protocol):
 class Upgrade:
     """A request to open a WebSocket.
 
-    path: as sent, not unquoted. query: raw, without the "?". headers: lower-case names, the first value of each.
-    peer: the other end's IP address, "" on a unix socket.
+    path: as sent, not unquoted. query: raw, without the "?". headers: lower-case names, the first value of
+    each. peer: the other end's IP address, "" on a unix socket.
     """
 
     path: str
@@ -114,7 +114,7 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Let it in. subprotocol: named in the answer if the client offered it. max_size: bytes of one message."""
+    """Let it in. subprotocol: named in the answer if the client offered it. max_size: bytes of a message."""
 
     handler: Handler
     subprotocol: str | None = None
@@ -138,12 +138,13 @@ def server_protocol(
     """A class for uvicorn's `ws=`, `loop.create_server` and `loop.create_unix_server`.
 
     decide: called for each valid upgrade before it is answered; if it raises, the answer is 500.
-    plain: answers GET requests that ask for no upgrade (standalone servers only: uvicorn keeps those); default 426.
+    plain: answers GET requests that ask for no upgrade (standalone only: uvicorn keeps those); default 426.
     """
 
     class Shell(ServerShell):
-        _decide = staticmethod(decide)
-        _plain = staticmethod(plain) if plain is not None else None
+        def __init__(self, config: object = None, server_state: Any = None, app_state: object = None) -> None:
+            # The arguments are uvicorn's. Of its state only the set of connections matters to us.
+            super().__init__(decide, plain, server_state.connections if server_state is not None else set())
 
     return Shell
 
@@ -173,6 +174,7 @@ async def connect(
     offered = [Subprotocol(subprotocol)] if subprotocol else None
     conn = ClientProtocol(uri, subprotocols=offered, max_size=max_size, logger=_wire_log)
     shell = ClientShell(conn, handler, headers)
+    connected = False
     try:
         async with asyncio.timeout(timeout):
             if is_unix:
@@ -181,12 +183,14 @@ async def connect(
                 ssl = _ssl_context() if uri.secure else None
                 await loop.create_connection(lambda: shell, uri.host, uri.port, ssl=ssl)
             await shell.answered
+            connected = True
     except TimeoutError:
         raise LinkTimeout(f"no answer within {timeout:g} s") from None
     except OSError as e:
         raise LinkError(f"cannot connect: {e.strerror or e}") from e
     finally:
-        if not shell.is_open:
+        if not connected:
+            shell.answered.cancel()
             shell.abort()
     return shell
 
@@ -198,7 +202,7 @@ def _ssl_context() -> Any:
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
-    """Set the options that keep audio prompt and dead peers short-lived. Best effort: none of them is essential."""
+    """Set the options that keep audio prompt and dead peers short-lived. Best effort: none is essential."""
     sock: _socket.socket | None = transport.get_extra_info("socket")
     if sock is None:
         return
@@ -274,8 +278,7 @@ class _Shell(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
         tune(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -311,8 +314,8 @@ class _Shell(asyncio.Protocol):
             if chunk is not SEND_EOF:
                 transport.write(chunk)
             elif transport.can_write_eof():
-                # Not close(): with unread bytes in the kernel that would be a reset, which can overtake our close
-                # frame on its way (RFC 6455 7.1.1 asks for the same).
+                # Not close(): with unread bytes in the kernel that would be a reset, which can overtake our
+                # close frame on its way (RFC 6455 7.1.1 asks for the same).
                 transport.write_eof()
             else:
                 transport.close()  # TLS has no half-close
@@ -376,13 +379,16 @@ class _Shell(asyncio.Protocol):
 class ServerShell(_Shell):
     """The server's end. Made by `server_protocol`."""
 
-    _decide: ClassVar[Callable[[Upgrade], Decision]]
-    _plain: ClassVar[Callable[[Upgrade], Refusal] | None]
-
-    def __init__(self, config: object = None, server_state: Any = None, app_state: object = None) -> None:
-        """The arguments are uvicorn's; of its `server_state` only the set of connections matters."""
+    def __init__(
+        self,
+        decide: Callable[[Upgrade], Decision],
+        plain: Callable[[Upgrade], Refusal] | None,
+        connections: set[Any],
+    ) -> None:
         super().__init__()
-        self._connections: set[Any] = server_state.connections if server_state is not None else set()
+        self._decide = decide
+        self._plain = plain
+        self._connections = connections
         self._handshake = ServerProtocol(logger=_wire_log)
         self._conn = self._handshake
 
@@ -402,15 +408,22 @@ class ServerShell(_Shell):
         elif self._transport is not None:
             self._transport.close()
 
-    def _event(self, event: Request | Response | Frame) -> None:
-        if isinstance(event, Request):
-            self._answer(event)
-        elif self._conn is not self._handshake:  # RFC 6455 4.1: nothing may be sent before our answer
-            super()._event(event)
+    def data_received(self, data: bytes) -> None:
+        if self._conn is not self._handshake:
+            super().data_received(data)
+            return
+        self._handshake.receive_data(data)
+        self._flush()
+        # Whatever follows the request is dropped: nothing may be sent before our answer (RFC 6455 4.1).
+        for event in self._handshake.events_received()[:1]:
+            if isinstance(event, Request):
+                self._answer(event)
 
     def _answer(self, request: Request) -> None:
-        """Decide on the upgrade and answer it. The rest of the connection has a protocol of its own, as the size of
-        messages is known only now."""
+        """Decide on the upgrade and answer it.
+
+        The rest of the connection has a protocol of its own, as the size of messages is known only now.
+        """
         handshake = self._handshake
         response = handshake.accept(request)
         decision: Decision | None = None
@@ -426,7 +439,7 @@ class ServerShell(_Shell):
             response = handshake.reject(decision.status, decision.body)
             if decision.status == 401:
                 response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 11.6.1
-        elif decision is not None and decision.subprotocol in _offered(request):
+        elif decision is not None and decision.subprotocol and decision.subprotocol in _offered(request):
             response.headers["Sec-WebSocket-Protocol"] = decision.subprotocol
         handshake.send_response(response)
         if self._timer is not None:
@@ -447,7 +460,7 @@ class ServerShell(_Shell):
         return Upgrade(path, query, headers, str(peer))
 
 
-def _offered(request: Request) -> set[str | None]:
+def _offered(request: Request) -> set[str]:
     values = request.headers.get_all("Sec-WebSocket-Protocol")
     return {name.strip() for value in values for name in value.split(",")}
 
@@ -462,7 +475,6 @@ class ClientShell(_Shell):
         self._conn = conn
         self._waiting = handler
         self._headers = headers
-        self.is_open = False
         self.answered: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -484,7 +496,6 @@ class ClientShell(_Shell):
     def _event(self, event: Request | Response | Frame) -> None:
         if isinstance(event, Response):
             if self._conn.handshake_exc is None:
-                self.is_open = True
                 self._open(self._waiting)
                 if not self.answered.done():
                     self.answered.set_result(None)

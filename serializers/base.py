@@ -3,8 +3,8 @@
 A serializer is one object for one stream. It does no I/O and knows no clock: `decode()` turns one WebSocket
 message into typed events, the command methods turn a wish into the message that this carrier understands.
 
-Only this edge is lenient. `decode()` is total: any message gives events, at worst one `Rejected` that says why,
-and never an exception, for the bytes come from a stranger.
+Only this edge is lenient. `decode()` is total: any message gives events, at worst one `Rejected` that says
+why, and never an exception, for the bytes come from a stranger.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from serializers.call_data import CallData
 class MediaFormat:
     """How audio is written on the wire.
 
-    encoding: "mulaw", "alaw" or "l16" (s16le mono); anything else is the carrier's own word, lower case, for a
-    codec that we do not know. sample_rate: in Hz.
+    encoding: "mulaw", "alaw" or "l16" (s16le mono); anything else is the carrier's own word, lower case, for
+    a codec that we do not know. sample_rate: in Hz.
     """
 
     encoding: str
@@ -38,8 +38,8 @@ class Connected:
 class Start:
     """The handshake is complete.
 
-    inbound: the format of what we shall receive. outbound: of what we must send. custom: every custom parameter
-    as it came, our own among them; `call.body` holds those that are not ours.
+    inbound: the format of what we shall receive. outbound: of what we must send. custom: every custom
+    parameter as it came, our own among them; `call.body` holds those that are not ours.
     """
 
     call: CallData
@@ -75,7 +75,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """The carrier says that it has dropped what it had not played (Plivo only)."""
+    """The carrier says that it has dropped what it had not played (Plivo; Exotel's page lists it too)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ Reason: TypeAlias = Literal[
     "not_json",  # not JSON, not UTF-8, or nested beyond reason
     "not_object",
     "binary",
+    "oversized",
     "unknown_event",
     "foreign_track",  # our own audio echoed back to us, or a track that we did not ask for
     "bad_base64",
@@ -117,9 +118,7 @@ class Rejected:
     reason: Reason
 
 
-Event: TypeAlias = (
-    Connected | Start | Media | Dtmf | Mark | Cleared | Stop | Failure | Rejected
-)
+Event: TypeAlias = Connected | Start | Media | Dtmf | Mark | Cleared | Stop | Failure | Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +158,8 @@ class Serializer(ABC):
     def decode(self, message: str | bytes, *, text: bool = True, now: float = 0.0) -> Sequence[Event]:
         """Events of one WebSocket message, in order; never raises.
 
-        message: the payload of a text frame (str, or its undecoded bytes) or, with text=False, of a binary one.
-        now: monotonic seconds; only carriers whose media come out of order look at it.
+        message: the payload of a text frame (str, or its undecoded bytes) or, with text=False, of a binary
+        one. now: monotonic seconds; only carriers whose media come out of order look at it.
         """
 
     def tick(self, now: float) -> Sequence[Event]:
@@ -175,7 +174,7 @@ class Serializer(ABC):
 
     @abstractmethod
     def clear(self) -> str:
-        """Drop what has not been played. Pending marks are reported by `flush_marks()`, not by the carrier."""
+        """Drop what has not been played. Pending marks are reported by `flush_marks()`, not the carrier."""
 
     @abstractmethod
     def mark(self, name: str) -> str:

@@ -16,8 +16,11 @@ from serializers.base import MediaFormat
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A webhook as it came. path: raw, percent-encoded, as the carrier called it, without `public_url`'s own path
-    taken off. query: raw, without "?". headers: names in lower case. body: raw bytes.
+    """A webhook as it came.
+
+    method: upper case, as on the wire. path: raw, percent-encoded, as the carrier called it, but without the
+    path that `public_url` itself has: the URL called is `public_url + path`. query: raw, without "?".
+    headers: names in lower case. body: raw bytes.
     """
 
     method: str
@@ -39,8 +42,8 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The request is from the carrier. account: which of ours (its id), "" in --dev. nonce: of the signature, where
-    there is one: (nonce, digest of all that was signed).
+    """The request is from the carrier. account: which of ours (its id), "" in --dev. nonce: of the signature,
+    where there is one: (nonce, digest of all that was signed).
     """
 
     account: str = ""
@@ -68,11 +71,14 @@ class Kind(StrEnum):
 class Webhook:
     """A parsed webhook, the same for all carriers.
 
-    from_number, to_number: E.164 where they are telephone numbers; raw_*: as they came. direction: "inbound" or
-    "outbound". status: the call's, in our words: "ringing", "answered", "ended" or "". detail: how it ended, in
-    the carrier's words (busy, no-answer, …). ours: query parameters that we or the flow's author put in the URL
-    (serviceHost, session, attempt, after, key …). dial: the outcome of a <Dial>, "" if none: "completed",
-    "busy", "no-answer", "failed", "canceled". note: one line for the log, for `Kind.FOREIGN`.
+    from_number, to_number: E.164 where they are telephone numbers; raw_*: as they came. direction: "inbound"
+    or "outbound". status: the call's, in our words: "ringing", "answered", "ended" or "". detail: how it
+    ended, in the carrier's words (busy, no-answer, …). ours: query parameters that we or the flow's author
+    put in the URL (`serviceHost`, `gw_…`; where the carrier POSTs, everything in the query but `key`; Exotel:
+    `CustomField` too). dial: the outcome of a <Dial>, "" if none: "completed", "busy", "no-answer", "failed",
+    "canceled". outcome: the same words for the call itself, once it has ended. answered_by: "human",
+    "machine" or "" (not known). stream, stream_id: for `Kind.STREAM` (Exotel: Passthru as well): "started",
+    "stopped", "failed", "degraded" or "". note: one line for the log, for `Kind.FOREIGN`.
     """
 
     kind: Kind
@@ -86,23 +92,30 @@ class Webhook:
     status: str = ""
     detail: str = ""
     dial: str = ""
+    outcome: str = ""
+    answered_by: str = ""
+    stream: str = ""
+    stream_id: str = ""
     ours: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
+
+
+NARROWBAND = MediaFormat("mulaw", 8000)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswer:
     """What `answer_stream` has to say.
 
-    url: wss URL with the token in its path. resume_url, status_url: absolute. parameters: for the handshake, in
-    order; a carrier that cannot carry one leaves it out. media: what we ask the carrier to speak.
+    url: wss URL with the token in its path. resume_url, status_url: absolute. parameters: for the handshake,
+    in order; a carrier that cannot carry one leaves it out. media: what we ask the carrier to speak.
     """
 
     url: str
     resume_url: str
     status_url: str
     parameters: Sequence[tuple[str, str]] = ()
-    media: MediaFormat = MediaFormat("mulaw", 8000)
+    media: MediaFormat = NARROWBAND
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +137,28 @@ class CarrierCan:
 class Carrier(ABC):
     """One carrier with its accounts. public_url: what the carrier calls us by, no trailing slash.
 
-    A carrier without credentials exists only in --dev: it believes everybody, and says account "".
+    A carrier without credentials exists only in --dev: it believes everybody, and says account "". It is made
+    so on purpose: by a config of None, or by `dev=True` with a config that lacks what signatures are checked
+    by. Without `dev`, such a config believes nobody.
     """
 
     name: ClassVar[str]
     can: ClassVar[CarrierCan] = CarrierCan()
 
-    def __init__(self, config: Any, *, public_url: str) -> None:
+    def __init__(self, config: Any, *, public_url: str, dev: bool = False) -> None:
         self.config = config
         self.public_url = public_url
+        self.open: bool = config is None or (dev and config.lacks() != "")
+
+    def asked(self, wanted: MediaFormat) -> MediaFormat:
+        """What `answer_stream` will ask this carrier to speak when `wanted` is wanted: the nearest that it
+        can.
+        """
+        return NARROWBAND
+
+    def callback_url(self, url: str) -> str:
+        """`url`, one of ours, as this carrier must be given it: with a key in it, if it signs nothing."""
+        return url
 
     @abstractmethod
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
@@ -179,3 +205,10 @@ class Carrier(ABC):
     @abstractmethod
     def answer_empty(self) -> HttpAnswer:
         """Thank you, nothing to do."""
+
+    def answer_connect(self, to: str, *, caller: str) -> HttpAnswer:
+        """Whom a flow's Connect applet shall dial (`GET /webhooks/exotel/connect`). to: E.164, "" for nobody.
+
+        Carriers that have no such thing answer 404.
+        """
+        return HttpAnswer(content_type="text/plain; charset=utf-8", status=404)

@@ -32,6 +32,8 @@ class BridgeLimits:
     playout: PlayoutLimits = PlayoutLimits()
     waiting: float = 10.0
     """Caller audio kept while there is no bot to hear it; the oldest is dropped."""
+    stream_unsent: int = 256 * 1024
+    """Bytes not yet taken by the kernel for a carrier beyond which audio is dropped: it does not read."""
     link_unsent: int = 256 * 1024
     """Bytes not yet taken by the kernel for a worker beyond which its audio is dropped: it hangs or is too slow."""
     link_ping: float = 1.0
@@ -119,6 +121,7 @@ class Bridge:
         self._events = events
         self._stream: _Stream | None = None
         self._link: Socket | None = None
+        self._link_slow = False
         self._frame = self.pcm_format.bytes_for_ms(20)
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
@@ -146,7 +149,7 @@ class Bridge:
             outbound,
             serializer.wire,
             self._limits.playout,
-            send_audio=lambda payload: self._to_carrier(serializer.media(payload)),
+            send_audio=self._to_carrier,
             send_mark=lambda name: self._say(serializer.mark(name)),
         )
         self._stream = _Stream(socket, serializer, to_bot, to_carrier, playout, last_media=now, last_sent=now)
@@ -206,7 +209,7 @@ class Bridge:
         link = self._link
         if link is None:
             self._wait(data)
-        elif link.unsent > self._limits.link_unsent:
+        elif self._link_slow or link.unsent > self._limits.link_unsent:
             self.counts.dropped["link_slow"] += 1
         else:
             self.counts.to_bot += 1
@@ -223,7 +226,7 @@ class Bridge:
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Tell the bot of the call, then all that the caller has said meanwhile."""
-        self._link = link
+        self._link, self._link_slow = link, False
         self._next_ping = now + self._limits.link_ping
         link.send(pcm.encode(start))
         while self._waiting:
@@ -331,14 +334,22 @@ class Bridge:
 
     # To the carrier.
 
-    def _to_carrier(self, message: str) -> None:
+    def _to_carrier(self, payload: bytes, now: float) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        if stream.socket.unsent > self._limits.stream_unsent:
+            self.counts.dropped["stream_slow"] += 1
+            return
+        stream.socket.send(stream.serializer.media(payload))
+        stream.last_sent = now
         self.counts.to_carrier += 1
-        self._say(message)
+        if not self.counts.first_audio:
+            self.counts.first_audio = now
 
     def _say(self, message: str) -> None:
         if self._stream is not None:
             self._stream.socket.send(message)
-            self._stream.last_sent = -1.0  # stamped by the next tick: the hot path has no clock of its own
 
     # Time.
 
@@ -355,10 +366,6 @@ class Bridge:
         for event in stream.serializer.tick(now):
             self._stream_event(event)
         stream.playout.tick(now)
-        if not self.counts.first_audio and self.counts.to_carrier:
-            self.counts.first_audio = now
-        if stream.last_sent < 0:
-            stream.last_sent = now
         if stream.serializer.wire.silence and now - stream.last_sent > self._limits.silence_after:
             stream.playout.play(stream.playout.format.silence(stream.playout.format.bytes_for_ms(20)), now)
             stream.last_sent = now
@@ -384,6 +391,8 @@ class Bridge:
         if now >= self._next_ping:
             self._next_ping = now + self._limits.link_ping
             link.ping()
-        if now - link.last_pong > self._limits.link_dead:
+        unheard = now - link.last_pong
+        self._link_slow = unheard > self._limits.link_slow
+        if unheard > self._limits.link_dead:
             self.detach_link()
             self._events.link_dead()

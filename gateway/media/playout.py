@@ -62,7 +62,7 @@ class Dropped:
 class Playout:
     """The queue and the horizon of one stream.
 
-    send_audio(payload): one message's worth of audio goes to the carrier now; send_mark(name): likewise.
+    send_audio(payload, now): one message's worth of audio goes to the carrier now; send_mark(name): likewise.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Playout:
         wire: Wire,
         limits: PlayoutLimits,
         *,
-        send_audio: Callable[[bytes], None],
+        send_audio: Callable[[bytes, float], None],
         send_mark: Callable[[str], None],
     ) -> None:
         self.format = audio
@@ -202,7 +202,7 @@ class Playout:
                 item.action()
 
     def _emit(self, payload: bytes, now: float) -> None:
-        self._send_audio(payload)
+        self._send_audio(payload, now)
         self._sent += len(payload)
         start = self._horizon if self._horizon > now else now
         self._horizon = start + len(payload) / self._rate

@@ -123,9 +123,7 @@ class MemoryRegistry:
 
     # Claims.
 
-    async def claim(
-        self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False
-    ) -> ClaimResult:
+    async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
         now = await self._enter()
         avoid = frozenset(avoid)
         held = self._held.get(session)
@@ -342,9 +340,7 @@ class MemoryRegistry:
     def _ready(self, entry: _HostEntry, avoid: frozenset[str] = frozenset()) -> list[Worker]:
         """Workers to be had: ready, and not promised to anybody."""
         taken = {self._held[s].worker for s in entry.sessions}
-        return [
-            w for w in entry.workers.values() if w.state == "ready" and w.id not in taken and w.id not in avoid
-        ]
+        return [w for w in entry.workers.values() if w.state == "ready" and w.id not in taken and w.id not in avoid]
 
     def _assign(self, entry: _HostEntry, session: str, held: _Held, avoid: frozenset[str] = frozenset()) -> None:
         """Give a worker to a claim without one: one started for this session, or else one started for nobody."""
@@ -383,7 +379,13 @@ class MemoryRegistry:
         self._fence = max(self._fence, run.fence)
         attempt = self._attempts.setdefault(run.session, 1)
         self._held[run.session] = _Held(
-            entry.host.service, entry.host.id, run.worker, run.fence, attempt, now + self.leases.confirmed, fresh=False
+            entry.host.service,
+            entry.host.id,
+            run.worker,
+            run.fence,
+            attempt,
+            now + self.leases.confirmed,
+            fresh=False,
         )
         entry.sessions.add(run.session)
         self._expire_at(now + self.leases.confirmed, "held", run.session)

@@ -145,9 +145,7 @@ class Registry(Protocol):
     async def drain_host(self, host_id: str, epoch: int) -> None:
         """Offer nothing of this host any more; its running claims stay."""
 
-    async def claim(
-        self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False
-    ) -> ClaimResult:
+    async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
         """A slot for this session; the same one if it holds one that is alive.
 
         An unconfirmed claim is returned as it is (with a worker as soon as there is one). A confirmed one is

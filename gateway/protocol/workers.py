@@ -6,7 +6,6 @@ unknown types and fields are ignored by both sides. `decode_*` are total: None f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -125,9 +124,7 @@ def _fields(message: ToGateway | ToHost) -> dict[str, Any]:
                 "protocol": message.protocol,
                 "cap": message.cap,
                 "workers": [_worker_fields(w) for w in message.workers],
-                "running": [
-                    {"session": r.session, "fence": r.fence, "worker": r.worker} for r in message.running
-                ],
+                "running": [{"session": r.session, "fence": r.fence, "worker": r.worker} for r in message.running],
                 "link_key": message.link_key,
             }
         case Beat(workers, lag_ms):

@@ -1,0 +1,192 @@
+"""A stream has started: is it who it says, and which session is it for?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from gateway.calls.node import Node
+from gateway.calls.services import Service
+from gateway.calls.session import Session, Stream
+from gateway.calls.tokens import StreamToken
+from gateway.errors import RegistryUnavailable, UnsupportedCodec
+from gateway.pool.facts import Continuation, FactEvent, Facts
+from gateway.pool.registry import Claim, Stale
+from gateway.protocol.ends import CloseCode, EndReason
+from serializers.base import Start
+from serializers.call_data import CallData
+
+log = structlog.get_logger(__name__)
+
+SERVICE_PARAMETERS = ("serviceHost", "_pipecatCloudServiceHost")
+"""Custom parameters that name the service on a static stream; the second is Pipecat Cloud's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """By what right a stream came in.
+
+    token: ours, from our own XML; None for a static stream, where `service` is what its URL names ("" for nothing).
+    account: whom the upgrade's signature proves, "" if it proves nobody.
+    """
+
+    carrier: str
+    token: StreamToken | None = None
+    service: str = ""
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """The stream is closed with this code; reason: one word for metric and log."""
+
+    reason: str
+    code: CloseCode = CloseCode.POLICY
+
+
+async def admit(node: Node, ticket: Ticket, stream: Stream) -> Session | Denied:
+    """The session of this stream, attached and running."""
+    start = stream.start
+    if ticket.account and start.account_id and ticket.account != start.account_id:
+        return Denied("foreign_account")
+    if node.draining and ticket.token is None:
+        return Denied("draining", CloseCode.GOING_AWAY)
+    try:
+        if ticket.token is not None:
+            return await _admit_ours(node, ticket.token, stream)
+        return await _admit_static(node, ticket, stream)
+    except RegistryUnavailable:
+        return Denied("registry_down", CloseCode.BOT_RAISED)
+
+
+async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session | Denied:
+    """A stream that our own answer asked for."""
+    service = node.services.get(token.service)
+    if service is None:
+        return Denied("unknown_service")
+    facts = await node.ask(node.registry.find(token.session)) or Facts(session=token.session)
+    if not _names_its_call(node, token, stream.start, facts):
+        return Denied("wrong_call")
+    live = _live(node, token.session)
+    claim = await node.ask(node.registry.confirm(token.session, token.attempt))
+    if isinstance(claim, Stale):
+        # A carrier that reconnects by itself dials the same URL again: welcome, if its stream is gone.
+        if claim.spent and (live is None or live.bridge.streaming):
+            return Denied("token_spent")
+        again = await _claim(node, service, token.session)
+        if again is None:
+            return Denied("full")
+        claim = again
+    return await _join(node, service, stream, claim, facts, live)
+
+
+def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts) -> bool:
+    if facts.call_id:
+        return facts.call_id == start.call_id
+    return any(
+        node.signer.owns(token.session, token.carrier, account, start.call_id)
+        for account in {facts.account, start.account_id, ""}
+    )
+
+
+async def _admit_static(node: Node, ticket: Ticket, stream: Stream) -> Session | Denied:
+    """A stream of a flow that never asked us: the slot is claimed only now."""
+    start = stream.start
+    named = ticket.service or _service_named(start.custom)
+    service = node.services.choose(named, start.call.to_number or "")
+    if service is None:
+        return Denied("unknown_service")
+    session = node.signer.session_id(ticket.carrier, start.account_id, start.call_id)
+    live = _live(node, session)
+    if live is not None and live.bridge.streaming:
+        return Denied("second_stream")
+    claim = await _claim(node, service, session)
+    if claim is None:
+        return Denied("full", CloseCode.NORMAL)
+    event = FactEvent(
+        carrier=ticket.carrier,
+        account=start.account_id,
+        call_id=start.call_id,
+        service=service.host,
+        direction=start.call.direction,
+        from_number=start.call.from_number or "",
+        to_number=start.call.to_number or "",
+        body=dict(start.call.body),
+        created=node.wall(),
+    )
+    facts = await node.ask(node.registry.merge(session, event))
+    return await _join(node, service, stream, claim, facts, live)
+
+
+def _service_named(custom: Mapping[str, Any]) -> str:
+    for name in SERVICE_PARAMETERS:
+        value = custom.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def _live(node: Node, session: str) -> Session | None:
+    live = node.sessions.get(session)
+    return live if live is not None and live.ended is None else None
+
+
+async def _claim(node: Node, service: Service, session: str) -> Claim | None:
+    """A confirmed claim for a stream that has none waiting."""
+    claimed = await node.ask(node.registry.claim(service.host, session))
+    if not isinstance(claimed, Claim):
+        return None
+    confirmed = await node.ask(node.registry.confirm(session, claimed.attempt))
+    return confirmed if isinstance(confirmed, Claim) else None
+
+
+async def _join(
+    node: Node, service: Service, stream: Stream, claim: Claim, facts: Facts, live: Session | None
+) -> Session | Denied:
+    session = live or Session(node, service, claim, facts)
+    try:
+        session.attach(stream, claim, call_data(stream.start, facts, service))
+    except UnsupportedCodec as error:
+        log.warning("unsupported codec", session=claim.session, error=str(error))
+        await _end_unheard(node, claim, EndReason.UNSUPPORTED_CODEC)
+        return Denied("unsupported_codec", CloseCode.UNSUPPORTED)
+    if live is None:
+        node.spawn(session.run(), f"session {session.id}")
+    node.spawn(_note_start(node, claim), f"facts {session.id}")
+    return session
+
+
+async def _note_start(node: Node, claim: Claim) -> None:
+    event = FactEvent(status="streaming", attempt=claim.attempt, answered=node.wall())
+    try:
+        await node.ask(node.registry.merge(claim.session, event))
+    except RegistryUnavailable:
+        pass
+
+
+async def _end_unheard(node: Node, claim: Claim, reason: EndReason) -> None:
+    """The call is over before a bot heard of it."""
+    event = FactEvent(
+        status="ended", end_reason=reason, ended=node.wall(), continuation=Continuation("hangup", seq=1000)
+    )
+    await node.ask(node.registry.merge(claim.session, event))
+    await node.ask(node.registry.release(claim.session, claim.fence))
+
+
+def call_data(start: Start, facts: Facts, service: Service) -> CallData:
+    """The handshake's CallData, with what the webhook knew: the same for all carriers."""
+    call = start.call
+    return call.model_copy(
+        update={
+            "service_host": service.host,
+            "direction": facts.direction or call.direction,
+            "from_number": facts.from_number or call.from_number,
+            "to_number": facts.to_number or call.to_number,
+            "raw_from": facts.raw_from or call.raw_from,
+            "raw_to": facts.raw_to or call.raw_to,
+            "body": {**call.body, **facts.body},
+        }
+    )

@@ -1,0 +1,55 @@
+"""What a carrier is told: connect to a stream of ours, or what it gets instead when there is no bot."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from gateway.calls.door import Visit
+from gateway.calls.node import Node
+from gateway.calls.services import Fallback, Service
+from gateway.calls.tokens import StreamToken
+from gateway.carriers.base import HttpAnswer, StreamAnswer
+from gateway.pool.facts import Facts
+from gateway.pool.registry import Claim
+
+MAX_PARAMETERS = 20
+
+
+def webhook_url(node: Node, carrier: str, route: str, **query: str | int) -> str:
+    """The absolute URL of one of our webhooks for this carrier."""
+    return node.url(f"/webhooks/{carrier}/{route}" + ("?" + urlencode(query) if query else ""))
+
+
+def stream_answer(node: Node, visit: Visit, service: Service, claim: Claim, facts: Facts) -> StreamAnswer:
+    """The stream for this claim. A pure function of the claim: its expiry is the token's, not the clock."""
+    name = visit.carrier.name
+    token = StreamToken(claim.session, name, service.host, claim.attempt, claim.expires)
+    return StreamAnswer(
+        url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
+        resume_url=webhook_url(node, name, "resume", session=claim.session, attempt=claim.attempt),
+        status_url=webhook_url(node, name, "stream", session=claim.session),
+        parameters=_parameters(facts),
+        media=service.media,
+    )
+
+
+def _parameters(facts: Facts) -> list[tuple[str, str]]:
+    """From, to and the scalar entries of the body: what bots that read the handshake expect there."""
+    parameters = [("from_number", facts.from_number), ("to_number", facts.to_number)]
+    for name, value in facts.body.items():
+        if isinstance(value, bool):
+            parameters.append((name, "true" if value else "false"))
+        elif isinstance(value, (str, int, float)):
+            parameters.append((name, str(value)))
+    return [(name, value) for name, value in parameters if value][:MAX_PARAMETERS]
+
+
+def fall_back(node: Node, visit: Visit, fallback: Fallback, *, ringing: bool) -> HttpAnswer:
+    """What a caller gets when there is no bot. ringing: the call can still be refused unanswered."""
+    carrier = visit.carrier
+    if fallback.kind == "forward" and carrier.can.transfer and node.dial_allowed(fallback.to):
+        action = webhook_url(node, carrier.name, "resume", session=visit.session, after="forward")
+        return carrier.answer_dial(fallback.to, caller=visit.webhook.to_number, action_url=action)
+    if ringing and carrier.can.refuse_unanswered:
+        return carrier.answer_reject("busy")
+    return carrier.answer_hangup()

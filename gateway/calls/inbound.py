@@ -1,0 +1,83 @@
+"""A call rings, or one of ours was answered: reserve a worker and tell the carrier where to stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.calls.answers import fall_back, stream_answer
+from gateway.calls.door import Visit, call_alias, receive
+from gateway.calls.node import Node
+from gateway.calls.services import Service
+from gateway.calls.status import note_status
+from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind
+from gateway.errors import RegistryUnavailable
+from gateway.pool.facts import FactEvent
+from gateway.pool.registry import Claim, Full
+
+
+async def voice(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+    """`/webhooks/{carrier}/voice`."""
+    visit = await receive(node, carrier, request, "voice")
+    if isinstance(visit, HttpAnswer):
+        return visit
+    if visit.webhook.kind is not Kind.VOICE:
+        await note_status(node, visit)  # a status callback that was configured to come here
+        return carrier.answer_empty()
+    service = choose_service(node, visit)
+    if service is None:
+        node.refuse("voice", "unknown_service", carrier=carrier.name)
+        return carrier.answer_reject("rejected")
+    try:
+        return await _reserve(node, visit, service)
+    except RegistryUnavailable:
+        node.refuse("voice", "registry_down", carrier=carrier.name)
+        return fall_back(node, visit, service.when_down, ringing=True)
+
+
+def choose_service(node: Node, visit: Visit) -> Service | None:
+    """By the session's own history, else by the URL, the dialled number, the default."""
+    if visit.facts is not None and visit.facts.service:
+        return node.services.get(visit.facts.service)
+    return node.services.choose(visit.webhook.ours.get("serviceHost", ""), visit.webhook.to_number)
+
+
+async def _reserve(node: Node, visit: Visit, service: Service) -> HttpAnswer:
+    facts = await node.ask(node.registry.merge(visit.session, _heard(node, visit, service)))
+    if facts.status == "ended":
+        return visit.carrier.answer_hangup()
+    if node.draining:
+        node.refuse("voice", "draining", carrier=visit.carrier.name)
+        return fall_back(node, visit, service.when_full, ringing=True)
+    claim = await node.ask(node.registry.claim(service.host, visit.session))
+    if not isinstance(claim, Claim):
+        node.refuse("voice", "no_worker" if claim == Full(hosts=0) else "full", carrier=visit.carrier.name)
+        return fall_back(node, visit, service.when_full, ringing=True)
+    return visit.carrier.answer_stream(stream_answer(node, visit, service, claim, facts))
+
+
+def _heard(node: Node, visit: Visit, service: Service) -> FactEvent:
+    webhook = visit.webhook
+    return FactEvent(
+        carrier=visit.carrier.name,
+        account=visit.account,
+        call_id=webhook.call_id,
+        service=service.host,
+        direction=webhook.direction,
+        from_number=webhook.from_number,
+        to_number=webhook.to_number,
+        raw_from=webhook.raw_from,
+        raw_to=webhook.raw_to,
+        body=author_parameters(webhook.ours),
+        status="ringing",
+        created=node.wall(),
+        aliases=(call_alias(visit.carrier.name, visit.account, webhook.call_id),),
+    )
+
+
+OURS = frozenset({"serviceHost", "key", "session", "attempt", "after"})
+"""Query parameters of our webhooks that are not the flow's author's."""
+
+
+def author_parameters(query: Mapping[str, str]) -> dict[str, str]:
+    """What the flow's author put into the webhook's URL beside our own names: the call's `body`."""
+    return {name: value for name, value in query.items() if name not in OURS}

@@ -1,0 +1,130 @@
+"""One gateway process: what every part of the conductor stands on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from gateway.calls.services import Services
+from gateway.calls.tokens import Signer
+from gateway.carriers.base import Carrier
+from gateway.errors import RegistryUnavailable
+from gateway.media.ticker import Ticker
+from gateway.pool.registry import Leases, Registry
+
+if TYPE_CHECKING:
+    from gateway.calls.hosts import HostDoor
+    from gateway.calls.session import Session
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """Seconds, unless said otherwise."""
+
+    registry: float = 1.0
+    """A registry that has not answered by then is down: the webhook must be answered."""
+    start: float = 5.0
+    """A stream that has not sent `start` by then is closed, 1008."""
+    bad_before_start: int = 5
+    """As many unintelligible messages in a row before `start`, and the stream is closed, 1003."""
+    park: float = 10.0
+    """A bot whose caller's stream broke waits this long for the carrier to come back."""
+    link: float = 1.0
+    """A worker answers the upgrade within this, or the next one is claimed."""
+    redial: float = 0.3
+    """A link that breaks is dialled once more after this: the worker may live."""
+    connect_tries: int = 3
+    connect_all: float = 3.0
+    """At most so many workers are tried, in at most so long."""
+    worker_start: float = 10.0
+    """A host that had no ready worker starts one; the caller's audio waits this long for it."""
+    starts: int = 3
+    """Worker starts over the whole life of a session: a call that kills its bots is not given one after another."""
+    suspect: float = 5.0
+    """A worker that did not answer is not offered again for this long."""
+    streams: int = 2000
+    """WebSockets of carriers at once, in this process."""
+
+
+@dataclass(slots=True)
+class Node:
+    """The process. public_url: what carriers call us by, no trailing slash."""
+
+    public_url: str
+    registry: Registry
+    signer: Signer
+    services: Services
+    carriers: Mapping[str, Carrier]
+    leases: Leases = Leases()
+    limits: CallLimits = CallLimits()
+    dial_allowed: Callable[[str], bool] = lambda _: False
+    """May a transfer or forward go to this number?"""
+    wall: Callable[[], float] = time.time
+    ticker: Ticker = field(default_factory=Ticker)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    hosts: dict[str, HostDoor] = field(default_factory=dict)
+    """Worker hosts connected to this node."""
+    warm: dict[str, int] = field(default_factory=dict)
+    """Per host: the most ready workers it has ever had at once."""
+    streams: int = 0
+    """Carriers' WebSockets that are open."""
+    draining: bool = False
+    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(where, reason): what was refused at the door."""
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def public_ws(self) -> str:
+        """The same, as carriers dial it for streams."""
+        return "ws" + self.public_url.removeprefix("http")
+
+    def url(self, path: str) -> str:
+        return self.public_url + path
+
+    def start_worker(self, host: str, session: str) -> None:
+        """Ask a host to start a worker for a session. One that is connected elsewhere learns of it with its beat."""
+        if host in self.hosts:
+            self.hosts[host].start_worker(session)
+
+    def note_ready(self, host: str, service: str, ready: int) -> None:
+        """A host has so many workers ready."""
+        self.warm[host] = max(self.warm.get(host, 0), ready)
+
+    def refuse(self, where: str, reason: str, **details: str) -> None:
+        """Count and log one refusal: one line, no secrets, no raw paths."""
+        self.rejected[where, reason] += 1
+        log.warning("refused", where=where, reason=reason, **details)
+
+    async def ask(self, answer: Awaitable[T]) -> T:
+        """A registry's answer within the time that a caller can wait, else RegistryUnavailable."""
+        try:
+            async with asyncio.timeout(self.limits.registry):
+                return await answer
+        except TimeoutError:
+            raise RegistryUnavailable("the registry did not answer in time") from None
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
+        """Run beside everything else; a failure is logged, and nothing is forgotten."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task failed", task=task.get_name(), exc_info=error)
+
+    @property
+    def tasks(self) -> int:
+        """How many are running."""
+        return len(self._tasks)

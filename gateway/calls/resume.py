@@ -1,0 +1,94 @@
+"""`/resume`: the stream has ended, and the carrier asks what is next. The session's continuation answers.
+
+Without one the call lives and its stream broke: it is attached again, on whichever node the carrier came to.
+"""
+
+from __future__ import annotations
+
+import structlog
+
+from gateway.calls.answers import fall_back, stream_answer, webhook_url
+from gateway.calls.door import Visit, receive
+from gateway.calls.inbound import choose_service
+from gateway.calls.node import Node
+from gateway.calls.services import Service
+from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
+from gateway.errors import RegistryUnavailable
+from gateway.pool.facts import Continuation, FactEvent, Facts
+from gateway.pool.registry import Claim
+
+log = structlog.get_logger(__name__)
+
+MAX_ATTEMPTS = 30
+"""Streams of one session. A call whose every stream breaks at once would otherwise go round for ever."""
+
+
+async def resume(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+    """`/webhooks/{carrier}/resume`."""
+    visit = await receive(node, carrier, request, "resume")
+    if isinstance(visit, HttpAnswer):
+        return visit
+    service = choose_service(node, visit)
+    if service is None:
+        node.refuse("resume", "unknown_service", carrier=carrier.name)
+        return carrier.answer_hangup()
+    try:
+        return await _continue(node, visit, service)
+    except RegistryUnavailable:
+        node.refuse("resume", "registry_down", carrier=carrier.name)
+        return fall_back(node, visit, service.when_down, ringing=False)
+
+
+async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
+    facts, after = visit.facts, visit.webhook.ours.get("after", "")
+    if facts is None:
+        # We know nothing of it: the registry was emptied. Once it is attached; a second time it is a loop.
+        if visit.webhook.ours.get("attempt", "1") != "1":
+            return visit.carrier.answer_hangup()
+        facts = Facts(session=visit.session)
+    if after == "forward" or (after == "dial" and visit.webhook.dial in ("completed", "")):
+        return visit.carrier.answer_hangup()
+    if after in ("dial", "digits"):
+        return await _attach(node, visit, service, facts)
+    if facts.status == "ended" and facts.continuation.kind != "dial":
+        return visit.carrier.answer_hangup()
+    match facts.continuation:
+        case Continuation("hangup"):
+            return visit.carrier.answer_hangup()
+        case Continuation("dial", to):
+            action = webhook_url(node, visit.carrier.name, "resume", session=visit.session, after="dial")
+            return visit.carrier.answer_dial(to, caller=facts.to_number, action_url=action)
+        case Continuation("digits", digits):
+            back = webhook_url(node, visit.carrier.name, "resume", session=visit.session, after="digits")
+            return visit.carrier.answer_digits(digits, resume_url=back)
+    if facts.status == "ending" and service.after_bot == "park":
+        return visit.carrier.answer_park()
+    return await _attach(node, visit, service, facts)
+
+
+async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> HttpAnswer:
+    if facts.attempt >= MAX_ATTEMPTS:
+        node.refuse("resume", "too_many_attempts", carrier=visit.carrier.name)
+        return visit.carrier.answer_hangup()
+    again = FactEvent(
+        carrier=visit.carrier.name,
+        account=visit.account,
+        call_id=visit.webhook.call_id,
+        service=service.host,
+        continuation=Continuation("attach", seq=facts.continuation.seq + 1),
+    )
+    facts = await node.ask(node.registry.merge(visit.session, again))
+    claim = await node.ask(node.registry.claim(service.host, visit.session))
+    if isinstance(claim, Claim) and not claim.fresh and claim.worker is not None and _is_leaving(node, visit, facts):
+        # The bot was told that the caller had hung up. He had not: he gets a new one.
+        claim = await node.ask(node.registry.claim(service.host, visit.session, avoid=(claim.worker.id,)))
+    if not isinstance(claim, Claim):
+        node.refuse("resume", "full", carrier=visit.carrier.name)
+        return fall_back(node, visit, service.when_full, ringing=False)
+    log.info("attaching again", session=visit.session, carrier=visit.carrier.name, attempt=claim.attempt)
+    return visit.carrier.answer_attach(stream_answer(node, visit, service, claim, facts))
+
+
+def _is_leaving(node: Node, visit: Visit, facts: Facts) -> bool:
+    live = node.sessions.get(visit.session)
+    return live.ended is not None if live is not None else facts.status == "ending"

@@ -1,0 +1,69 @@
+"""Services: what answers a call, and how a call finds the one that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from gateway.protocol.workers import LinkProtocol
+from serializers.base import MediaFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """What a caller gets when there is no bot: "hold", "busy", "message", or "forward" to a number."""
+
+    kind: Literal["hold", "busy", "forward", "message"]
+    to: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service host and how its calls are treated. Seconds, Hz."""
+
+    host: str
+    default: bool = False
+    numbers: tuple[str, ...] = ()
+    protocol: LinkProtocol = "pcm"
+    sample_rate: int = 16000
+    media: MediaFormat = MediaFormat("mulaw", 8000)
+    """What we ask the carrier to speak, where it can be asked."""
+    when_full: Fallback = Fallback("hold")
+    when_down: Fallback = Fallback("busy")
+    max_hold: float = 30.0
+    max_call: float = 7200.0
+    wrapup: float = 30.0
+    after_bot: Literal["hangup", "park"] = "hangup"
+    playout_lead: float = 0.2
+    stream_quiet: float = 10.0
+    link_dead: float = 10.0
+    record: str = ""
+    """A folder for recordings of the wire, "" for none."""
+
+
+class Services:
+    """All services of this gateway, by name, by dialled number, and the default."""
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        self._by_host = {service.host: service for service in services}
+        self._by_number = {n: s for s in self._by_host.values() for n in s.numbers}
+        defaults = [s for s in self._by_host.values() if s.default]
+        only = list(self._by_host.values()) if len(self._by_host) == 1 else []
+        self._default = next(iter(defaults or only), None)
+
+    def __iter__(self) -> Iterator[Service]:
+        return iter(self._by_host.values())
+
+    def get(self, host: str) -> Service | None:
+        """The service of exactly this name."""
+        return self._by_host.get(host)
+
+    def choose(self, named: str, dialled: str) -> Service | None:
+        """The first that applies: the one named, the dialled number's, the default.
+
+        A name that is not ours gives None, whatever the number: a misrouted call is refused, never passed on.
+        """
+        if named:
+            return self._by_host.get(named)
+        return self._by_number.get(dialled) or self._default

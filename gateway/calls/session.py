@@ -1,0 +1,398 @@
+"""A session: one conversation, a call joined to a bot. It may outlive a stream and a worker.
+
+One task for a session, woken by events and deadlines, never by audio: frames go from socket to bridge to socket
+without it. The task decides what a broken link, a lost stream or a bot's wish means, and ends the session once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
+
+from gateway.calls.linking import Linked, Unlinked, link_up
+from gateway.calls.node import Node
+from gateway.calls.services import Service
+from gateway.errors import RegistryUnavailable
+from gateway.media.bridge import Bridge, BridgeLimits
+from gateway.media.playout import PlayoutLimits
+from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts
+from gateway.pool.registry import Claim
+from gateway.protocol import pcm
+from gateway.protocol.ends import CloseCode, EndReason
+from gateway.sockets import Handler, Socket
+from serializers.base import Serializer, Start
+from serializers.call_data import CallData
+
+log = structlog.get_logger(__name__)
+
+
+class Stream:
+    """A stream as its session knows it; `calls.streams` has the handshake before."""
+
+    def __init__(self, socket: Socket, serializer: Serializer, start: Start) -> None:
+        self.socket = socket
+        self.serializer = serializer
+        self.start = start
+
+
+@dataclass(frozen=True, slots=True)
+class _StreamGone:
+    """orderly: the carrier said stop, or closed with 1000."""
+
+    stream: Stream
+    orderly: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _LinkGone:
+    link: Link
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """The bot's, and its last word has been heard."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    reason: EndReason
+
+
+_Event: TypeAlias = _StreamGone | _LinkGone | _Wish | _End | Linked | Unlinked
+
+
+class Link(Handler):
+    """One link's callbacks, for as long as the session goes by it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._time = asyncio.get_running_loop().time
+        self.socket: Socket | None = None
+        self.gone = asyncio.Event()
+
+    def opened(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def received(self, data: bytes, text: bool) -> None:
+        if self._session.link is self:
+            self._session.bridge.link_received(data, text, self._time())
+
+    def closed(self, code: int, reason: str) -> None:
+        self.gone.set()
+        self._session.link_closed(self, code)
+
+
+class Session:
+    """See the module's docstring. claim: confirmed. facts: what was known when the stream started."""
+
+    def __init__(self, node: Node, service: Service, claim: Claim, facts: Facts) -> None:
+        self.id = claim.session
+        self.service = service
+        self.claim = claim
+        self.facts = facts
+        self.node = node
+        self.bridge = Bridge(service.sample_rate, _bridge_limits(service), self)
+        self.link: Link | None = None
+        self.stream: Stream | None = None
+        self.call: CallData | None = None
+        self.starts = facts.starts
+        self._started = False
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._now = asyncio.get_running_loop().time
+        self._ends_at = self._now() + service.max_call
+        self._parked_until: float | None = None
+        self._linking: asyncio.Task[None] | None = None
+        self._state = facts.state
+        self._state_seq = facts.state_seq
+        self.ended: EndReason | None = None
+        self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
+
+    # The stream's side.
+
+    def attach(self, stream: Stream, claim: Claim, call: CallData) -> None:
+        """This stream is the session's from now on; an older one is closed. Raises UnsupportedCodec."""
+        self.bridge.attach_stream(stream.socket, stream.serializer, stream.start, self._now())
+        older, self.stream, self.call = self.stream, stream, call
+        if older is not None:
+            older.socket.close(CloseCode.NORMAL, "a newer stream took the call")
+        moved = self.link is not None and claim.worker != self.claim.worker
+        self.claim, self._parked_until = claim, None
+        if moved:
+            self._drop_link(CloseCode.SUPERSEDED)
+        if self.link is not None:
+            self.bridge.tell(pcm.Status("reattached", {}))
+        elif self._linking is None:
+            self._seek_worker()
+
+    def stream_received(self, stream: Stream, data: bytes, text: bool, now: float) -> None:
+        if stream is self.stream:
+            self.bridge.stream_received(data, text, now)
+
+    def stream_closed(self, stream: Stream, code: int) -> None:
+        self._post(_StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.GOING_AWAY)))
+
+    def link_closed(self, link: Link, code: int) -> None:
+        self._post(_LinkGone(link, code))
+
+    def end(self, reason: EndReason) -> None:
+        """End the session from outside (drain, API)."""
+        self._post(_End(reason))
+
+    # What the bridge says.
+
+    def stream_stopped(self, reason: str) -> None:
+        if self.stream is not None:
+            self._post(_StreamGone(self.stream, orderly=True))
+
+    def stream_dead(self) -> None:
+        if self.stream is not None:
+            self._log.warning("stream does not answer")
+            self.stream.socket.abort()
+
+    def link_dead(self) -> None:
+        if self.link is not None:
+            self._log.warning("worker does not answer")
+            self._post(_LinkGone(self.link, CloseCode.ABNORMAL))
+
+    def bot_hangup(self, reason: str) -> None:
+        self._post(_Wish("hangup", reason))
+
+    def bot_transfer(self, to: str) -> None:
+        self._post(_Wish("transfer", to))
+
+    def bot_digits(self, digits: str) -> None:
+        self._post(_Wish("digits", digits))
+
+    def bot_state(self, state: bytes) -> None:
+        self._state, self._state_seq = state, self._state_seq + 1
+        self._remember(FactEvent(state=state, state_seq=self._state_seq))
+
+    def _post(self, event: _Event) -> None:
+        self._events.put_nowait(event)
+
+    # The task.
+
+    async def run(self) -> None:
+        """Serve the session to its end, and leave nothing behind."""
+        self.node.sessions[self.id] = self
+        self.node.ticker.add(self.bridge)
+        self._log.info("session started", attempt=self.claim.attempt)
+        reason: EndReason | None = EndReason.UNKNOWN_END
+        try:
+            reason = await self._serve()
+        finally:
+            await self._wrap_up(reason)
+
+    async def _serve(self) -> EndReason | None:
+        """Until the session ends. None: somebody else serves it now."""
+        while True:
+            event = await self._next_event()
+            match event:
+                case None:
+                    if self._now() >= self._ends_at:
+                        return EndReason.MAX_DURATION
+                    return EndReason.STREAM_LOST
+                case _End(reason):
+                    return reason
+                case _StreamGone(stream, orderly) if stream is self.stream:
+                    self._lose_stream()
+                    if orderly:
+                        return EndReason.CALLER_HANGUP
+                    self._log.warning("stream lost, waiting for the carrier")
+                    self._parked_until = self._now() + self.node.limits.park
+                case Linked(socket, claim, Link() as link):
+                    self._linked(socket, claim, link)
+                case Unlinked(reason, superseded):
+                    return None if superseded else reason
+                case _LinkGone(link, code) if link is self.link:
+                    ended, how = self._lose_link(code)
+                    if ended:
+                        return how
+                case _Wish("hangup", _):
+                    return EndReason.BOT_HANGUP
+                case _Wish("transfer", to):
+                    if self._may_transfer(to):
+                        await self._continue("dial", to)
+                        return EndReason.TRANSFERRED
+                case _Wish("digits", digits):
+                    await self._press(digits)
+
+    async def _next_event(self) -> _Event | None:
+        """The next event, or None when a deadline has passed."""
+        deadline = self._ends_at
+        if self._parked_until is not None:
+            deadline = min(deadline, self._parked_until)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
+    # The link.
+
+    def _seek_worker(self, *, avoid: frozenset[str] = frozenset(), again: bool = False, after: float = 0.0) -> None:
+        async def seek() -> None:
+            if after:
+                await asyncio.sleep(after)
+            body = self.call.body if self.call is not None else {}
+            self._post(await link_up(self.node, self.claim, lambda _: Link(self), body, avoid=avoid, again=again))
+
+        self._linking = self.node.spawn(seek(), f"link {self.id}")
+
+    def _linked(self, socket: Socket, claim: Claim, link: Link) -> None:
+        self._linking = None
+        self.claim, self.link = claim, link
+        if link.gone.is_set():
+            self._post(_LinkGone(link, CloseCode.ABNORMAL))
+            return
+        if claim.fresh or not self._started:
+            self.starts += 1
+        self.bridge.attach_link(socket, self._start_message(claim), self._now())
+        self._started = True
+        self._remember(FactEvent(starts=self.starts))
+        self._log.info("bot joined", worker=claim.worker.id if claim.worker else "", attempt=self.starts)
+
+    def _start_message(self, claim: Claim) -> pcm.Start:
+        assert self.call is not None
+        return pcm.Start(
+            session_id=self.id,
+            service_host=self.service.host,
+            carrier=self.facts.carrier,
+            fence=claim.fence,
+            call=self.call.wire(),
+            sample_rate=self.service.sample_rate,
+            resumed=self.starts > 1,
+            attempt=self.starts,
+            state=self._state,
+        )
+
+    def _lose_link(self, code: int) -> tuple[bool, EndReason | None]:
+        """What a closed link means: (ended, how). Not ended: the bot has said its last, or another is sought."""
+        link, self.link = self.link, None
+        self.bridge.detach_link()
+        if code in (CloseCode.NORMAL, CloseCode.NO_STATUS):
+            self.bridge.drain(lambda: self.bot_hangup("done"), self._now())
+            return False, None
+        if code == CloseCode.SUPERSEDED:
+            return True, None
+        if link is not None and link.socket is not None:
+            link.socket.abort()
+        if self.starts >= self.node.limits.starts:
+            return True, EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST
+        self._log.warning("worker lost, taking another", code=code)
+        worker = self.claim.worker
+        gone = code in (CloseCode.BOT_RAISED, CloseCode.DRAINING) and worker is not None
+        avoid = frozenset({worker.id}) if gone and worker is not None else frozenset()
+        self._seek_worker(avoid=avoid, again=True, after=0.0 if gone else self.node.limits.redial)
+        return False, None
+
+    # The stream, and what the carrier does when it has ended.
+
+    def _lose_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        self.bridge.detach_stream(self._now())
+        if stream is not None:
+            stream.socket.close(CloseCode.NORMAL)
+
+    async def _continue(self, kind: ContinuationKind, value: str = "") -> None:
+        """Write what the carrier is to be told, before we close its stream."""
+        seq = self.facts.continuation.seq + 1
+        event = FactEvent(continuation=Continuation(kind, value, seq))
+        try:
+            self.facts = await self.node.ask(self.node.registry.merge(self.id, event))
+        except RegistryUnavailable:  # the XML's own Hangup is the second line
+            self._log.warning("continuation not kept: the registry is away", continuation=kind)
+
+    def _may_transfer(self, to: str) -> bool:
+        carrier = self.node.carriers[self.facts.carrier]
+        refusal = ""
+        if not carrier.can.transfer:
+            refusal = "this carrier cannot transfer a call"
+        elif not self.node.dial_allowed(to):
+            refusal = "the number is not in [dialout] allow"
+        if refusal:
+            self.bridge.tell(pcm.Status("refused", {"what": "transfer", "reason": refusal}))
+        return not refusal
+
+    async def _press(self, digits: str) -> None:
+        """Keys, on a carrier whose stream has no message for them: by its XML, and the bot waits meanwhile."""
+        carrier = self.node.carriers[self.facts.carrier]
+        if not carrier.can.digits or self.stream is None:
+            reason = "this carrier cannot send keys"
+            self.bridge.tell(pcm.Status("refused", {"what": "dtmf", "reason": reason}))
+            return
+        await self._continue("digits", digits)
+        self._parked_until = self._now() + self.node.limits.park + len(digits)
+        self._lose_stream()
+
+    # The end.
+
+    async def _wrap_up(self, reason: EndReason | None) -> None:
+        """Tell the bot, let it finish, give the slot back. reason None: it is not ours to end any more."""
+        if self._linking is not None:
+            self._linking.cancel()
+        if reason is None:
+            self._log.info("session taken over elsewhere")
+            self._leave(CloseCode.SUPERSEDED)
+            return
+        self.ended = reason
+        self.bridge.tell(pcm.Stop(reason))
+        ours = reason is not EndReason.CALLER_HANGUP
+        if ours and reason is not EndReason.TRANSFERRED:
+            await self._continue("hangup")
+        self._lose_stream()
+        await self._merge(FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.wall()))
+        await self._await_worker_done()
+        self._leave(CloseCode.NORMAL)
+        try:
+            await self.node.ask(self.node.registry.release(self.id, self.claim.fence))
+        except RegistryUnavailable:  # the claim runs out by itself
+            pass
+        self._log.info("session ended", reason=reason)
+
+    async def _await_worker_done(self) -> None:
+        """The slot stays taken until the worker is done, at most `wrapup` long."""
+        if self.link is None:
+            return
+        try:
+            async with asyncio.timeout(self.service.wrapup):
+                await self.link.gone.wait()
+        except TimeoutError:
+            self._log.warning("the bot did not end with its call", seconds=self.service.wrapup)
+
+    def _drop_link(self, code: CloseCode) -> None:
+        self.bridge.detach_link()
+        link, self.link = self.link, None
+        if link is not None and link.socket is not None:
+            link.socket.close(code)
+
+    def _leave(self, code: CloseCode) -> None:
+        self._lose_stream()
+        self._drop_link(code)
+        self.node.ticker.discard(self.bridge)
+        if self.node.sessions.get(self.id) is self:
+            del self.node.sessions[self.id]
+
+    def _remember(self, event: FactEvent) -> None:
+        self.node.spawn(self._merge(event), f"facts {self.id}")
+
+    async def _merge(self, event: FactEvent) -> None:
+        try:
+            self.facts = await self.node.ask(self.node.registry.merge(self.id, event))
+        except RegistryUnavailable:
+            pass  # audio never waits for the registry; what was lost is history, not the call
+
+
+def _bridge_limits(service: Service) -> BridgeLimits:
+    return BridgeLimits(
+        playout=PlayoutLimits(lead=service.playout_lead),
+        stream_quiet=service.stream_quiet,
+        link_dead=service.link_dead,
+    )

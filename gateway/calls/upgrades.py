@@ -1,0 +1,147 @@
+"""Who may open a WebSocket, decided before the handshake is answered: streams with our token, static streams with their
+carrier's signature or a key, and worker hosts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, unquote
+
+from pydantic import SecretStr
+
+from gateway.calls.admission import Ticket
+from gateway.calls.hosts import HostDoor
+from gateway.calls.node import Node
+from gateway.calls.streams import StreamDoor
+from gateway.carriers.base import Carrier, HttpRequest, Refused
+from gateway.carriers.secrets import accepts
+from gateway.protocol import workers
+from gateway.sockets import Accept, Decision, Refusal, Upgrade
+from serializers.base import Serializer
+from serializers.detect import SERIALIZERS
+
+
+@dataclass(frozen=True, slots=True)
+class Doorkeeper:
+    """Decides on every upgrade. prefix: of `public_url`'s own path. dev: everybody is believed."""
+
+    node: Node
+    worker_keys: tuple[SecretStr, ...] = ()
+    prefix: str = ""
+    dev: bool = False
+    regions: dict[str, str] = field(default_factory=dict)
+    """Per carrier: how national numbers are read."""
+
+    def decide(self, upgrade: Upgrade) -> Decision:
+        """Accept with a handler, or refuse with a status. Never raises for what a stranger sends."""
+        path = upgrade.path.removeprefix(self.prefix)
+        match path.split("/")[1:]:
+            case ["v1", "workers", "connect"]:
+                return self._worker_host(upgrade)
+            case ["ws", name, "s", service, key]:
+                return self._static(upgrade, path, name, unquote(service), unquote(key))
+            case ["ws", name, token]:
+                return self._ours(upgrade, path, name, token)
+            case ["ws", name]:
+                return self._static(upgrade, path, name, "", "")
+            case ["ws"]:
+                return self._any_carrier(upgrade)
+        return self._refuse("unknown_path", 404)
+
+    def _ours(self, upgrade: Upgrade, path: str, name: str, token: str) -> Decision:
+        carrier = self.node.carriers.get(name)
+        if carrier is None:
+            return self._refuse("unknown_carrier", 404)
+        read = self.node.signer.read(token, name, now=self.node.wall())
+        if read is None:
+            return self._refuse("bad_token", 403, name)
+        account = ""
+        verified = carrier.verify_upgrade(_request(upgrade, path), now=self.node.wall())
+        if not isinstance(verified, Refused):
+            account = verified.account
+        elif carrier.can.upgrade_signed:
+            return self._refuse(verified.reason, 403, name)
+        elif verified.reason != "unsigned":
+            # Plivo: the recipe is uncertain, and the token is what counts. Worth knowing, not worth a call.
+            self.node.rejected["upgrade_signature", verified.reason] += 1
+        service = self.node.services.get(read.service)
+        asked = carrier.asked(service.media) if service is not None else None
+        serializer = SERIALIZERS[name](asked=asked, region=self.regions.get(name))
+        return self._open(Ticket(name, token=read, account=account), serializer)
+
+    def _static(self, upgrade: Upgrade, path: str, name: str, service: str, key: str) -> Decision:
+        carrier = self.node.carriers.get(name)
+        if carrier is None:
+            return self._refuse("unknown_carrier", 404)
+        account = self._static_account(carrier, upgrade, path, key)
+        if isinstance(account, Refused):
+            return self._refuse(account.reason, 403, name)
+        named = service or _query_one(upgrade.query, "serviceHost")
+        return self._open(Ticket(name, service=named, account=account), self._serializer(name))
+
+    def _static_account(self, carrier: Carrier, upgrade: Upgrade, path: str, key: str) -> str | Refused:
+        """The account that the signature proves, "" if a key opened the door."""
+        verified = carrier.verify_upgrade(_request(upgrade, path), now=self.node.wall())
+        if not isinstance(verified, Refused):
+            return verified.account
+        keys = self._stream_keys(carrier)
+        if not carrier.can.upgrade_signed and any([accepts(keys, k) for k in (key, *_offered(upgrade))]):  # noqa: C419
+            return ""
+        return Refused("bad_key" if verified.reason == "unsigned" else verified.reason)
+
+    def _any_carrier(self, upgrade: Upgrade) -> Decision:
+        """`/ws`: the handshake says whose it is; any carrier's stream key opens it."""
+        keys = tuple(k for carrier in self.node.carriers.values() for k in self._stream_keys(carrier))
+        if not self.dev and not any([accepts(keys, k) for k in _offered(upgrade)]):  # noqa: C419
+            return self._refuse("bad_key", 403)
+        return self._open(Ticket("", service=_query_one(upgrade.query, "serviceHost")), None)
+
+    def _stream_keys(self, carrier: Carrier) -> tuple[SecretStr, ...]:
+        return tuple(carrier.config.stream_key) if carrier.config is not None else ()
+
+    def _serializer(self, name: str) -> Serializer:
+        return SERIALIZERS[name](region=self.regions.get(name))
+
+    def _open(self, ticket: Ticket, serializer: Serializer | None) -> Decision:
+        if self.node.streams >= self.node.limits.streams:
+            return self._refuse("too_many_streams", 503, ticket.carrier)
+        return Accept(StreamDoor(self.node, ticket, serializer, self._serializer))
+
+    def _worker_host(self, upgrade: Upgrade) -> Decision:
+        scheme, _, key = upgrade.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not accepts(self.worker_keys, key.strip()):
+            return self._refuse("bad_worker_key", 401)
+        return Accept(HostDoor(self.node), subprotocol=workers.SUBPROTOCOL, max_size=workers.MAX_MESSAGE)
+
+    def _refuse(self, reason: str, status: int, carrier: str = "") -> Refusal:
+        self.node.refuse("upgrade", reason, carrier=carrier)
+        return Refusal(status)
+
+
+def _request(upgrade: Upgrade, path: str) -> HttpRequest:
+    return HttpRequest("GET", path, upgrade.query, upgrade.headers)
+
+
+def _offered(upgrade: Upgrade) -> list[str]:
+    """Keys that the upgrade shows: `?key=`, or the password (or the user) of Basic authorization."""
+    offered = [_query_one(upgrade.query, "key")]
+    scheme, _, credentials = upgrade.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "basic" and len(credentials) < 1024:
+        try:
+            user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
+            offered += [password, user]
+        except (binascii.Error, ValueError):
+            pass
+    return [key for key in offered if key]
+
+
+def _query_one(query: str, name: str) -> str:
+    if len(query) > 4096:
+        return ""
+    try:
+        values = parse_qs(query, errors="strict", max_num_fields=50).get(name, [])
+    except ValueError:
+        return ""
+    return values[0] if len(values) == 1 else ""

@@ -1,0 +1,47 @@
+"""Secrets that may be rotated, and comparing without telling how far a guess was right."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, SecretStr
+from pydantic_core import PydanticCustomError
+
+
+def listed(value: Any) -> tuple[Any, ...]:
+    """One value or a list of them, as a tuple of strings without blanks around them.
+
+    Raises PydanticCustomError, which never shows the value: it may be a secret.
+    """
+    values = (value,) if isinstance(value, str | SecretStr) else value
+    if not isinstance(values, list | tuple) or not all(isinstance(one, str | SecretStr) for one in values):
+        raise PydanticCustomError("secret_type", "must be a string or a list of strings")
+    texts = tuple(one.get_secret_value() if isinstance(one, SecretStr) else one for one in values)
+    stripped = tuple(text.strip() for text in texts)
+    if not stripped or not all(stripped):
+        raise PydanticCustomError("secret_empty", "must not be empty")
+    return stripped
+
+
+Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(listed)]
+"""A secret in a settings model: a string or, while it is being rotated, a list. The first is used to sign and
+to log in, any is accepted. The model should set `hide_input_in_errors`; print its errors with
+`include_input=False`.
+"""
+
+
+def same(one: str, other: str) -> bool:
+    """Equality in a time that does not depend on the content. Any text will do, lone surrogates included
+    (`hmac.compare_digest` takes non-ASCII only as bytes).
+    """
+    return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
+
+
+def accepts(secrets: Iterable[SecretStr], given: str) -> bool:
+    """Whether `given` is one of `secrets`. Looks at all of them; an empty `given` never is."""
+    found = False
+    for secret in secrets:
+        found |= same(secret.get_secret_value(), given)
+    return found and given != ""

@@ -1,0 +1,224 @@
+"""Twilio as a client: form webhooks signed with HMAC-SHA1, TwiML, Media Streams.
+
+From twilio.com/docs/voice/twiml/stream, /voice/media-streams/websocket-messages, /usage/security, and captured
+traffic. What Twilio does not document is not simulated.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, ClassVar
+
+from gateway.simulator.plan import CallPlan, DialResult
+from gateway.simulator.side import (
+    Clear,
+    Fatal,
+    Fields,
+    Mark,
+    Outgoing,
+    Play,
+    Request,
+    Side,
+    StreamSpec,
+    Wire,
+    compact,
+    decoded,
+)
+from gateway.simulator.voice import Encoding
+
+MULAW = Encoding("PCMU", 8000)
+
+
+class TwilioSide(Side):
+    name: ClassVar[str] = "twilio"
+    fetch_error = "11200"
+
+    def __init__(self, plan: CallPlan) -> None:
+        super().__init__(plan)
+        self.call_id = "CA" + secrets.token_hex(16)
+
+    def _fields(self, status: str) -> Fields:
+        # The field set and its order are a captured call's. The empty ones are sent, and signed.
+        outbound = self.plan.direction == "outbound"
+        return [
+            ("Called", self.to_number),
+            ("ToState", "KS"),
+            ("CallerCountry", "US"),
+            ("Direction", "outbound-api" if outbound else "inbound"),
+            ("CallerState", ""),
+            ("ToZip", ""),
+            ("CallSid", self.call_id),
+            ("To", self.to_number),
+            ("CallerZip", ""),
+            ("ToCountry", "US"),
+            ("ApiVersion", "2010-04-01"),
+            ("CalledZip", ""),
+            ("CalledCity", ""),
+            ("CallStatus", status),
+            ("From", self.from_number),
+            ("AccountSid", self.ids.twilio_account_sid),
+            ("CalledCountry", "US"),
+            ("CallerCity", ""),
+            ("Caller", self.from_number),
+            ("FromCountry", "US"),
+            ("ToCity", ""),
+            ("FromCity", ""),
+            ("CalledState", "KS"),
+            ("FromZip", ""),
+            ("FromState", ""),
+        ]
+
+    def instructions(self, url: str, method: str, *, answered: bool, more: Fields | None = None) -> Request:
+        status = "in-progress" if answered or self.plan.direction == "outbound" else "ringing"
+        return Request(method, url, self._fields(status) + (more or []))
+
+    def headers(self, request: Request, body: bytes) -> dict[str, str]:
+        del body
+        signed = {} if request.method == "GET" else dict(request.fields)
+        return self._signature("X-Twilio-Signature", request.full_url, signed)
+
+    def upgrade_headers(self, url: str) -> dict[str, str]:
+        # The upgrade is signed over its wss:// URL, and its header comes in lower case (twilio-aspnet issue 162).
+        return self._signature("x-twilio-signature", url, {})
+
+    def _signature(self, header: str, url: str, form: dict[str, str]) -> dict[str, str]:
+        if self.signing is None or not self.signing.twilio_auth_token:
+            return {}
+        from twilio.request_validator import RequestValidator
+
+        validator = RequestValidator(self.signing.twilio_auth_token)
+        return {header: validator.compute_signature(url, form)}
+
+    def dial_fields(self, result: DialResult) -> Fields:
+        fields = [("DialCallStatus", result), ("DialCallSid", "CA" + secrets.token_hex(16))]
+        if result == "completed":
+            fields.append(("DialCallDuration", str(int(self.plan.dial_seconds))))
+        return fields
+
+    def ended(self, outcome: str, seconds: int) -> list[Request]:
+        status = {"rejected": "no-answer", "busy": "busy"}.get(
+            outcome, "failed" if outcome.startswith("failed") else "completed"
+        )
+        more = [
+            ("Timestamp", format_datetime(datetime.now(UTC))),
+            ("CallbackSource", "call-progress-events"),
+            ("SequenceNumber", "0"),
+            ("Duration", str((seconds + 59) // 60)),
+            ("CallDuration", str(seconds)),
+        ]
+        return [Request("POST", self.status_url, self._fields(status) + more)]
+
+    def stream_event(self, wire: Wire, spec: StreamSpec, event: str, error: str = "") -> Request | None:
+        url = spec.attributes.get("statusCallback")
+        if not url:
+            return None
+        fields = [
+            ("AccountSid", self.ids.twilio_account_sid),
+            ("CallSid", self.call_id),
+            ("StreamSid", wire.stream_id),
+            ("StreamName", spec.attributes.get("name", wire.stream_id)),
+            ("StreamEvent", f"stream-{event}"),
+            # Captured with nanoseconds.
+            ("Timestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "368Z"),
+        ]
+        if error:
+            fields.append(("StreamError", error))
+        return Request(spec.attributes.get("statusCallbackMethod", "POST"), url, fields)
+
+    def open_stream(self, spec: StreamSpec) -> Wire:
+        return TwilioWire(self, spec)
+
+
+class TwilioWire(Wire):
+    """Only media, mark and clear may be sent to Twilio; anything else is error 31924 and the stream's end."""
+
+    def __init__(self, side: TwilioSide, spec: StreamSpec) -> None:
+        super().__init__(side, spec, MULAW, MULAW)
+        self.stream_id = "MZ" + secrets.token_hex(16)
+        self._account = side.ids.twilio_account_sid
+        d = self._d
+        self._template = (
+            b'{"event":"media","sequenceNumber":%b,"media":{"track":"inbound","chunk":%b,"timestamp":%b,'
+            b'"payload":"%%b"},"streamSid":"%b"}' % (d, d, d, self.stream_id.encode())
+        )
+
+    def connected(self) -> str:
+        return '{"event":"connected","protocol":"Call","version":"1.0.0"}'
+
+    def start(self) -> str:
+        return compact(
+            {
+                "event": "start",
+                "sequenceNumber": self._next(),
+                "start": {
+                    "accountSid": self._account,
+                    "streamSid": self.stream_id,
+                    "callSid": self.side.call_id,
+                    "tracks": ["inbound"],
+                    "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
+                    "customParameters": dict(self.spec.parameters),
+                },
+                "streamSid": self.stream_id,
+            }
+        )
+
+    def _media(self, at_ms: int, payload: bytes, chunk: int) -> bytes:
+        # The first timestamp of a captured stream was 155, not 0.
+        return self._template % (self.sequence, chunk, at_ms + 155, payload)
+
+    def dtmf(self, digit: str) -> str:
+        return compact(
+            {
+                "event": "dtmf",
+                "streamSid": self.stream_id,
+                "sequenceNumber": self._next(),
+                "dtmf": {"track": "inbound_track", "digit": digit},
+            }
+        )
+
+    def mark(self, name: str) -> str:
+        return compact(
+            {
+                "event": "mark",
+                "sequenceNumber": self._next(),
+                "streamSid": self.stream_id,
+                "mark": {"name": name},
+            }
+        )
+
+    def stop(self, reason: str) -> str:
+        return compact(
+            {
+                "event": "stop",
+                "sequenceNumber": self._next(),
+                "streamSid": self.stream_id,
+                "stop": {"accountSid": self._account, "callSid": self.side.call_id},
+            }
+        )
+
+    def _read(self, message: dict[str, Any]) -> Outgoing:
+        event = message.get("event")
+        if message.get("streamSid") != self.stream_id:
+            return self._malformed(f"{event!r} with streamSid {message.get('streamSid')!r}")
+        if event == "media":
+            media = message.get("media")
+            payload = decoded(media.get("payload")) if isinstance(media, dict) else None
+            if payload is None:
+                return self._malformed("media without a base64 payload")
+            if payload[:4] == b"RIFF":
+                self._violation("a file header in a payload; Twilio plays it as noise")
+            return Play(payload)
+        if event == "clear":
+            return Clear()
+        if event == "mark":
+            mark = message.get("mark")
+            if not isinstance(mark, dict) or not isinstance(mark.get("name"), str):
+                return self._malformed("mark without its name")
+            return Mark(mark["name"])
+        return self._malformed(f"event {event!r}")
+
+    def _malformed(self, what: str) -> Outgoing:
+        self._violation(f"31924 protocol error: {what}")
+        return Fatal("31924")

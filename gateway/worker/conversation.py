@@ -1,0 +1,177 @@
+"""The worker's end of a session, without I/O: what the bot hears, and what of its speech is still unplayed.
+
+Messages of the link go in (`received`), events for the bot come out (`next_event`). The asyncio side is in `api`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from gateway.protocol import pcm
+
+MAX_BACKLOG = 30.0
+"""Seconds of the caller's audio that wait for a bot that does not read. Older than that nobody answers it."""
+MAX_EVENTS = 4000
+"""Events that wait, of all kinds: 30 s of 20 ms audio are 1,500."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """What the caller says. pcm: 16 bit little-endian, mono. sample_rate: Hz, the same for the whole call."""
+
+    pcm: bytes
+    sample_rate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dtmf:
+    """The caller pressed a key. digit: one of 0-9 * # A-D."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What was played before `call.mark(name)` has been heard; played=False: it was flushed and never will be."""
+
+    name: str
+    played: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Something happened to the call.
+
+    status: ringing, answered, machine, human, transfer_failed, playout_overflow, refused, … from the gateway;
+    `reattached` when the connection to the caller or to the gateway was lost and is back (what was playing then was
+    not heard to its end); `audio_dropped` when the bot has not read for so long that `fields["ms"]` of the
+    caller's audio were thrown away. fields: what comes with it, such as `what` and `reason`.
+    """
+
+    status: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+Event: TypeAlias = Audio | Dtmf | Mark | Status
+
+
+class Conversation:
+    """One session, over however many links."""
+
+    def __init__(self, start: pcm.Start) -> None:
+        self.start = start
+        self.sample_rate = start.sample_rate
+        self.end_reason = ""
+        """An `EndReason` once the call is over."""
+        self.reports = 0
+        """Grows with each word of the gateway's about what was played."""
+        self._events: deque[Event] = deque()
+        self._backlog = 0  # bytes of audio among the events
+        self._backlog_max = int(MAX_BACKLOG * self.sample_rate) * 2
+        self._dropped = 0  # bytes of audio that the bot has not been told of
+        self._unplayed = 0.0  # ms sent and not reported as played or dropped
+        # The gateway counts what was played over the whole session. Whoever comes in later does not know where it
+        # stands, and takes the first report as his zero.
+        self._played: int | None = None if start.resumed else 0
+
+    @property
+    def ended(self) -> bool:
+        """The call is over; what it said before may still be read."""
+        return self.end_reason != ""
+
+    def end(self, reason: str) -> None:
+        """The call is over. The first reason counts."""
+        self.end_reason = self.end_reason or reason or "unknown_end"
+
+    def attached(self) -> None:
+        """Another link serves the session: what the old one had not played is gone."""
+        self._unplayed, self._played = 0.0, None
+        self._put(Status("reattached"))
+
+    # From the gateway.
+
+    def received(self, data: bytes, text: bool) -> None:
+        """One message of the link's. What cannot be understood is ignored, as the protocol asks."""
+        if self.ended:
+            return
+        if not text:
+            self._heard(data)
+            return
+        match pcm.decode_to_worker(data):
+            case pcm.Dtmf(digit):
+                self._put(Dtmf(digit))
+            case pcm.MarkReached(name, played):
+                self._put(Mark(name, played))
+            case pcm.Played(ms):
+                self._report(ms, 0)
+            case pcm.Cleared(played_ms, dropped_ms):
+                self._report(played_ms, dropped_ms)
+            case pcm.Status(status, fields):
+                if status == "reattached":
+                    self.forget_unplayed()  # it was lost with the carrier's stream
+                self._put(Status(status, fields))
+            case pcm.Stop(reason):
+                self.end(reason)
+
+    def _heard(self, data: bytes) -> None:
+        data = data[: len(data) & ~1]  # whole samples
+        if data:
+            self._backlog += len(data)
+            self._put(Audio(data, self.sample_rate))
+
+    def _put(self, event: Event) -> None:
+        self._events.append(event)
+        while self._backlog > self._backlog_max or len(self._events) > MAX_EVENTS:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """The oldest audio goes first; words only when there is nothing else."""
+        for i, event in enumerate(self._events):
+            if isinstance(event, Audio):
+                self._backlog -= len(event.pcm)
+                self._dropped += len(event.pcm)
+                del self._events[i]
+                return
+        self._events.popleft()
+
+    # To the bot.
+
+    def next_event(self) -> Event | None:
+        """What the bot hears next, None if there is nothing (yet)."""
+        if self._dropped:
+            ms, self._dropped = self._ms(self._dropped), 0
+            return Status("audio_dropped", {"ms": round(ms)})
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        if isinstance(event, Audio):
+            self._backlog -= len(event.pcm)
+        return event
+
+    # What the bot says, as far as the caller has not heard it.
+
+    @property
+    def unplayed(self) -> float:
+        """Seconds of audio sent that the gateway has not reported as played or dropped."""
+        return self._unplayed / 1000
+
+    def sent(self, audio: bytes) -> None:
+        """This audio went to the gateway."""
+        self._unplayed += self._ms(len(audio))
+
+    def forget_unplayed(self) -> None:
+        """Take all that was sent for played."""
+        self._unplayed = 0.0
+
+    def _report(self, played: int, dropped: int) -> None:
+        """Only differences count, and never below nothing: an error of the count heals with the next silence."""
+        before = played if self._played is None else self._played
+        self._played = max(before, played)
+        self._unplayed = max(0.0, self._unplayed - max(0, played - before) - max(0, dropped))
+        self.reports += 1
+
+    def _ms(self, length: int) -> float:
+        return length / 2 / self.sample_rate * 1000

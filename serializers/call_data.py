@@ -1,0 +1,103 @@
+"""CallData: what the handshake says about the call, the same for every carrier.
+
+Behaves like Pipecat's `CallData`, so that bots written for its runner need no change: fields as attributes,
+and item access over the wire's keys (`cd["from"]`, not `cd["from_number"]`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["CallData", "ExotelCallData", "TelnyxCallData"]
+
+
+class CallData(BaseModel):
+    """The normalized handshake.
+
+    stream_id, call_id: the carrier's. from_number (wire key `from`), to_number (`to`): E.164 where they are
+    telephone numbers; raw_from, raw_to: as the carrier wrote them. body: what the flow's author or the caller
+    of the API gave. direction: "inbound" or "outbound". encoding, sample_rate: what the caller's audio is on
+    the carrier's wire; "mulaw", "alaw", "l16", Hz. Carrier's members beyond these are kept as extras.
+
+    Built by field name or by wire key; raises pydantic.ValidationError for a wrong type, `body=None`
+    included.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, extra="allow")
+
+    stream_id: str | None = None
+    call_id: str | None = None
+    from_number: str | None = Field(default=None, alias="from")
+    to_number: str | None = Field(default=None, alias="to")
+    body: dict[Any, Any] = Field(default_factory=dict)
+
+    carrier: str = ""
+    service_host: str = ""
+    direction: str = "inbound"
+    encoding: str = "mulaw"
+    sample_rate: int = 8000
+    raw_from: str = ""
+    raw_to: str = ""
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object in wire keys, unset fields as None: `call` of the worker protocol's `start`."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @staticmethod
+    def from_wire(fields: Mapping[str, Any]) -> CallData:
+        """The CallData that `wire()` was made of, in its own class.
+
+        Raises pydantic.ValidationError (a ValueError) for fields of a wrong type.
+        """
+        carrier = fields.get("carrier")
+        kinds = {kind.model_fields["carrier"].default: kind for kind in CallData.__subclasses__()}
+        kind = kinds.get(carrier, CallData) if isinstance(carrier, str) else CallData
+        return kind.model_validate(dict(fields))
+
+    def __getitem__(self, key: str) -> Any:
+        """`cd["from"]`; None for an unset field. Raises KeyError for an unknown key."""
+        return self.model_dump(by_alias=True)[key]
+
+    def __contains__(self, key: str) -> bool:
+        """True when the key has a value; "" is one, None is not."""
+        return self.model_dump(by_alias=True).get(key) is not None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value under a wire key, or `default` when it is missing or None."""
+        value = self.model_dump(by_alias=True).get(key)
+        return default if value is None else value
+
+
+class TelnyxCallData(CallData):
+    """outbound_encoding: Telnyx' name of the leg's codec ("PCMA"), outbound as Telnyx sees it: what we
+    receive.
+    """
+
+    carrier: str = "telnyx"
+    outbound_encoding: str | None = None
+
+
+class ExotelCallData(CallData):
+    """account_sid, custom_parameters: as Exotel gave them, ours taken out."""
+
+    carrier: str = "exotel"
+    encoding: str = "l16"
+    account_sid: str | None = None
+    custom_parameters: str | dict[Any, Any] | None = None
+
+
+OUR_PREFIX = "gw_"
+"""Every parameter that the gateway adds to a stream begins with this."""
+
+_RESERVED = frozenset({"key", "token", "session"})
+"""Words of a static stream's own URL or XML that mean the gateway: the stream key, a token, a session."""
+
+
+def own_parameters_removed(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The custom parameters that are the flow author's: without ours, for they are secrets, not the bot's
+    business.
+    """
+    return {k: v for k, v in params.items() if k not in _RESERVED and not k.startswith(OUR_PREFIX)}

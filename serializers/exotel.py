@@ -1,0 +1,103 @@
+"""Exotel AgentStream: the Voicebot applet's bidirectional stream.
+
+https://developer.exotel.com/docs/agentstream/stream-voicebot-applet
+
+No real capture is public; the shapes are those of its pages and of what others built, so both cases are read.
+"""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from serializers.base import Event, MediaFormat, Start, Wire
+from serializers.call_data import ExotelCallData, own_parameters_removed
+from serializers.fields import media_format, parameters, text_of
+from serializers.stream import CLEARED, JsonStream, json_text
+
+
+class ExotelSerializer(JsonStream):
+    """Audio is s16le, and what we send is numbered: streams without numbers were reported to drop early.
+
+    region: Exotel writes national numbers; India's unless said otherwise.
+    """
+
+    carrier: ClassVar[str] = "exotel"
+    # "Minimum 3.2 KB, maximum 100 KB, a multiple of 320 bytes": the most that is such a multiple.
+    wire: ClassVar[Wire] = Wire(
+        chunk=320, chunk_min=3_200, chunk_max=99_840, silence=True, mark_after_clear=False
+    )
+    default_format: ClassVar[MediaFormat] = MediaFormat("l16", 8000)
+
+    def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
+        super().__init__(asked=asked, region=region or "IN")
+        self._sequence = 0  # of all our messages
+        self._chunk = 0  # of our media
+        self._sent = 0  # bytes of audio
+        self._bytes_per_ms = 16
+
+    def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
+        return CLEARED if event == "clear" else super()._event(event, fields, now)
+
+    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+        stream_id = text_of(start, "streamsid") or text_of(top, "streamsid")
+        call_id = text_of(start, "callsid") or text_of(top, "callsid")
+        if not stream_id or not call_id:
+            return None
+        media = media_format(start.get("mediaformat"), self.asked or self.default_format)
+        if media.encoding not in ("mulaw", "alaw"):
+            # "base64", "raw", "audio/x-raw", "128kbps" …: the pages put anything here, and the audio is slin.
+            media = MediaFormat("l16", media.sample_rate)
+        given = start.get("customparameters", "")
+        custom = parameters(given)
+        body = own_parameters_removed(custom)
+        account_id = text_of(start, "accountsid") or text_of(top, "accountsid")
+        call = ExotelCallData.model_validate(
+            {
+                "stream_id": stream_id,
+                "call_id": call_id,
+                **self._numbers(start.get("from", ""), start.get("to", "")),
+                "body": body,
+                "carrier": self.carrier,
+                "encoding": media.encoding,
+                "sample_rate": media.sample_rate,
+                "account_sid": account_id or None,
+                # Text stays text, as Exotel gave it, unless there is something of ours in it.
+                "custom_parameters": given
+                if given is None or (isinstance(given, str) and body == custom)
+                else body,
+            }
+        )
+        return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)
+
+    def _write_heads(self, start: Start) -> None:
+        self._stream_id = json_text(start.stream_id)
+        width = 2 if start.outbound.encoding == "l16" else 1
+        self._bytes_per_ms = max(1, start.outbound.sample_rate * width // 1000)
+        self._media_head = f'{{"event":"media","stream_sid":{self._stream_id},"sequence_number":"'
+
+    def media(self, payload: bytes) -> str:
+        self._sequence += 1
+        self._chunk += 1
+        timestamp = self._sent // self._bytes_per_ms
+        self._sent += len(payload)
+        audio = b2a_base64(payload, newline=False).decode()
+        return (
+            f'{self._media_head}{self._sequence}","media":{{"chunk":"{self._chunk}",'
+            f'"timestamp":"{timestamp}","payload":"{audio}"}}}}'
+        )
+
+    def clear(self) -> str:
+        return f'{{"event":"clear","stream_sid":{self._stream_id},"sequence_number":"{self._counted()}"}}'
+
+    def mark(self, name: str) -> str:
+        name = json_text(self._marks.put(name))
+        return (
+            f'{{"event":"mark","stream_sid":{self._stream_id},"sequence_number":"{self._counted()}",'
+            f'"mark":{{"name":{name}}}}}'
+        )
+
+    def _counted(self) -> int:
+        self._sequence += 1
+        return self._sequence

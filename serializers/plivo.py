@@ -1,0 +1,79 @@
+"""Plivo audio streaming, bidirectional (<Stream bidirectional="true">), and clones of it.
+
+https://www.plivo.com/docs/voice/xml/stream and the audio streaming reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from serializers.base import Event, Start, Stop, Wire
+from serializers.call_data import CallData, own_parameters_removed
+from serializers.fields import media_format, parameters, text_of
+from serializers.stream import CLEARED, DIGITS, JsonStream, failure, json_text
+
+_CONTENT_TYPES = {"mulaw": "audio/x-mulaw", "alaw": "audio/x-alaw", "l16": "audio/x-l16"}
+
+
+class PlivoSerializer(JsonStream):
+    """`start` is the first message; clones send media before it. A mark is called checkpoint here."""
+
+    carrier: ClassVar[str] = "plivo"
+    # 16 KB of base64 is the recommended most of one message: 12,000 bytes of audio, 1.5 s of mulaw.
+    wire: ClassVar[Wire] = Wire(chunk_max=12_000, dtmf_out=True, mark_after_clear=False)
+
+    def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
+        match event:
+            case "playedStream" | "played":  # the latter in one support article
+                return self._marks.echoed(text_of(fields, "name"))
+            case "clearedAudio":
+                return CLEARED
+            case "playFailed":
+                return (failure(fields),)
+            case "end":  # what Plivo's older SDKs knew
+                return (Stop(text_of(fields, "reason")),)
+        return super()._event(event, fields, now)
+
+    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+        stream_id = text_of(start, "streamid") or text_of(top, "streamid")
+        call_id = text_of(start, "callid", "calluuid") or text_of(top, "callid", "calluuid")
+        if not call_id:
+            return None
+        media = media_format(start.get("mediaformat"), self.asked or self.default_format)
+        # The name that we gave is "key1"; some versions return it as the SIP header that it became.
+        headers = parameters(top.get("extraheaders") or start.get("extraheaders"))
+        custom = {name.removeprefix("X-PH-"): value for name, value in headers.items()}
+        call = CallData.model_validate(
+            {
+                "stream_id": stream_id or None,
+                "call_id": call_id,
+                **self._numbers(custom.get("from_number"), custom.get("to_number")),
+                "body": own_parameters_removed(custom),
+                "carrier": self.carrier,
+                "encoding": media.encoding,
+                "sample_rate": media.sample_rate,
+            }
+        )
+        account_id = text_of(start, "accountid") or text_of(top, "accountid")
+        return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)
+
+    def _write_heads(self, start: Start) -> None:
+        self._stream_id = json_text(start.stream_id)
+        # The content type goes without ";rate=", which is how `<Stream>` itself wants it.
+        content_type = json_text(_CONTENT_TYPES.get(start.outbound.encoding, start.outbound.encoding))
+        self._media_head = (
+            f'{{"event":"playAudio","media":{{"contentType":{content_type},'
+            f'"sampleRate":{start.outbound.sample_rate},"payload":"'
+        )
+
+    def clear(self) -> str:
+        return f'{{"event":"clearAudio","streamId":{self._stream_id}}}'
+
+    def mark(self, name: str) -> str:
+        name = json_text(self._marks.put(name))
+        return f'{{"event":"checkpoint","streamId":{self._stream_id},"name":{name}}}'
+
+    def dtmf(self, digits: str) -> str | None:
+        keys = "".join(d for d in digits.upper() if d in DIGITS)
+        return f'{{"event":"sendDTMF","dtmf":"{keys}"}}' if keys else None

@@ -1,0 +1,227 @@
+"""What the four carriers' streams have in common: JSON text messages with an `event`, media in base64.
+
+A carrier's own file says what its `start` holds, how its commands are written, and what is its alone.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping, Sequence
+from json import dumps
+from typing import Any, ClassVar
+
+import orjson
+
+from serializers.base import (
+    Cleared,
+    Connected,
+    Dtmf,
+    Event,
+    Failure,
+    Mark,
+    Media,
+    MediaFormat,
+    Reason,
+    Rejected,
+    Serializer,
+    Start,
+    Stop,
+)
+from serializers.fields import folded, text_of
+from serializers.marks import MarkBook
+from serializers.numbers import e164
+
+MAX_MESSAGE = 256 * 1024
+"""Characters or bytes of one message; the socket allows less. Carriers send 20 to 200 ms of audio at a
+time."""
+
+MAX_EARLY = 50
+"""Media messages that are kept when they come before `start` (clones of Plivo do that): a second of audio."""
+MAX_EARLY_BYTES = 64 * 1024
+
+DIGITS = frozenset("0123456789*#ABCD")
+"""ITU-T Q.23."""
+
+
+def rejected(reason: Reason) -> Sequence[Event]:
+    """The events of a message that gave nothing. Made once: a flood of bad messages should cost little."""
+    return (Rejected(reason),)
+
+
+BINARY = rejected("binary")
+OVERSIZED = rejected("oversized")
+NOT_JSON = rejected("not_json")
+NOT_OBJECT = rejected("not_object")
+UNKNOWN_EVENT = rejected("unknown_event")
+FOREIGN_TRACK = rejected("foreign_track")
+BAD_BASE64 = rejected("bad_base64")
+BAD_MEDIA = rejected("bad_media")
+BAD_DTMF = rejected("bad_dtmf")
+BAD_START = rejected("bad_start")
+SECOND_START = rejected("second_start")
+
+CLEARED: Sequence[Event] = (Cleared(),)
+
+
+class JsonStream(Serializer):
+    """A stream of JSON messages; one subclass per carrier."""
+
+    default_format: ClassVar[MediaFormat] = MediaFormat("mulaw", 8000)
+    """Of both directions, where neither `start` nor our own XML says otherwise."""
+    _ordered: ClassVar[bool] = False
+    """Media are put in order (`_in_order`)."""
+
+    def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
+        super().__init__(asked=asked, region=region)
+        self._marks = MarkBook()
+        self._early: list[tuple[Mapping[str, Any], bytes]] = []
+        self._early_bytes = 0
+        self._stream_id = '""'  # as JSON
+        self._wide = False  # two bytes a sample: audio that ends within one is no audio
+        self._media_head, self._media_tail = '{"event":"media","media":{"payload":"', '"}}'
+
+    # In
+
+    def decode(self, message: str | bytes, *, text: bool = True, now: float = 0.0) -> Sequence[Event]:
+        if not text:
+            return BINARY
+        if len(message) > MAX_MESSAGE:
+            return OVERSIZED
+        try:
+            fields = orjson.loads(message)
+        except orjson.JSONDecodeError:
+            return NOT_JSON
+        if type(fields) is not dict:
+            return NOT_OBJECT
+        event = fields.get("event")
+        if event != "media":
+            return self._event(event, fields, now) if isinstance(event, str) else UNKNOWN_EVENT
+
+        # The hot path, 50 times a second and call: written out, as each call would cost a twentieth of it.
+        media = fields.get("media")
+        if type(media) is not dict:
+            return BAD_MEDIA
+        track = media.get("track")
+        if track != "inbound" and is_foreign(track):
+            return self._foreign()
+        payload = media.get("payload")
+        if type(payload) is not str or not payload:
+            return BAD_MEDIA
+        try:
+            audio = a2b_base64(payload, strict_mode=True)
+        except ValueError:
+            return BAD_BASE64
+        if self._wide and len(audio) & 1:
+            return BAD_MEDIA
+        if self.started is None:
+            return self._keep_early(media, audio)
+        if self._ordered:
+            return self._in_order(media, audio, now)
+        return (Media(audio),)
+
+    def _in_order(self, media: Mapping[str, Any], audio: bytes, now: float) -> Sequence[Event]:
+        """Audio of the caller where it may come out of order: what is due."""
+        return (Media(audio),)
+
+    def _foreign(self) -> Sequence[Event]:
+        """Media of a track that is not the caller's."""
+        return FOREIGN_TRACK
+
+    def _keep_early(self, media: Mapping[str, Any], audio: bytes) -> Sequence[Event]:
+        full = len(self._early) >= MAX_EARLY or self._early_bytes + len(audio) > MAX_EARLY_BYTES
+        if full:
+            return BAD_MEDIA
+        self._early.append(({"chunk": media.get("chunk")}, audio))
+        self._early_bytes += len(audio)
+        return ()
+
+    def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
+        """Every other message. A carrier's own events are looked at before these."""
+        match event:
+            case "connected":
+                return (Connected(),)
+            case "start":
+                return self._start(fields, now)
+            case "dtmf":
+                return _dtmf(folded(fields.get("dtmf")))
+            case "mark":
+                name = text_of(folded(fields.get("mark")), "name") or text_of(fields, "name")
+                return self._marks.echoed(name)
+            case "stop":
+                return self._stop(fields)
+            case "error":
+                return (failure(fields),)
+        return UNKNOWN_EVENT
+
+    def _start(self, fields: dict[str, Any], now: float) -> Sequence[Event]:
+        if self.started is not None:
+            return SECOND_START
+        start = self._read_start(folded(fields), folded(fields.get("start")))
+        if start is None:
+            return BAD_START
+        self.started = start
+        self._wide = start.inbound.encoding == "l16"
+        self._write_heads(start)
+        early, self._early = self._early, []
+        events: list[Event] = [start]
+        for media, audio in early:
+            if not (self._wide and len(audio) & 1):
+                events += self._in_order(media, audio, now)
+        return events
+
+    def _stop(self, fields: dict[str, Any]) -> Sequence[Event]:
+        return (Stop(text_of(folded(fields.get("stop")), "reason") or text_of(fields, "reason")),)
+
+    @abstractmethod
+    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+        """The handshake out of the message and its `start`, both folded; None where an id is missing."""
+
+    @abstractmethod
+    def _write_heads(self, start: Start) -> None:
+        """Whatever of the outgoing messages is known from now on."""
+
+    def _numbers(self, raw_from: object, raw_to: object) -> dict[str, str | None]:
+        """CallData's four fields for the two numbers. A number that is not there stays what it is: "" or
+        None.
+        """
+        fields: dict[str, str | None] = {}
+        for side, raw in (("from", raw_from), ("to", raw_to)):
+            number = text_of({side: raw}, side)
+            fields[side] = e164(number, self.region) if number or raw == "" else None
+            fields[f"raw_{side}"] = number
+        return fields
+
+    # Out
+
+    def media(self, payload: bytes) -> str:
+        return self._media_head + b2a_base64(payload, newline=False).decode() + self._media_tail
+
+    def flush_marks(self) -> list[Mark]:
+        return self._marks.flush()
+
+
+def is_foreign(track: object) -> bool:
+    """Is this track not the caller's? Unknown words pass: silence for a whole call is the worse mistake."""
+    return isinstance(track, str) and track.lower().startswith("outbound")
+
+
+def _dtmf(dtmf: Mapping[str, Any]) -> Sequence[Event]:
+    if is_foreign(dtmf.get("track")):
+        return FOREIGN_TRACK
+    digit = text_of(dtmf, "digit").upper()
+    return (Dtmf(digit),) if digit in DIGITS else BAD_DTMF
+
+
+def failure(fields: Mapping[str, Any]) -> Failure:
+    """A complaint in any of the shapes seen: `payload: {code, title, detail}`, `error: {reason}`, or flat."""
+    event = text_of(fields, "event")
+    inner = next((f for name in ("payload", "error", event) if (f := folded(fields.get(name)))), fields)
+    words = [text_of(inner, "title"), text_of(inner, "detail", "reason", "message", "error")]
+    code = text_of(inner, "code") or event
+    return Failure(code, ": ".join(filter(None, words)))
+
+
+def json_text(text: str) -> str:
+    """`text` as a JSON string, pure ASCII, so that it can be put into a message by concatenation."""
+    return dumps(text)

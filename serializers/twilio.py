@@ -1,0 +1,54 @@
+"""Twilio Media Streams, bidirectional (<Connect><Stream>).
+
+https://www.twilio.com/docs/voice/media-streams/websocket-messages
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from serializers.base import Start, Wire
+from serializers.call_data import CallData, own_parameters_removed
+from serializers.fields import media_format, parameters, text_of
+from serializers.stream import JsonStream, json_text
+
+
+class TwilioSerializer(JsonStream):
+    """Media, mark and clear are all that may be sent: anything else ends the stream (error 31924)."""
+
+    carrier: ClassVar[str] = "twilio"
+    wire: ClassVar[Wire] = Wire()
+
+    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+        stream_id = text_of(start, "streamsid") or text_of(top, "streamsid")
+        call_id = text_of(start, "callsid") or text_of(top, "callsid")
+        if not stream_id or not call_id:
+            return None
+        media = media_format(start.get("mediaformat"), self.asked or self.default_format)
+        custom = parameters(start.get("customparameters"))
+        # `start` names no numbers: they travel as parameters, under the names that Pipecat reads.
+        call = CallData.model_validate(
+            {
+                "stream_id": stream_id,
+                "call_id": call_id,
+                **self._numbers(custom.get("from_number"), custom.get("to_number")),
+                "body": own_parameters_removed(custom),
+                "carrier": self.carrier,
+                "encoding": media.encoding,
+                "sample_rate": media.sample_rate,
+            }
+        )
+        account_id = text_of(start, "accountsid") or text_of(top, "accountsid")
+        return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)
+
+    def _write_heads(self, start: Start) -> None:
+        self._stream_id = json_text(start.stream_id)
+        self._media_head = f'{{"event":"media","streamSid":{self._stream_id},"media":{{"payload":"'
+
+    def clear(self) -> str:
+        return f'{{"event":"clear","streamSid":{self._stream_id}}}'
+
+    def mark(self, name: str) -> str:
+        name = json_text(self._marks.put(name))
+        return f'{{"event":"mark","streamSid":{self._stream_id},"mark":{{"name":{name}}}}}'
