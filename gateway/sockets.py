@@ -232,9 +232,7 @@ class _Shell(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._handler: Handler | None = None  # set while it may be called
-        self._parts: bytearray | None = (
-            None  # of a fragmented message; bytes, so that empty fragments cost nothing
-        )
+        self._parts: bytearray | None = None  # of a fragmented message; bytes, so that empty fragments cost nothing
         self._text = False
         self._closing = False  # we called close(): receive nothing more
         self._timer: asyncio.TimerHandle | None = None

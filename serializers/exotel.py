@@ -25,9 +25,7 @@ class ExotelSerializer(JsonStream):
 
     carrier: ClassVar[str] = "exotel"
     # "Minimum 3.2 KB, maximum 100 KB, a multiple of 320 bytes": the most that is such a multiple.
-    wire: ClassVar[Wire] = Wire(
-        chunk=320, chunk_min=3_200, chunk_max=99_840, silence=True, mark_after_clear=False
-    )
+    wire: ClassVar[Wire] = Wire(chunk=320, chunk_min=3_200, chunk_max=99_840, silence=True, mark_after_clear=False)
     default_format: ClassVar[MediaFormat] = MediaFormat("l16", 8000)
 
     def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
@@ -64,9 +62,7 @@ class ExotelSerializer(JsonStream):
                 "sample_rate": media.sample_rate,
                 "account_sid": account_id or None,
                 # Text stays text, as Exotel gave it, unless there is something of ours in it.
-                "custom_parameters": given
-                if given is None or (isinstance(given, str) and body == custom)
-                else body,
+                "custom_parameters": given if given is None or (isinstance(given, str) and body == custom) else body,
             }
         )
         return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)

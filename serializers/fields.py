@@ -81,7 +81,7 @@ def encoding_name(word: str) -> str:
     return _ENCODINGS.get(word.removeprefix("audio/").removeprefix("x-"), word)
 
 
-_LEADING_DIGITS = re.compile(r"[0-9]{1,6}")
+_LEADING_DIGITS = re.compile(r"[0-9]{1,6}(?![0-9])")
 
 
 def _rate(text: str) -> int:

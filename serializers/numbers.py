@@ -68,9 +68,7 @@ def _national(digits: str, region: str) -> str:
 
     def is_possible(number: phonenumbers.PhoneNumber) -> bool:
         reason = phonenumbers.is_possible_number_with_reason(number)
-        return bool(
-            reason == phonenumbers.ValidationResult.IS_POSSIBLE
-        )  # not: possible without the area code
+        return bool(reason == phonenumbers.ValidationResult.IS_POSSIBLE)  # not: possible without the area code
 
     for number, test in (
         (home, phonenumbers.is_valid_number),

@@ -46,12 +46,9 @@ class TelnyxSerializer(JsonStream):
         return self._reorder.tick(now)
 
     def _in_order(self, media: Mapping[str, Any], audio: bytes, now: float) -> Sequence[Event]:
-        chunk = media.get("chunk")
-        if type(chunk) is not int:
-            chunk = _number(chunk)
         if self._swap_in:
             audio = _swapped(audio)
-        return self._reorder.push(chunk, audio, now)
+        return self._reorder.push(_number(media.get("chunk")), audio, now)
 
     def _foreign(self) -> Sequence[Event]:
         # With both_tracks nobody says whether each track counts its chunks for itself. Were the count shared,
@@ -103,11 +100,13 @@ class TelnyxSerializer(JsonStream):
         return f'{{"event":"mark","mark":{{"name":{json_text(self._marks.put(name))}}}}}'
 
 
-def _number(chunk: object) -> int | None:
+def _number(chunk: Any) -> int | None:
     """The chunk's number out of its decimal string; None if it has none."""
-    if isinstance(chunk, str) and chunk.isascii() and chunk.isdigit() and len(chunk) <= 18:
-        return int(chunk)
-    return None
+    try:
+        number = int(chunk)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return number if number >= 0 else None
 
 
 def _swapped(audio: bytes) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import wave
 from pathlib import Path
 from typing import BinaryIO
@@ -38,7 +37,7 @@ def read_wav(file: str | Path | BinaryIO) -> tuple[Pcm, int]:
             data = wav.readframes(wav.getnframes())
     except OSError as error:
         raise AudioError(f"{_name(file)}: {error.strerror or error}") from error
-    except (wave.Error, EOFError, struct.error) as error:
+    except (wave.Error, EOFError, RuntimeError) as error:  # the last: a chunk longer than its file
         raise AudioError(f"{_name(file)}: not a PCM WAV file ({str(error) or 'too short'})") from error
     if channels != 1 or width != 2 or rate < 1:
         raise AudioError(

@@ -8,16 +8,17 @@ from gateway.calls.door import Visit
 from gateway.calls.node import Node
 from gateway.calls.services import Fallback, Service
 from gateway.calls.tokens import StreamToken
-from gateway.carriers.base import HttpAnswer, StreamAnswer
+from gateway.carriers.base import Carrier, HttpAnswer, StreamAnswer
 from gateway.pool.facts import Facts
 from gateway.pool.registry import Claim
 
 MAX_PARAMETERS = 20
 
 
-def webhook_url(node: Node, carrier: str, route: str, **query: str | int) -> str:
-    """The absolute URL of one of our webhooks for this carrier."""
-    return node.url(f"/webhooks/{carrier}/{route}" + ("?" + urlencode(query) if query else ""))
+def webhook_url(node: Node, carrier: Carrier, route: str, **query: str | int) -> str:
+    """The absolute URL of one of our webhooks, as this carrier must be given it."""
+    url = node.url(f"/webhooks/{carrier.name}/{route}" + ("?" + urlencode(query) if query else ""))
+    return carrier.callback_url(url)
 
 
 def stream_answer(node: Node, visit: Visit, service: Service, claim: Claim, facts: Facts) -> StreamAnswer:
@@ -26,8 +27,8 @@ def stream_answer(node: Node, visit: Visit, service: Service, claim: Claim, fact
     token = StreamToken(claim.session, name, service.host, claim.attempt, claim.expires)
     return StreamAnswer(
         url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
-        resume_url=webhook_url(node, name, "resume", session=claim.session, attempt=claim.attempt),
-        status_url=webhook_url(node, name, "stream", session=claim.session),
+        resume_url=webhook_url(node, visit.carrier, "resume", session=claim.session, attempt=claim.attempt),
+        status_url=webhook_url(node, visit.carrier, "stream", session=claim.session),
         parameters=_parameters(facts),
         media=service.media,
     )
@@ -48,7 +49,7 @@ def fall_back(node: Node, visit: Visit, fallback: Fallback, *, ringing: bool) ->
     """What a caller gets when there is no bot. ringing: the call can still be refused unanswered."""
     carrier = visit.carrier
     if fallback.kind == "forward" and carrier.can.transfer and node.dial_allowed(fallback.to):
-        action = webhook_url(node, carrier.name, "resume", session=visit.session, after="forward")
+        action = webhook_url(node, carrier, "resume", session=visit.session, after="forward")
         return carrier.answer_dial(fallback.to, caller=visit.webhook.to_number, action_url=action)
     if ringing and carrier.can.refuse_unanswered:
         return carrier.answer_reject("busy")

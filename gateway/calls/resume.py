@@ -39,6 +39,16 @@ async def resume(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnsw
         return fall_back(node, visit, service.when_down, ringing=False)
 
 
+async def connect(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+    """`/webhooks/exotel/connect`: a flow's Connect applet asks whom to dial. Nobody, unless the bot has said so."""
+    visit = await receive(node, carrier, request, "connect")
+    if isinstance(visit, HttpAnswer):
+        return visit
+    facts = visit.facts
+    to = facts.continuation.value if facts is not None and facts.continuation.kind == "dial" else ""
+    return carrier.answer_connect(to, caller=facts.to_number if facts is not None else "")
+
+
 async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
     facts, after = visit.facts, visit.webhook.ours.get("after", "")
     if facts is None:
@@ -56,10 +66,10 @@ async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
         case Continuation("hangup"):
             return visit.carrier.answer_hangup()
         case Continuation("dial", to):
-            action = webhook_url(node, visit.carrier.name, "resume", session=visit.session, after="dial")
+            action = webhook_url(node, visit.carrier, "resume", session=visit.session, after="dial")
             return visit.carrier.answer_dial(to, caller=facts.to_number, action_url=action)
         case Continuation("digits", digits):
-            back = webhook_url(node, visit.carrier.name, "resume", session=visit.session, after="digits")
+            back = webhook_url(node, visit.carrier, "resume", session=visit.session, after="digits")
             return visit.carrier.answer_digits(digits, resume_url=back)
     if facts.status == "ending" and service.after_bot == "park":
         return visit.carrier.answer_park()

@@ -62,7 +62,9 @@ class _Wish:
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    reason: EndReason
+    """reason None: somebody else serves the session now."""
+
+    reason: EndReason | None
 
 
 _Event: TypeAlias = _StreamGone | _LinkGone | _Wish | _End | Linked | Unlinked
@@ -144,6 +146,10 @@ class Session:
     def end(self, reason: EndReason) -> None:
         """End the session from outside (drain, API)."""
         self._post(_End(reason))
+
+    def superseded(self) -> None:
+        """The registry says that the claim is no longer ours."""
+        self._post(_End(None))
 
     # What the bridge says.
 

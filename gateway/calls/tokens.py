@@ -1,4 +1,4 @@
-"""Session ids and stream tokens: both are HMACs under the gateway's one secret, so that any node can make and check them.
+"""Session ids and stream tokens: both are HMACs under the one secret, so that any node can make and check them.
 
 A token is short (Exotel allows 600 characters of URL), holds no secret of the caller's, and says everything that is
 needed to admit its stream while the registry is away. That it is used only once is the registry's affair.

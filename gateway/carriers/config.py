@@ -53,9 +53,7 @@ class CarrierConfig(BaseModel, Generic[AccountT]):
         if not isinstance(data, Mapping):
             return data
         account: type[AccountConfig] = get_args(cls.model_fields["accounts"].annotation)[0]
-        short = {
-            key: data[key] for key in account.model_fields if key in data and key not in cls.model_fields
-        }
+        short = {key: data[key] for key in account.model_fields if key in data and key not in cls.model_fields}
         if not short:
             return data
         for key, field in account.model_fields.items():

@@ -49,8 +49,8 @@ KEY = "key"
 class Fields:
     """Names and values in the order they came; a name may have several values.
 
-    It is also the multidict that Twilio's RequestValidator understands (iteration, `getlist`, truth). tree: the
-    JSON object itself, where the body was one; its nested members are nowhere else.
+    It is also the multidict that Twilio's RequestValidator understands (iteration, `getlist`, truth). tree:
+    the JSON object itself, where the body was one; its nested members are nowhere else.
     """
 
     __slots__ = ("_values", "tree")

@@ -130,9 +130,7 @@ class PlivoCarrier(Carrier):
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
         self.accounts: tuple[Account, ...] = config.accounts if config else ()
-        self._upgrade_bases = tuple(
-            with_scheme(public_url, scheme) for scheme in ("http", "https", "ws", "wss")
-        )
+        self._upgrade_bases = tuple(with_scheme(public_url, scheme) for scheme in ("http", "https", "ws", "wss"))
 
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         if self.open:
@@ -169,9 +167,7 @@ class PlivoCarrier(Carrier):
             return Refused("bad_signature")
         return None
 
-    def _check(
-        self, request: HttpRequest, bases: Iterable[str], params: Fields, parent: str
-    ) -> Verified | Refused:
+    def _check(self, request: HttpRequest, bases: Iterable[str], params: Fields, parent: str) -> Verified | Refused:
         # ParentAuthID names the main account, so it says nothing against a subaccount of it.
         accounts = [a for a in self.accounts if parent in ("", a.auth_id) or a.auth_id.startswith("SA")]
         if not accounts:
@@ -181,14 +177,10 @@ class PlivoCarrier(Carrier):
             return query
         nonce = request.headers[NONCE]
         given = [
-            one.strip()
-            for header in (SIGNATURE, MAIN_SIGNATURE)
-            for one in request.headers.get(header, "").split(",")
+            one.strip() for header in (SIGNATURE, MAIN_SIGNATURE) for one in request.headers.get(header, "").split(",")
         ]
         try:
-            candidates = [
-                to_sign(request.method, base + request.path, query, params, nonce) for base in bases
-            ]
+            candidates = [to_sign(request.method, base + request.path, query, params, nonce) for base in bases]
         except RecursionError:  # JSON in JSON in JSON
             return Refused("bad_body")
         for account in accounts:
@@ -287,7 +279,7 @@ def _digest(request: HttpRequest, query: Fields, params: Fields) -> str:
     """Of all that was signed, and unambiguous where V3 is not (it joins `a=1&b=2` and `a=1%26b=2` to the same
     text): a retry has the same, another request under the same nonce has not.
     """
-    said = [request.method, request.path, sorted(query.pairs()), sorted(params.pairs())]
+    said: list[object] = [request.method, request.path, sorted(query.pairs()), sorted(params.pairs())]
     if params.tree:
         said.append(request.body)
     return sha256(repr(said).encode("utf-8", "surrogatepass")).hexdigest()

@@ -48,9 +48,7 @@ def _public_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
         except ValueError:
             sound = False
         if not sound:
-            raise PydanticCustomError(
-                "public_key", "is not a public key as the portal shows it: 32 bytes in base64"
-            )
+            raise PydanticCustomError("public_key", "is not a public key as the portal shows it: 32 bytes in base64")
     return keys
 
 
@@ -99,8 +97,7 @@ class TelnyxCarrier(TwimlCarrier):
         self.accounts: tuple[Account, ...] = config.accounts if config else ()
         self._by_key = config is not None and config.verify == "key"
         self._verifiers = [
-            (account, [VerifyKey(base64.b64decode(key)) for key in account.public_key])
-            for account in self.accounts
+            (account, [VerifyKey(base64.b64decode(key)) for key in account.public_key]) for account in self.accounts
         ]
 
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:

@@ -115,9 +115,7 @@ class TwimlCarrier(Carrier):
     def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:
         callee = xml.node("Sip" if to.lower().startswith(("sip:", "sips:")) else "Number", to)
         return _answer(
-            xml.node(
-                "Dial", callee, action=self.callback_url(action_url), method="POST", callerId=caller or None
-            )
+            xml.node("Dial", callee, action=self.callback_url(action_url), method="POST", callerId=caller or None)
         )
 
     def answer_digits(self, digits: str, *, resume_url: str) -> HttpAnswer:

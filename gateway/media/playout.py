@@ -1,4 +1,4 @@
-"""What the caller has still to hear: one queue per stream, in the carrier's own codec. Sans-I/O; the clock is passed in.
+"""What the caller has still to hear: one queue per stream, in the carrier's codec. Sans-I/O; the clock is passed in.
 
 The carrier plays what it is sent back to back, and drops what it has not played when told to clear. So we keep an
 estimate of how far it is (`horizon`: when it will have played all it was sent) and send at once while it has less

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import FactEvent, Facts, merge
@@ -29,9 +29,9 @@ class _HostEntry:
     host: Host
     workers: dict[str, Worker]
     expires: float
-    draining: bool = False
-    sessions: set[str] = field(default_factory=set)
+    sessions: set[str]
     """Those that hold a unit of the cap: exactly the entries of `_held` that name this host."""
+    draining: bool = False
 
     @property
     def free(self) -> int:
@@ -70,7 +70,9 @@ class MemoryRegistry:
         self._clock = clock
         self._hosts: dict[str, _HostEntry] = {}
         self._held: dict[str, _Held] = {}
-        self._attempts: dict[str, int] = {}
+        self._sessions: dict[str, set[str]] = {}
+        """Per host; kept when the host is lost: its workers may live, and their calls with them."""
+        self._attempts: dict[str, tuple[int, float]] = {}
         self._queues: dict[str, dict[str, float]] = {}
         self._facts: dict[str, tuple[Facts, float]] = {}
         self._aliases: dict[str, str] = {}
@@ -87,12 +89,12 @@ class MemoryRegistry:
         old = self._hosts.get(host.id)
         if old is not None and old.host.epoch > host.epoch:
             return False
-        entry = _HostEntry(host, {w.id: w for w in host.workers}, now + self.leases.host)
+        sessions = self._sessions.setdefault(host.id, set())
+        entry = _HostEntry(host, {w.id: w for w in host.workers}, now + self.leases.host, sessions)
         self._hosts[host.id] = entry
         self._expire_at(entry.expires, "host", host.id)
-        if old is not None:
-            for session in tuple(old.sessions):
-                self._rehouse(session, entry)
+        for session in tuple(sessions):
+            self._rehouse(session, entry)
         for run in running:
             self._take_over(run, entry, now)
         self._settle(entry)
@@ -139,7 +141,8 @@ class MemoryRegistry:
             entry.sessions.add(session)
             self._assign(entry, session, held, avoid)
         if not held.pending:
-            held.pending = self._attempts[session] = self._attempts.get(session, 0) + 1
+            held.pending = self._attempts.get(session, (0, 0.0))[0] + 1
+            self._count_attempt(session, held.pending, now)
             held.pending_expires = _whole_ms(now + self.leases.reserved)
             self._expire_at(held.pending_expires, "held", session)
         return self._claim_of(session, held, held.pending, fence=0, expires=held.pending_expires)
@@ -261,11 +264,21 @@ class MemoryRegistry:
                     del self._once[key]
                 case "facts" if key in self._facts and self._facts[key][1] <= now:
                     self._forget_session(key)
+                case "attempts" if key in self._attempts and self._attempts[key][1] <= now:
+                    if key in self._held:
+                        self._count_attempt(key, self._attempts[key][0], now)
+                    else:
+                        del self._attempts[key]
                 case "queue":
                     service, _, session = key.partition("\n")
                     if self._queues.get(service, {}).get(session, now + 1) <= now:
                         del self._queues[service][session]
                         self._hint(service)
+
+    def _count_attempt(self, session: str, attempt: int, now: float) -> None:
+        """Attempts count on over claims that were lost: a token of an older one must never be taken for a newer."""
+        self._attempts[session] = (attempt, now + self.leases.ended)
+        self._expire_at(now + self.leases.ended, "attempts", session)
 
     def _expire_held(self, session: str, held: _Held, now: float) -> None:
         if held.pending and held.pending_expires <= now:
@@ -278,23 +291,21 @@ class MemoryRegistry:
         for alias in self._aliases_of.pop(session, ()):
             if self._aliases.get(alias) == session:
                 del self._aliases[alias]
-        if session not in self._held:
-            self._attempts.pop(session, None)
 
     def _forget_host(self, host_id: str) -> None:
         entry = self._hosts.pop(host_id)
-        for session in tuple(entry.sessions):
-            self._held.pop(session, None)
+        if not entry.sessions:
+            del self._sessions[host_id]
         self._hint(entry.host.service)
 
     def _give_up(self, session: str) -> None:
         held = self._held.pop(session)
-        entry = self._hosts.get(held.host)
+        sessions, entry = self._sessions[held.host], self._hosts.get(held.host)
+        sessions.discard(session)
         if entry is not None:
-            entry.sessions.discard(session)
             self._settle(entry)
-        if session not in self._facts:
-            self._attempts.pop(session, None)
+        elif not sessions:
+            del self._sessions[held.host]
         self._hint(held.service)
 
     def _hint(self, service: str) -> None:
@@ -363,11 +374,8 @@ class MemoryRegistry:
     def _rehouse(self, session: str, entry: _HostEntry) -> None:
         """The host registered again: a session stays with it if its worker does, or if it had none yet."""
         held = self._held[session]
-        if held.service == entry.host.service and (not held.worker or held.worker in entry.workers):
-            entry.sessions.add(session)
-        else:
-            self._held.pop(session)
-            self._hint(held.service)
+        if held.service != entry.host.service or (held.worker and held.worker not in entry.workers):
+            self._give_up(session)
 
     def _take_over(self, run: Running, entry: _HostEntry, now: float) -> None:
         """The host reports a running session: believed if it is newer than what we know."""
@@ -377,7 +385,8 @@ class MemoryRegistry:
         if held is not None:
             self._give_up(run.session)
         self._fence = max(self._fence, run.fence)
-        attempt = self._attempts.setdefault(run.session, 1)
+        attempt = max(1, self._attempts.get(run.session, (0, 0.0))[0])
+        self._count_attempt(run.session, attempt, now)
         self._held[run.session] = _Held(
             entry.host.service,
             entry.host.id,

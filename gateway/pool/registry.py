@@ -140,7 +140,10 @@ class Registry(Protocol):
         """
 
     async def drop_host(self, host_id: str, epoch: int) -> None:
-        """Forget the host, unless a newer epoch of it is known. Confirmed claims on it run out by themselves."""
+        """Forget the host, unless a newer epoch of it is known.
+
+        Confirmed claims on it live on while they are renewed: a lost host says nothing of its workers' calls.
+        """
 
     async def drain_host(self, host_id: str, epoch: int) -> None:
         """Offer nothing of this host any more; its running claims stay."""

@@ -46,6 +46,10 @@ class ExotelSide(Side):
         self.to_number = _national(plan.to_number)
         self._created = datetime.now(IST)
 
+    @property
+    def account_id(self) -> str:
+        return self.ids.exotel_account_sid
+
     def applet_url(self, applet: str) -> str:
         """An applet's URL, as its user wrote it into the flow: "voice", "resume" or "connect"."""
         query = dict(self.plan.query)
@@ -130,7 +134,6 @@ class ExotelWire(Wire):
         rate = int(spoken) if spoken in ("8000", "16000", "24000") else 8000
         super().__init__(side, spec, Encoding("L16", rate), Encoding("L16", rate))
         self.stream_id = secrets.token_hex(16)
-        self._account = side.ids.exotel_account_sid
         self._parameters = {**query, **spec.parameters}
         self._check_url(spec.url, spoken)
         d = self._d
@@ -161,7 +164,7 @@ class ExotelWire(Wire):
                 "start": {
                     "stream_sid": self.stream_id,
                     "call_sid": self.side.call_id,
-                    "account_sid": self._account,
+                    "account_sid": self.side.account_id,
                     "from": self.side.from_number,
                     "to": self.side.to_number,
                     "custom_parameters": self._parameters,
@@ -203,7 +206,7 @@ class ExotelWire(Wire):
                 "event": "stop",
                 "sequence_number": self._next(),
                 "stream_sid": self.stream_id,
-                "stop": {"call_sid": self.side.call_id, "account_sid": self._account, "reason": reason},
+                "stop": {"call_sid": self.side.call_id, "account_sid": self.side.account_id, "reason": reason},
             }
         )
 
@@ -243,4 +246,3 @@ def _national(number: str) -> str:
 
 def _basic(user_and_password: str) -> str:
     return "Basic " + base64.b64encode(user_and_password.encode()).decode()
-

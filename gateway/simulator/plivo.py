@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -49,6 +50,12 @@ class PlivoSide(Side):
     name: ClassVar[str] = "plivo"
     handshake_retries = 2
     fetch_error = "7011"
+    content_type_error = "8011"
+    static_attributes: ClassVar[Mapping[str, str]] = {
+        "bidirectional": "true",
+        "keepCallAlive": "true",
+        "contentType": "audio/x-mulaw;rate=8000",
+    }
     read_timeout = 40.0
 
     def __init__(self, plan: CallPlan) -> None:
@@ -57,6 +64,10 @@ class PlivoSide(Side):
         self.from_number = national_or_e164(plan.from_number, "")
         self.to_number = national_or_e164(plan.to_number, "")
         self._session_start = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+    @property
+    def account_id(self) -> str:
+        return self.ids.plivo_auth_id
 
     def _fields(self, status: str, event: str) -> Fields:
         outbound = self.plan.direction == "outbound"
@@ -71,7 +82,7 @@ class PlivoSide(Side):
             ("Direction", self.plan.direction),
             ("Event", event),
             ("From", self.from_number),
-            ("ParentAuthID", self.ids.plivo_auth_id),
+            ("ParentAuthID", self.account_id),
             ("RequestUUID", self.call_id),
             ("RouteType", "Domestic_Anchored"),
             ("STIRAttestation", "Not Applicable"),
@@ -84,9 +95,7 @@ class PlivoSide(Side):
         if answered:
             fields = self._fields("in-progress", "Redirect")
         else:
-            fields = self._fields(
-                "in-progress" if self.plan.direction == "outbound" else "ringing", "StartApp"
-            )
+            fields = self._fields("in-progress" if self.plan.direction == "outbound" else "ringing", "StartApp")
         return Request(method, url, fields + (more or []))
 
     def headers(self, request: Request, body: bytes) -> dict[str, str]:
@@ -150,7 +159,7 @@ class PlivoSide(Side):
             ("Event", STREAM_EVENTS[event]),
             ("StreamID", wire.stream_id),
             ("ServiceURL", spec.url),
-            ("ParentAuthID", self.ids.plivo_auth_id),
+            ("ParentAuthID", self.account_id),
             ("Timestamp", datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S")),
         ]
         if error:
@@ -194,7 +203,7 @@ class PlivoWire(Wire):
                 "start": {
                     "callId": self.side.call_id,
                     "streamId": self.stream_id,
-                    "accountId": self.side.ids.plivo_auth_id,
+                    "accountId": self.side.account_id,
                     "tracks": ["inbound"],
                     "mediaFormat": {"encoding": self._content_type, "sampleRate": self.inbound.rate},
                 },
@@ -228,9 +237,7 @@ class PlivoWire(Wire):
     def cleared(self, overtaken: object) -> list[str]:
         """Checkpoints that were not reached are forgotten."""
         del overtaken
-        return [
-            compact({"event": "clearedAudio", "sequenceNumber": self._next(), "streamId": self.stream_id})
-        ]
+        return [compact({"event": "clearedAudio", "sequenceNumber": self._next(), "streamId": self.stream_id})]
 
     def read(self, data: str | bytes) -> Outgoing:
         if len(data) > MESSAGE_LIMIT:

@@ -65,7 +65,11 @@ class Side(ABC):
     """How often a refused or failed WebSocket handshake is tried again."""
     fetch_error: ClassVar[str] = ""
     """What the carrier calls an answer URL that did not answer 200."""
+    content_type_error: ClassVar[str] = ""
+    """What it calls an answer that is no XML by its content type."""
     read_timeout: ClassVar[float] = 15.0
+    static_attributes: ClassVar[Mapping[str, str]] = {}
+    """Of a stream that somebody set up at the carrier by hand, and rightly."""
 
     def __init__(self, plan: CallPlan) -> None:
         self.plan = plan
@@ -82,6 +86,20 @@ class Side(ABC):
         self.from_number = plan.from_number
         self.to_number = plan.to_number
         self.started = time.time()
+
+    @property
+    @abstractmethod
+    def account_id(self) -> str:
+        """The account, as it stands in webhooks and in `start`."""
+
+    def facts(self) -> dict[str, str]:
+        """The strings that identify this call wherever they stand: a recording masks them, a replay renews them."""
+        return {
+            "call_id": self.call_id,
+            "account_id": self.account_id,
+            "from": self.from_number,
+            "to": self.to_number,
+        }
 
     def now(self) -> float:
         """The wall clock as this carrier believes it to be (an hour slow when asked to sign stale times)."""

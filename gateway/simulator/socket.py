@@ -37,9 +37,7 @@ class ClientSocket(asyncio.Protocol):
     closed     becomes the close code and reason; 1006 when the connection was lost without a close frame
     """
 
-    def __init__(
-        self, url: str, headers: Mapping[str, str], received: Callable[[str | bytes], None]
-    ) -> None:
+    def __init__(self, url: str, headers: Mapping[str, str], received: Callable[[str | bytes], None]) -> None:
         loop = asyncio.get_running_loop()
         self.received = received
         self.closed: asyncio.Future[tuple[int, str]] = loop.create_future()

@@ -71,13 +71,15 @@ class MediaStream:
         self.wire = wire
         self.playout = Playout(encoding.bytes_per_second, encoding.sample_bytes)
         self.log = StreamLog(wire, self.playout, url)
-        self.on_audio: Callable[[], None] | None = None
+        self.on_open: Callable[[], None] | None = None
         self._recorder = recorder
         self._socket: ClientSocket | None = None
         self._marks: asyncio.TimerHandle | None = None
         self._ended_by: EndedBy | None = None
 
-    async def run(self, driver: Driver, dial_url: str, headers: dict[str, str], tls: ssl.SSLContext | None) -> StreamLog:
+    async def run(
+        self, driver: Driver, dial_url: str, headers: dict[str, str], tls: ssl.SSLContext | None
+    ) -> StreamLog:
         """Open the socket, let the driver talk, return when the stream is over, however. Never raises Refused."""
         log = self.log
         try:
@@ -89,6 +91,8 @@ class MediaStream:
         log.opened = self.loop.time()
         if self._recorder:
             self._recorder.opened(log.url)
+        if self.on_open:
+            self.on_open()
         try:
             driver.start(self)
             log.close_code, reason = await self._socket.closed
@@ -99,6 +103,7 @@ class MediaStream:
             if self._ended_by is None and not self._socket.closed.done():
                 self._socket.drop()
         log.ended = self.loop.time()
+        self.playout.clear(log.ended)  # what is still unplayed is never heard
         log.ended_by = self._ended_by or "gateway"
         if self._recorder:
             self._recorder.closed("carrier" if self._ended_by else "gateway", log.close_code)
@@ -140,6 +145,8 @@ class MediaStream:
         """Close without a `stop`."""
         if self._socket is None or self._ended_by is not None:
             return
+        if by == "caller" and self.log.decided is None:
+            self.log.decided = self.loop.time()
         self._ended_by = by
         self._socket.close(code)
         self.loop.call_later(CLOSE_WAIT, self._socket.drop)
@@ -195,8 +202,6 @@ class MediaStream:
         log.media_messages += 1
         log.received_bytes += len(payload)
         self.playout.play(now, payload)
-        if self.on_audio:
-            self.on_audio()
 
     def _tell_marks(self, now: float) -> None:
         """Return the marks that have been played, and come back when the next one will have been."""

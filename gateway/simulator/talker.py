@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 
 from gateway.simulator.plan import CALLER_RATE, CallPlan
 from gateway.simulator.stream import MediaStream
@@ -57,6 +58,7 @@ class Talker:
         """Only listens for the gateway's close, as in `never_start`."""
         self._timers: set[asyncio.TimerHandle] = set()
         self._tick_timer: asyncio.TimerHandle | None = None
+        self._slow: asyncio.TimerHandle | None = None
         self._index = 0
         self._held: tuple[bytes, bytes] | None = None
 
@@ -91,10 +93,10 @@ class Talker:
         self._timers.clear()
         if self._tick_timer is not None:
             self._tick_timer.cancel()
-        playout = self._stream.playout if hasattr(self, "_stream") else None
-        if playout is not None:
-            rate = self._stream.wire.outbound.bytes_per_second
-            self._talk.heard_before += playout.played(self._loop.time()) / rate
+        if self._slow is not None:
+            self._slow.cancel()
+        rate = self._wire.outbound.bytes_per_second
+        self._talk.heard_before += self._stream.playout.played(self._loop.time()) / rate
 
     # Media
 
@@ -156,7 +158,7 @@ class Talker:
     def _misbehave(self) -> None:
         behaviour, stream = self._behaviour, self._stream
         for seconds, digit in behaviour.dtmf:
-            self._at(seconds, lambda digit=digit: stream.send(self._wire.dtmf(digit)))  # type: ignore[misc]
+            self._at(seconds, partial(self._press, digit))
         if self._first:
             if behaviour.drop_stream_at is not None:
                 self._at(behaviour.drop_stream_at, stream.drop)
@@ -170,6 +172,9 @@ class Talker:
         if behaviour.slow_reader:
             self._read_slowly(paused=True)
 
+    def _press(self, digit: str) -> None:
+        self._stream.send(self._wire.dtmf(digit))
+
     def _junk(self) -> None:
         behaviour, stream = self._behaviour, self._stream
         if behaviour.unknown_events:
@@ -179,7 +184,7 @@ class Talker:
             self._at(MISBEHAVE_AT, lambda: stream.send_binary(bytes(range(256))))
         if behaviour.bad_json:
             for text in ("{", "[]", "null", '{"event":7}', '{"event":"media","media":null}', '"', ""):
-                self._at(MISBEHAVE_AT, lambda text=text: stream.send(text))  # type: ignore[misc]
+                self._at(MISBEHAVE_AT, partial(stream.send, text))
         if behaviour.invalid_utf8:
             self._at(MISBEHAVE_AT, lambda: stream.send(b'{"event":"\xff\xfe"}'))
         if behaviour.oversized:
@@ -191,9 +196,9 @@ class Talker:
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         patience = self._plan.stay + self._plan.linger
-        self._timers.add(self._loop.call_later(patience, self._stream.drop, "carrier"))
+        self._timers.add(self._loop.call_later(patience, self._stream.drop, "caller"))
 
     def _read_slowly(self, *, paused: bool) -> None:
         self._stream.pause_reading(paused)
         delay = 0.9 if paused else 0.1
-        self._timers.add(self._loop.call_later(delay, lambda: self._read_slowly(paused=not paused)))
+        self._slow = self._loop.call_later(delay, lambda: self._read_slowly(paused=not paused))

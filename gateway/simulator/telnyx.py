@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import secrets
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -35,13 +36,23 @@ MALFORMED_FRAME, INVALID_MEDIA = (100003, "malformed_frame"), (100004, "invalid_
 
 class TelnyxSide(Side):
     name: ClassVar[str] = "telnyx"
-    fetch_error = "the voice URL did not answer 200"
+    fetch_error = "voice URL:"
+    content_type_error = "voice URL:"
+    static_attributes: ClassVar[Mapping[str, str]] = {"bidirectionalMode": "rtp"}
 
     def __init__(self, plan: CallPlan) -> None:
         super().__init__(plan)
         self.call_id = f"v3:{secrets.token_hex(21)}-{secrets.token_hex(5)}"
         self.session_id = str(uuid.uuid4())
-        self.account_id = str(uuid.uuid4())
+        self._account = str(uuid.uuid4())
+
+    @property
+    def account_id(self) -> str:
+        return self._account
+
+    def facts(self) -> dict[str, str]:
+        connection = self.ids.telnyx_connection_id
+        return {**super().facts(), "session_id": self.session_id, "connection_id": connection}
 
     def _fields(self, status: str) -> Fields:
         return [
@@ -154,9 +165,7 @@ class TelnyxWire(Wire):
         }
         if self.spec.parameters:
             start["custom_parameters"] = dict(self.spec.parameters)
-        return compact(
-            {"event": "start", "sequence_number": self._next(), "start": start, "stream_id": self.stream_id}
-        )
+        return compact({"event": "start", "sequence_number": self._next(), "start": start, "stream_id": self.stream_id})
 
     def _media(self, at_ms: int, payload: bytes, chunk: int) -> bytes:
         return self._template % (self.sequence, chunk, at_ms, payload)

@@ -34,10 +34,15 @@ MULAW = Encoding("PCMU", 8000)
 class TwilioSide(Side):
     name: ClassVar[str] = "twilio"
     fetch_error = "11200"
+    content_type_error = "12300"
 
     def __init__(self, plan: CallPlan) -> None:
         super().__init__(plan)
         self.call_id = "CA" + secrets.token_hex(16)
+
+    @property
+    def account_id(self) -> str:
+        return self.ids.twilio_account_sid
 
     def _fields(self, status: str) -> Fields:
         # The field set and its order are a captured call's. The empty ones are sent, and signed.
@@ -58,7 +63,7 @@ class TwilioSide(Side):
             ("CalledCity", ""),
             ("CallStatus", status),
             ("From", self.from_number),
-            ("AccountSid", self.ids.twilio_account_sid),
+            ("AccountSid", self.account_id),
             ("CalledCountry", "US"),
             ("CallerCity", ""),
             ("Caller", self.from_number),
@@ -115,7 +120,7 @@ class TwilioSide(Side):
         if not url:
             return None
         fields = [
-            ("AccountSid", self.ids.twilio_account_sid),
+            ("AccountSid", self.account_id),
             ("CallSid", self.call_id),
             ("StreamSid", wire.stream_id),
             ("StreamName", spec.attributes.get("name", wire.stream_id)),
@@ -137,7 +142,6 @@ class TwilioWire(Wire):
     def __init__(self, side: TwilioSide, spec: StreamSpec) -> None:
         super().__init__(side, spec, MULAW, MULAW)
         self.stream_id = "MZ" + secrets.token_hex(16)
-        self._account = side.ids.twilio_account_sid
         d = self._d
         self._template = (
             b'{"event":"media","sequenceNumber":%b,"media":{"track":"inbound","chunk":%b,"timestamp":%b,'
@@ -153,7 +157,7 @@ class TwilioWire(Wire):
                 "event": "start",
                 "sequenceNumber": self._next(),
                 "start": {
-                    "accountSid": self._account,
+                    "accountSid": self.side.account_id,
                     "streamSid": self.stream_id,
                     "callSid": self.side.call_id,
                     "tracks": ["inbound"],
@@ -194,7 +198,7 @@ class TwilioWire(Wire):
                 "event": "stop",
                 "sequenceNumber": self._next(),
                 "streamSid": self.stream_id,
-                "stop": {"accountSid": self._account, "callSid": self.side.call_id},
+                "stop": {"accountSid": self.side.account_id, "callSid": self.side.call_id},
             }
         )
 

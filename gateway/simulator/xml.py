@@ -81,6 +81,8 @@ class Dial:
     targets: tuple[str, ...]
     action: str = ""
     method: str = "POST"
+    follow: bool = True
+    """What the action URL answers is obeyed (Plivo's `redirect`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,7 +350,8 @@ def _dial(element: Element, nouns: tuple[str, ...]) -> Dial:
     targets = [_text(child) for child in element if child.tag in nouns]
     if not targets and (text := _text(element)):
         targets = [text]
-    return Dial(tuple(targets), element.get("action", ""), element.get("method", "POST").upper())
+    follow = element.get("redirect", "true").lower() != "false"
+    return Dial(tuple(targets), element.get("action", ""), element.get("method", "POST").upper(), follow)
 
 
 def _reason(element: Element, dialect: Dialect, reason: str) -> str:

@@ -63,7 +63,7 @@ DECISIONS_1A = [
 def mulaw_of(sample: int) -> int:
     magnitude = min(((~sample if sample < 0 else sample) >> 2) + 33, 0x1FFF)
     segment = 1
-    while magnitude >> (segment + 5) > 1:
+    while magnitude >> (segment + 5):
         segment += 1
     code = ((8 - segment) << 4) | (15 - ((magnitude >> segment) & 15))
     return code if sample < 0 else code | 0x80
@@ -136,16 +136,12 @@ def test_mulaw_decides_at_the_values_of_table_2a(value: int, below: int, above: 
 def test_alaw_decides_at_the_values_of_table_1a(value: int, below: int, above: int) -> None:
     sample = 8 * value
     edge = np.array([sample - 1, sample, ~(sample - 1), ~sample], np.int16)
-    assert g711.alaw_encode(edge).tolist() == [
-        code ^ 0x55 for code in (below, above, below & 0x7F, above & 0x7F)
-    ]
+    assert g711.alaw_encode(edge).tolist() == [code ^ 0x55 for code in (below, above, below & 0x7F, above & 0x7F)]
 
 
 def test_mulaw_of_what_it_decodes_is_the_same_code() -> None:
     again = g711.mulaw_encode(g711.mulaw_decode(EVERY_CODE))
-    assert again.tolist() == [
-        0xFF if code == 0x7F else code for code in range(256)
-    ]  # the negative zero is lost
+    assert again.tolist() == [0xFF if code == 0x7F else code for code in range(256)]  # the negative zero is lost
 
 
 def test_alaw_of_what_it_decodes_is_the_same_code() -> None:
@@ -161,9 +157,7 @@ def test_near_zero(law: str, silence: int, near_zero: list[int]) -> None:
     assert encode(np.zeros(3, np.int16)).tolist() == [silence] * 3
 
 
-@pytest.mark.parametrize(
-    ("law", "peak", "codes"), [("mulaw", 32_124, b"\x80\x00"), ("alaw", 32_256, b"\xaa\x2a")]
-)
+@pytest.mark.parametrize(("law", "peak", "codes"), [("mulaw", 32_124, b"\x80\x00"), ("alaw", 32_256, b"\xaa\x2a")])
 def test_full_scale(law: str, peak: int, codes: bytes) -> None:
     assert getattr(g711, f"{law}_encode")(np.array([32_767, -32_768], np.int16)).tobytes() == codes
     assert getattr(g711, f"{law}_decode")(codes).tolist() == [peak, -peak]
@@ -210,8 +204,8 @@ def test_audioop_encodes_the_same_alaw(audioop: ModuleType) -> None:
 
 
 def test_audioop_encodes_mulaw_one_code_further_out_just_below_each_edge(audioop: ModuleType) -> None:
-    """audioop shifts, then negates: ceil(|x| / 4) where G.191 has ceil(|x| / 4) - 1. They part where the former has
-    reached the next interval and the latter has not.
+    """audioop shifts, then negates: ceil(|x| / 4) where G.191 has ceil(|x| / 4) - 1. They part where the former
+    has reached the next interval and the latter has not.
     """
     ours = g711.mulaw_encode(EVERY_SAMPLE).astype(int)
     theirs = np.frombuffer(audioop.lin2ulaw(EVERY_SAMPLE.tobytes(), 2), np.uint8).astype(int)
@@ -223,6 +217,4 @@ def test_audioop_encodes_mulaw_one_code_further_out_just_below_each_edge(audioop
     expected = [sample for sample in range(-32_768, 0) if at_an_edge(sample)]
     assert EVERY_SAMPLE[ours != theirs].tolist() == expected
     assert len(expected) == 4 * 127
-    assert set(theirs[ours != theirs] - ours[ours != theirs]) == {
-        -1
-    }  # μ-law is inverted: a smaller code is louder
+    assert set(theirs[ours != theirs] - ours[ours != theirs]) == {-1}  # μ-law is inverted: a smaller code is louder

@@ -1,0 +1,53 @@
+"""The `gateway` command. Each command is a module of `gateway.cli`; heavy imports wait until it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gateway.cli import COMMANDS
+from gateway.errors import UserError
+
+DESCRIPTION = """\
+A self-hosted telephony gateway: carriers' webhooks and media streams in, warm voice bots behind.
+
+  gateway demo                      the whole of it on this machine: four carriers call an echo bot
+  gateway serve --dev               a gateway to try things with, on loopback, unsigned calls welcome
+  gateway serve --config FILE       a gateway for carriers
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of all commands."""
+    top = argparse.ArgumentParser(
+        prog="gateway", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=command.HELP,
+            description=command.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command. Returns 0 = as asked, 1 = ran and fell short, 2 = called wrongly."""
+    arguments = parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+    except UserError as error:
+        print(f"gateway {arguments.command}: {error}", file=sys.stderr)  # noqa: T201 - the user's own terminal
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

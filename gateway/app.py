@@ -1,0 +1,172 @@
+"""The application: a node made of settings, and the HTTP routes on it. WebSockets do not pass through here; see
+`calls.upgrades`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
+
+import structlog
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from gateway.calls.inbound import voice
+from gateway.calls.node import Node
+from gateway.calls.resume import connect, resume
+from gateway.calls.services import Services
+from gateway.calls.status import status
+from gateway.calls.tokens import Signer
+from gateway.calls.upgrades import Doorkeeper
+from gateway.carriers import CARRIERS
+from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
+from gateway.errors import RegistryUnavailable, SettingsError
+from gateway.pool.memory import MemoryRegistry
+from gateway.pool.registry import Leases
+from gateway.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY = 256 * 1024
+"""Bytes of a webhook's body; real ones have a few thousand."""
+
+Webhook = Callable[[Node, Carrier, HttpRequest], Awaitable[HttpAnswer]]
+
+
+def make_node(settings: Settings, *, dev: bool = False, leases: Leases | None = None) -> Node:
+    """The node that these settings describe. Raises SettingsError."""
+    if not settings.public_url:
+        raise SettingsError("public_url", 'is missing: what carriers call you by, like "https://voice.example.com"')
+    keys = tuple(key.get_secret_value().encode() for key in settings.secret)
+    if not keys:
+        keys = (secrets.token_bytes(32),)
+        if not dev:
+            log.warning("no secret is set: one was made up, and calls in progress will not survive a restart")
+    leases = leases or Leases()
+    return Node(
+        public_url=settings.public_url,
+        registry=MemoryRegistry(leases),
+        signer=Signer(keys),
+        services=Services(section.service() for section in settings.services),
+        carriers=_carriers(settings, dev),
+        leases=leases,
+    )
+
+
+def _carriers(settings: Settings, dev: bool) -> dict[str, Carrier]:
+    """Those with credentials; in --dev the others too, open."""
+    carriers = {}
+    for name, entry in CARRIERS.items():
+        config = settings.carrier(name)
+        if config is not None and config.lacks() and not dev:
+            log.warning("carrier closed", carrier=name, missing=f"carriers.{name}.{config.lacks()}")
+        elif config is not None or dev:
+            carriers[name] = entry.carrier(config, public_url=settings.public_url, dev=dev)
+    return carriers
+
+
+def make_doorkeeper(node: Node, settings: Settings, *, dev: bool, local_key: str) -> Doorkeeper:
+    """Who may open a WebSocket. local_key: of the worker hosts that this process starts itself."""
+    from pydantic import SecretStr
+
+    return Doorkeeper(
+        node=node,
+        worker_keys=(*settings.workers.keys, SecretStr(local_key)),
+        prefix=urlsplit(node.public_url).path,
+        dev=dev,
+        regions={
+            name: region
+            for name in node.carriers
+            if (config := settings.carrier(name)) is not None and (region := getattr(config, "region", ""))
+        },
+    )
+
+
+def make_app(node: Node, ready: Callable[[], bool]) -> Starlette:
+    """The HTTP routes. ready: has every local host had its `min_warm`?"""
+    prefix = urlsplit(node.public_url).path
+
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def readyz(_: Request) -> Response:
+        if node.draining or not ready():
+            return PlainTextResponse("draining\n" if node.draining else "not ready\n", status_code=503)
+        return PlainTextResponse("ready\n")
+
+    async def lbz(_: Request) -> Response:
+        return PlainTextResponse("draining\n" if node.draining else "ok\n", status_code=404 if node.draining else 200)
+
+    async def transports(_: Request) -> Response:
+        return JSONResponse({"status": "ready", "transports": list(node.carriers)})
+
+    routes = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/lbz", lbz),
+        Route("/status", transports),
+    ]
+    webhooks: dict[str, Webhook] = {
+        "voice": voice,
+        "resume": resume,
+        "status": status,
+        "stream": status,
+        "connect": connect,
+    }
+    for base in {prefix, ""}:
+        for name, handle in webhooks.items():
+            endpoint = _endpoint(node, handle, base)
+            # The second form is for carriers that sign nothing: a key as the path's last segment.
+            routes.append(Route(f"{base}/webhooks/{{carrier}}/{name}", endpoint, methods=["GET", "POST"]))
+            routes.append(Route(f"{base}/webhooks/{{carrier}}/{name}/{{key}}", endpoint, methods=["GET", "POST"]))
+    return Starlette(routes=routes)
+
+
+def _endpoint(node: Node, handle: Webhook, prefix: str) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        carrier = node.carriers.get(request.path_params["carrier"])
+        if carrier is None:
+            return Response(status_code=404)
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        if body is None:
+            node.refuse("webhook", "too_large", carrier=carrier.name)
+            return Response(status_code=413)
+        try:
+            answer = await handle(node, carrier, _http_request(request, body, prefix))
+        except RegistryUnavailable:
+            node.refuse("webhook", "registry_down", carrier=carrier.name)
+            return Response(status_code=503)
+        return Response(
+            answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers)
+        )
+
+    return endpoint
+
+
+async def _body(request: Request) -> bytes | None:
+    """The whole body, or None if it is larger than any webhook's."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            return None
+    return body
+
+
+def _http_request(request: Request, body: bytes, prefix: str) -> HttpRequest:
+    headers: dict[str, str] = {}
+    for name, value in request.scope["headers"]:
+        headers.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
+    return HttpRequest(
+        method=request.method,
+        path=request.scope["raw_path"].decode("latin-1").removeprefix(prefix),
+        query=request.scope["query_string"].decode("latin-1"),
+        headers=headers,
+        body=body,
+    )

@@ -1,0 +1,51 @@
+"""What a node does by the clock beside its calls: renew its claims, and speak for static workers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterable
+
+import structlog
+
+from gateway.calls.node import Node
+from gateway.errors import RegistryUnavailable
+from gateway.pool.registry import Host
+from gateway.protocol.workers import LinkProtocol, Worker
+
+log = structlog.get_logger(__name__)
+
+
+async def renew_claims(node: Node) -> None:
+    """For ever: renew what this node's sessions hold; those that somebody else holds now are let go."""
+    while True:
+        await asyncio.sleep(node.leases.renew * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
+        held = {session.id: session.claim.fence for session in node.sessions.values()}
+        if not held:
+            continue
+        try:
+            lost = await node.ask(node.registry.renew(held))
+        except RegistryUnavailable:
+            log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
+            continue
+        for session in lost:
+            live = node.sessions.get(session)
+            if live is not None and live.claim.fence == held[session]:
+                live.superseded()
+
+
+def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_key: str) -> Host:
+    """Workers that know nothing of us, as a host of their own: each URL is one slot."""
+    workers = tuple(Worker(url, url, "ready") for url in urls)
+    return Host(f"static:{service}", 1, service, protocol, len(workers), workers, link_key, static=True)
+
+
+async def keep_static(node: Node, host: Host) -> None:
+    """For ever: beat for static workers."""
+    while True:
+        try:
+            if await node.ask(node.registry.beat(host.id, host.epoch, host.workers)) is None:
+                await node.ask(node.registry.put_host(host))
+        except RegistryUnavailable:
+            pass
+        await asyncio.sleep(node.leases.beat)

@@ -1,0 +1,17 @@
+"""The commands of `gateway`, one module each: HELP, add_arguments(parser), run(arguments) -> exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+
+from gateway.cli import call, check, demo, replay, serve, worker
+
+COMMANDS: Mapping[str, ModuleType] = {
+    "demo": demo,
+    "serve": serve,
+    "worker": worker,
+    "call": call,
+    "replay": replay,
+    "check": check,
+}

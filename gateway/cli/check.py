@@ -1,0 +1,79 @@
+"""Validate the settings, and say, a line each, what would refuse or lose calls in production.
+
+Exit status: 0 = nothing found, 1 = something would go wrong, 2 = the settings cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.settings import ServiceSettings, Settings
+
+HELP = "validate settings; say what would refuse or lose calls"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="TOML settings (default: $GATEWAY_CONFIG)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gateway.settings import load
+
+    findings = list(examine(load(arguments.config)))
+    for finding in findings:
+        print(finding)
+    if not findings:
+        print("nothing found: these settings can take calls")
+    return 1 if findings else 0
+
+
+def examine(settings: Settings) -> Iterator[str]:
+    """One line for each thing that would refuse or lose calls, naming the setting and the mend."""
+    if not settings.public_url:
+        yield "public_url: missing, no carrier can be answered: set the https URL that carriers call"
+    if not settings.secret:
+        yield "secret: missing, one is made up at each start and calls do not survive a restart: set a long random one"
+    elif any(len(key.get_secret_value()) < 16 for key in settings.secret):
+        yield "secret: shorter than 16 characters, stream tokens could be guessed: set a long random one"
+    yield from _carriers(settings)
+    yield from _services(settings)
+
+
+def _carriers(settings: Settings) -> Iterator[str]:
+    from gateway.carriers import CARRIERS
+
+    for name, entry in CARRIERS.items():
+        config = settings.carrier(name)
+        if config is None:
+            names = ", ".join(entry.env)
+            yield f"carriers.{name}: no credentials, its webhooks answer 404: set [carriers.{name}] or {names}"
+        elif lacking := config.lacks():
+            yield f"carriers.{name}.{lacking}: missing, webhooks cannot be verified and answer 404: set it"
+
+
+def _services(settings: Settings) -> Iterator[str]:
+    if not settings.services:
+        yield "services: none, every call is refused: add a [[services]] with a host and a bot"
+    elif len(settings.services) > 1 and not any(service.default for service in settings.services):
+        yield "services: none is the default, calls to numbers not listed are refused: set default = true on one"
+    for service in settings.services:
+        yield from _service(service)
+
+
+def _service(service: ServiceSettings) -> Iterator[str]:
+    name = f"services.{service.host}"
+    if not service.bot and not service.workers:
+        yield f"{name}: neither bot nor workers, only hosts that register can take its calls"
+    if service.bot and service.min_warm == 0:
+        yield f"{name}.min_warm: 0, every caller waits for a cold start: keep at least one ready"
+    if service.bot:
+        from gateway.errors import BotError
+        from gateway.worker.load import check_target
+
+        try:
+            check_target(service.bot)
+        except BotError as error:
+            yield f"{name}.bot: {error}"

@@ -1,0 +1,152 @@
+"""The main job on this machine: start a gateway with warm echo workers, call it as Twilio, Telnyx, Plivo and Exotel.
+
+Each call is a recorded sentence through signed webhook, XML, WebSocket, handshake, transcoder, bot and back. What the
+caller heard must equal what the transcoder makes of what he said, sample for sample. Prints one table; writes what each
+caller heard as WAV. Exit status: 0 = every call was whole, 1 = one was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.simulator import CallReport, Credentials
+
+HELP = "the main job, self-contained: four carriers call an echo bot"
+
+LINK_RATE = 16000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="demo-out", metavar="DIR", help="where the WAVs go (default: %(default)s)")
+    parser.add_argument("--audio", metavar="FILE", help="WAV that the callers speak (default: a recorded sentence)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return asyncio.run(_demo(Path(arguments.out), arguments.audio))
+
+
+async def _demo(out: Path, audio: str | None) -> int:
+    from gateway.cli.child import gateway_child
+    from gateway.cli.speech import speech
+    from gateway.simulator import CARRIERS, CallPlan, Credentials, place_call
+
+    said = speech(audio)
+    credentials = Credentials.generate()
+    print("starting a gateway with warm echo workers …", flush=True)
+    async with gateway_child(_settings(credentials)) as url:
+        print(f"calling {url} as {', '.join(CARRIERS)}: {len(said) / 8000:.1f} s of speech each …", flush=True)
+        plans = [CallPlan(carrier=name, base_url=url, audio=said, credentials=credentials) for name in CARRIERS]
+        reports = await asyncio.gather(*(place_call(plan) for plan in plans))
+    results = [_judge(report) for report in reports]
+    _print_table(results)
+    _write_wavs(out, reports)
+    broken = [result for result in results if result.faults]
+    for result in broken:
+        print(f"{result.report.carrier}: {'; '.join(result.faults)}")
+    print("every call was whole" if not broken else f"{len(broken)} of {len(results)} calls were not whole")
+    return 1 if broken else 0
+
+
+def _settings(credentials: Credentials) -> str:
+    """A configuration as a user would write it, with every carrier's credentials."""
+    return f"""
+[carriers.twilio]
+account_sid = "{credentials.twilio_account_sid}"
+auth_token = "{credentials.twilio_auth_token}"
+[carriers.telnyx]
+public_key = "{credentials.telnyx_public_key}"
+[carriers.plivo]
+auth_id = "{credentials.plivo_auth_id}"
+auth_token = "{credentials.plivo_auth_token}"
+[carriers.exotel]
+account_sid = "{credentials.exotel_account_sid}"
+webhook_secret = "{credentials.exotel_webhook_secret}"
+[[services]]
+host = "echo"
+default = true
+bot = "gateway.worker.echo:bot"
+sample_rate = {LINK_RATE}
+min_warm = 4
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A call, and all that was wrong with it. lost: frames of 20 ms that did not come back."""
+
+    report: CallReport
+    lost: int
+    faults: tuple[str, ...]
+
+
+def _judge(report: CallReport) -> Judged:
+    faults = [] if report.outcome == "completed" else [f"the call ended as: {report.outcome}"]
+    faults += report.violations
+    expected = _offline(report)
+    heard = report.heard_wire
+    frame = report.audio_format.bytes_for_ms(20)
+    lost = max(0, len(expected) - len(heard)) // frame
+    if heard[: len(expected)] != expected:
+        faults.append("the caller heard something else than the transcoder makes of what he said")
+    if heard[len(expected) :].strip(report.audio_format.silence(1)):
+        faults.append("the caller heard more than padding behind it")
+    return Judged(report, lost, tuple(faults))
+
+
+def _offline(report: CallReport) -> bytes:
+    """What the bot's echo is on the wire when nothing is lost: the same transcoders, without a network between."""
+    from gateway.audio.format import AudioFormat
+    from gateway.audio.transcoder import Transcoder
+
+    wire, link = report.audio_format, AudioFormat("l16", LINK_RATE)
+    return Transcoder(link, wire).feed(Transcoder(wire, link).feed(report.sent_wire))
+
+
+HEADER = ("carrier", "webhook ms", "first audio ms", "echo p50 ms", "echo p99 ms", "frames sent", "frames back", "lost")
+
+
+def _print_table(results: list[Judged]) -> None:
+    rows = [HEADER]
+    for result in results:
+        report = result.report
+        delays = sorted(report.echo_delays_ms())
+        rows.append(
+            (
+                report.carrier,
+                f"{report.webhook_ms:.1f}",
+                "-" if report.first_audio_ms is None else f"{report.first_audio_ms:.1f}",
+                _percentile(delays, 0.50),
+                _percentile(delays, 0.99),
+                str(report.frames_sent),
+                str(report.frames_received),
+                str(result.lost),
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    print()
+    for row in rows:
+        print(
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+    print()
+
+
+def _percentile(ordered: list[float], share: float) -> str:
+    return f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.1f}" if ordered else "-"
+
+
+def _write_wavs(out: Path, reports: list[CallReport]) -> None:
+    from gateway.audio.files import write_wav
+
+    out.mkdir(parents=True, exist_ok=True)
+    for report in reports:
+        write_wav(out / f"{report.carrier}.wav", report.heard_pcm, report.audio_format.sample_rate)
+    print(f"what each caller heard: {out}/")

@@ -1,0 +1,73 @@
+"""Run the gateway: answer carriers' webhooks, take their streams, keep bots warm.
+
+--dev is for trying things out: loopback only, carriers without credentials are open, signatures are not required, and
+an echo bot answers every call unless you name another with --bot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+HELP = "run the gateway"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="FILE", help="TOML settings (default: $GATEWAY_CONFIG)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any (default: %(default)s)")
+    parser.add_argument("--bot", metavar="TARGET", help="path/bot.py or package.module:function, for all calls")
+    parser.add_argument("--dev", action="store_true", help="loopback only; open carriers, an echo bot")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from gateway.errors import SettingsError
+    from gateway.logs import configure
+    from gateway.server import Server, bind
+    from gateway.settings import configured, is_loopback, load
+
+    if not arguments.dev and not configured(arguments.config):
+        raise SettingsError(
+            "--config",
+            "nothing is configured: name a TOML file, set a carrier's credentials in the environment, or try --dev",
+        )
+    if arguments.dev and not is_loopback(arguments.host):
+        raise SettingsError("--dev", f"is open to everybody and binds loopback only, not {arguments.host}")
+    settings = load(arguments.config)
+    configure()
+    sock = bind(arguments.host, arguments.port)
+    settings = with_bot(settings, bot=arguments.bot, dev=arguments.dev)
+    if not settings.public_url and is_loopback(arguments.host):
+        host, port = sock.getsockname()[:2]
+        settings = settings.model_copy(update={"public_url": f"http://{f'[{host}]' if ':' in host else host}:{port}"})
+    server = Server(settings, sock, dev=arguments.dev)
+    try:
+        import uvloop
+
+        return uvloop.run(server.run())
+    except ImportError:  # pragma: no cover - uvloop has no wheel for every platform
+        return asyncio.run(server.run())
+    finally:
+        sys.stderr.flush()
+
+
+def with_bot(settings: Settings, *, bot: str | None, dev: bool) -> Settings:
+    """The settings with `--bot` for the default service; in --dev at least the echo service."""
+    from gateway.settings import DEV_SERVICE, ServiceSettings
+
+    services = list(settings.services)
+    if bot:
+        at = next((i for i, s in enumerate(services) if s.default), 0 if len(services) == 1 else None)
+        if at is not None:
+            services[at] = services[at].model_copy(update={"bot": bot})
+        else:
+            services.append(ServiceSettings(host="bot", default=True, bot=bot))
+    if dev and not any(s.host == DEV_SERVICE for s in services):
+        echo = ServiceSettings(host=DEV_SERVICE, bot="gateway.worker.echo:bot")
+        services.append(echo.model_copy(update={"default": not any(s.default for s in services)}))
+    return settings.model_copy(update={"services": tuple(services)})

@@ -1,0 +1,148 @@
+"""`gateway serve`: one process from bind to drain. It listens first, warms its workers, then says that it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import uvicorn
+
+from gateway.app import make_app, make_doorkeeper, make_node
+from gateway.calls.node import Node
+from gateway.calls.upkeep import keep_static, renew_claims, static_host
+from gateway.errors import SettingsError
+from gateway.local_hosts import LocalHosts
+from gateway.protocol.ends import EndReason
+from gateway.settings import Settings
+from gateway.sockets import server_protocol
+
+log = structlog.get_logger(__name__)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, port 0 meaning any. Raises SettingsError when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = error.strerror if isinstance(error, OSError) else "no such port"
+        raise SettingsError("--host/--port", f"cannot listen on {host}:{port}: {reason}") from None
+    sock.set_inheritable(True)
+    return sock
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its own signals: what a signal means to calls in progress is ours to say."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Server:
+    """A gateway process. sock: bound. on_ready: called once every local host has had its `min_warm`."""
+
+    settings: Settings
+    sock: socket.socket
+    dev: bool = False
+    on_ready: Callable[[Node], None] = lambda _: None
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit status. Raises SettingsError before anything is served."""
+        loop = asyncio.get_running_loop()
+        node = make_node(self.settings, dev=self.dev)
+        local_key = secrets.token_urlsafe(24)
+        doorkeeper = make_doorkeeper(node, self.settings, dev=self.dev, local_key=local_key)
+        hosts = LocalHosts(node, self.settings, self.sock.getsockname(), local_key)
+        config = uvicorn.Config(
+            make_app(node, hosts.ready),
+            http="httptools",
+            ws=server_protocol(doorkeeper.decide),  # type: ignore[arg-type]  # uvicorn's annotation lacks its own protocol
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=30,
+            h11_max_incomplete_event_size=64 * 1024,
+            timeout_graceful_shutdown=3,
+        )
+        web = _Uvicorn(config)
+        stop = _Stop(node, web, self.settings.server.drain_seconds)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stop.signalled, signum)
+        node.ticker.start()
+        serving = asyncio.create_task(web.serve(sockets=[self.sock]), name="http")
+        upkeep = [node.spawn(renew_claims(node), "renew claims"), *self._static_workers(node)]
+        try:
+            hosts.start()
+            upkeep.append(node.spawn(self._announce(node, hosts), "announce"))
+            await serving
+        finally:
+            for task in upkeep:
+                task.cancel()
+            node.ticker.stop()
+            await hosts.stop()
+        return 0
+
+    def _static_workers(self, node: Node) -> list[asyncio.Task[Any]]:
+        tasks = []
+        for section in self.settings.services:
+            if section.workers:
+                key = section.link_key[0].get_secret_value() if section.link_key else ""
+                host = static_host(section.host, section.protocol, section.workers, key)
+                tasks.append(node.spawn(keep_static(node, host), f"static workers of {section.host}"))
+        return tasks
+
+    async def _announce(self, node: Node, hosts: LocalHosts) -> None:
+        await hosts.until_ready()
+        log.info("ready", public_url=node.public_url, carriers=sorted(node.carriers))
+        self.on_ready(node)
+
+
+class _Stop:
+    """The first signal drains, the second ends it now."""
+
+    def __init__(self, node: Node, web: uvicorn.Server, drain_seconds: float) -> None:
+        self._node = node
+        self._web = web
+        self._drain_seconds = drain_seconds
+
+    def signalled(self, signum: int) -> None:
+        if self._node.draining:
+            log.warning("stopping now", signal=signal.Signals(signum).name, calls=len(self._node.sessions))
+            self._web.should_exit = self._web.force_exit = True
+            return
+        self._node.draining = True
+        log.info("draining", calls=len(self._node.sessions), at_most_seconds=self._drain_seconds)
+        self._node.spawn(self._drain(), "drain")
+
+    async def _drain(self) -> None:
+        """Until the last call has ended; what is left at the deadline is ended in good order."""
+        try:
+            async with asyncio.timeout(self._drain_seconds):
+                await self._idle()
+        except TimeoutError:
+            for session in tuple(self._node.sessions.values()):
+                session.end(EndReason.DRAINED)
+            try:
+                async with asyncio.timeout(5.0):
+                    await self._idle()
+            except TimeoutError:
+                pass
+        self._web.should_exit = True
+
+    async def _idle(self) -> None:
+        while self._node.sessions:
+            await asyncio.sleep(0.05)  # noqa: ASYNC110 - looked at for seconds in a process's life, by nobody else

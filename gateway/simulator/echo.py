@@ -1,0 +1,132 @@
+"""Where in what was heard is what was sent? Delay and loss of an echo, by cross-correlation.
+
+The echo's place is its lag: sample k of what was sent is sample k + lag of what was heard (both without gaps). It is
+constant while nothing is lost or inserted between; so it is followed window by window, and looked for anew where it
+no longer holds. Good for speech and chirps; a steady tone looks the same at many lags.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.simulator.plan import Pcm
+
+Float = npt.NDArray[np.float64]
+
+WINDOW_MS = 200
+FRAME_MS = 20
+NEAR_MS = 4  # a lag within this of the last one is the same lag: fractional delays, re-encoding
+FAR_MS = 3000
+AUDIBLE = 200.0  # RMS; below it G.711's own noise decides
+MATCH = 0.7  # correlation of a window
+MATCH_FRAME = 0.5  # of one frame, where 160 samples are fewer and a filter's edge shows more
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """lags: for each window of what was sent, in samples; NaN where it is nowhere, or silent before any match.
+    window: samples in each. lost: 20 ms frames that were not heard."""
+
+    lags: Float
+    window: int
+    lost: int
+
+    def lag_at(self, sample: int) -> float:
+        index = min(sample // self.window, len(self.lags) - 1)
+        return float(self.lags[index]) if index >= 0 else float("nan")
+
+    @property
+    def found(self) -> bool:
+        return bool(np.isfinite(self.lags).any())
+
+
+def align(sent: Pcm, heard: Pcm, rate: int) -> Alignment:
+    """The lag of each window of `sent` in `heard`, both int16 at `rate`."""
+    window = rate * WINDOW_MS // 1000
+    s, h = sent.astype(np.float64), heard.astype(np.float64)
+    measured = _follow(s, h, window, rate)
+    lost = _lost_frames(s, h, measured, window, rate)
+    return Alignment(_filled(measured), window, lost)
+
+
+def _follow(s: Float, h: Float, window: int, rate: int) -> Float:
+    """The lag of each audible window, NaN for the others."""
+    lags = np.full(-(-len(s) // window), np.nan)
+    if not len(s) or not len(h):
+        return lags
+    lag = _global_lag(s, h)
+    for index in range(len(lags)):
+        piece = s[index * window : (index + 1) * window]
+        if _rms(piece) < AUDIBLE:
+            continue
+        at = index * window
+        for reach in (NEAR_MS, FAR_MS):
+            found, match = _best_lag(piece, h, at, lag, rate * reach // 1000)
+            if match >= MATCH:
+                lag = found
+                lags[index] = found
+                break
+    return lags
+
+
+def _global_lag(s: Float, h: Float) -> int:
+    size = 1 << (len(s) + len(h)).bit_length()
+    correlation = np.fft.irfft(np.fft.rfft(h, size) * np.conj(np.fft.rfft(s, size)), size)
+    peak = int(np.argmax(correlation))
+    return peak if peak < len(h) else peak - size
+
+
+def _best_lag(piece: Float, h: Float, at: int, lag: int, reach: int) -> tuple[int, float]:
+    """The lag within `reach` of `lag` at which `h` is most like `piece`, and how like (1 is the same)."""
+    low = max(0, at + lag - reach)
+    area = h[low : at + lag + reach + len(piece)]
+    if len(area) < len(piece):
+        return lag, 0.0
+    if reach * len(piece) < 1 << 18:
+        products = np.correlate(area, piece, "valid")
+    else:
+        size = 1 << len(area).bit_length()
+        spectrum = np.fft.rfft(area, size) * np.conj(np.fft.rfft(piece, size))
+        products = np.fft.irfft(spectrum, size)[: len(area) - len(piece) + 1]
+    energy = np.cumsum(np.concatenate(([0.0], area * area)))
+    norms = np.sqrt(np.maximum(energy[len(piece) :] - energy[: -len(piece)], 1.0) * float(piece @ piece))
+    likeness = products / norms
+    best = int(np.argmax(likeness))
+    return low + best - at, float(likeness[best])
+
+
+def _lost_frames(s: Float, h: Float, lags: Float, window: int, rate: int) -> int:
+    """Frames that are not where their window's lag, or a neighbour's, puts them; or those that the lag jumped over."""
+    frame = rate * FRAME_MS // 1000
+    missing = 0
+    known = _filled(lags)
+    near = rate * NEAR_MS // 1000
+    for at in range(0, len(s) - frame + 1, frame):
+        piece = s[at : at + frame]
+        if _rms(piece) < AUDIBLE:
+            continue
+        index = at // window
+        around = {int(x) for x in known[max(0, index - 1) : index + 2] if np.isfinite(x)}
+        if not any(_best_lag(piece, h, at, lag, near)[1] >= MATCH_FRAME for lag in around):
+            missing += 1
+    steps = np.diff(lags[np.isfinite(lags)])
+    jumped = -float(steps[steps < 0].sum()) if len(steps) else 0.0
+    return max(missing, round(jumped / frame))
+
+
+def _filled(lags: Float) -> Float:
+    """`lags` with each gap closed by the lag before it, and those at the beginning by the first."""
+    filled = lags.copy()
+    finite = np.flatnonzero(np.isfinite(lags))
+    if len(finite):
+        filled[: finite[0]] = lags[finite[0]]
+        before = finite[np.maximum(np.searchsorted(finite, np.arange(len(lags)), "right") - 1, 0)]
+        filled = lags[before]
+    return filled
+
+
+def _rms(piece: Float) -> float:
+    return float(np.sqrt(np.mean(piece * piece))) if len(piece) else 0.0

@@ -1,0 +1,155 @@
+"""The carrier's HTTP client: signs a request, sends it to where the gateway really listens, notes how it went."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import httpx
+
+from gateway.simulator.plan import CallPlan
+from gateway.simulator.recorder import Recorder
+from gateway.simulator.side import Request, Side
+
+BOUNDARY = "form-data-boundary-lebu8d9e3h8xzvhf"
+CONNECT_TIMEOUT = 5.0
+MAX_REDIRECTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request in the report's log. status 0: no answer. path: with its query."""
+
+    method: str
+    path: str
+    status: int
+    ms: float
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    text: str
+    content_type: str
+    ms: float
+    error: str = ""
+
+
+@lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """Made once: it reads a file of certificates for 15 ms, and a hundred calls would wait for that."""
+    return ssl.create_default_context()
+
+
+class Http:
+    """One call's connection to the gateway. Use as an async context manager."""
+
+    def __init__(self, plan: CallPlan, side: Side, recorder: Recorder | None) -> None:
+        self.log: list[Exchange] = []
+        self._plan = plan
+        self._side = side
+        self._recorder = recorder
+        self._client = httpx.AsyncClient(
+            verify=tls_context(),
+            timeout=httpx.Timeout(side.read_timeout, connect=CONNECT_TIMEOUT),
+            trust_env=False,
+            headers={"User-Agent": f"{side.name}-simulator"},
+        )
+
+    async def __aenter__(self) -> Http:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._client.aclose()
+
+    async def send(self, request: Request) -> Answer:
+        """The answer; one that never came has status 0. A failed connection is tried once more, as carriers do."""
+        if self._recorder:
+            self._recorder.request(request.method, request.url, tuple(request.fields))
+        answer = await self._try(request)
+        if answer.status == 0:
+            answer = await self._try(request)
+        if self._recorder and answer.status:
+            self._recorder.response(answer.status, answer.text)
+        return answer
+
+    async def _try(self, request: Request) -> Answer:
+        body, content_type = _body(request)
+        headers = self._side.headers(request, body)
+        if content_type:
+            headers["Content-Type"] = content_type
+        url = local_url(request.full_url, self._plan)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        error = ""
+        try:
+            response = await self._client.request(request.method, url, content=body, headers=headers)
+        except httpx.HTTPError as failure:
+            error = f"{type(failure).__name__} {failure}".strip()
+        ms = (loop.time() - began) * 1000
+        parts = urlsplit(request.full_url)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        if error:
+            self.log.append(Exchange(request.method, path, 0, ms, error))
+            return Answer(0, "", "", ms, error)
+        self.log.append(Exchange(request.method, path, response.status_code, ms))
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        return Answer(response.status_code, response.text, kind, ms)
+
+
+def _body(request: Request) -> tuple[bytes, str]:
+    if request.method == "GET":
+        return b"", ""
+    if not request.multipart:
+        return urlencode(request.fields).encode(), "application/x-www-form-urlencoded"
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in request.fields
+    ]
+    body = "".join(parts) + f"--{BOUNDARY}--\r\n\r\n"
+    return body.encode(), f"multipart/form-data; boundary={BOUNDARY}"
+
+
+# ------------------------------------------------------------------------------------------------------------ URLs
+
+
+def local_url(url: str, plan: CallPlan) -> str:
+    """`url`, which the gateway gave under its public URL, where it can be reached here; any other URL as it is."""
+    base, public = plan.base_url.rstrip("/"), plan.public
+    if _swallows(public, url):
+        return base + url[len(public) :]
+    return url
+
+
+def local_stream_url(url: str, plan: CallPlan) -> str:
+    """The same for a wss:// URL: it is dialled at the base URL's host, with TLS only where that is https."""
+    base, public = _websocket(plan.base_url.rstrip("/")), _websocket(plan.public)
+    scheme, _, rest = url.partition("://")
+    user, at, _ = rest.partition("/")[0].rpartition("@")
+    bare = f"{scheme}://{rest[len(user) + len(at) :]}" if at else url
+    if _swallows(public, bare):
+        return base + bare[len(public) :]
+    return bare
+
+
+def public_stream_url(path: str, plan: CallPlan) -> str:
+    """A path of the gateway as its public wss URL."""
+    return _websocket(plan.public) + path
+
+
+def absolute(url: str, document_url: str) -> str:
+    """A URL of an answer, which may be relative to the URL that answered."""
+    return urljoin(document_url, url) if url else document_url
+
+
+def _websocket(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return ("wss://" if scheme == "https" else "ws://") + rest
+
+
+def _swallows(prefix: str, url: str) -> bool:
+    return url.startswith(prefix) and url[len(prefix) : len(prefix) + 1] in ("", "/", "?")

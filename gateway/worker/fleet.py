@@ -1,0 +1,276 @@
+"""The workers of one host: as many ready as were asked for, the dead replaced, the stuck killed.
+
+No audio comes here. Each worker's channel brings its state; its end is the worker's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.errors import BotError
+from gateway.protocol.workers import Running, Worker
+from gateway.worker.options import HostOptions
+from gateway.worker.process import Report, Spec
+from gateway.worker.spawn import Fresh, Spawner, Zygote
+
+log = logging.getLogger(__name__)
+
+BACKOFF_FIRST, BACKOFF_LAST = 0.2, 10.0
+"""Seconds between two attempts while workers end before they are ready; doubled each time."""
+STABLE = 1.0
+"""Seconds that a worker must have been ready before its death to be taken for an accident."""
+START_LIMIT = 300.0
+"""Seconds from a worker's birth to its being ready; prewarm() may load a model."""
+HUNG = 15.0
+"""Seconds without a heartbeat. The gateway has given up on its link after 10."""
+TICK = 1.0
+MAX_REPORT = 64 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class _Process:
+    """One worker. status: how it ended, once known; lost: its channel has ended."""
+
+    id: str
+    url: str
+    channel: socket.socket
+    born: float
+    heard: float
+    report: Report = field(default_factory=Report)
+    buffer: bytes = b""
+    pid: int = 0
+    ready_at: float = 0.0
+    status: int | None = None
+    lost: bool = False
+    killed: str = ""
+    wrapup: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Ready for anybody, or about to be."""
+        return self.report.state in ("starting", "ready") and not self.report.session
+
+
+class Fleet:
+    """See the module's docstring. changed: called, synchronously, whenever a worker's state has."""
+
+    def __init__(self, options: HostOptions, run_dir: str, link_key: str, changed: Callable[[], None]) -> None:
+        self._options = options
+        self._run_dir = run_dir
+        self._link_key = link_key
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._spawner: Spawner | None = None
+        self._processes: dict[str, _Process] = {}
+        self._wanted: list[str] = []  # sessions to start a worker for
+        self._count = 0
+        self._failures = 0
+        self._not_before = 0.0
+        self._retry: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self._reload: asyncio.Task[None] | None = None
+        self._draining = False
+        self._stopped = False
+
+    # What there is.
+
+    def workers(self) -> tuple[Worker, ...]:
+        """All of them, as they are now."""
+        return tuple(
+            Worker(p.id, p.url, p.report.state, p.report.session)
+            for p in self._processes.values()
+            if p.url or p.report.state == "starting"
+        )
+
+    def running(self) -> tuple[Running, ...]:
+        """The sessions that are being served."""
+        return tuple(
+            Running(p.report.session, p.report.fence, p.id)
+            for p in self._processes.values()
+            if p.report.state == "busy"
+        )
+
+    @property
+    def talking(self) -> bool:
+        """There is a call, or a bot that wraps one up."""
+        return any(p.report.state in ("busy", "done") for p in self._processes.values())
+
+    # Orders.
+
+    async def start(self) -> None:
+        """Import the bot and begin. Raises BotError if the bot cannot be imported."""
+        await self._load()
+        self._tick(self._loop.time())
+
+    def start_for(self, session: str) -> None:
+        """Start a worker for this session at once, beyond those kept warm."""
+        if not any(p.report.session == session for p in self._processes.values()):
+            self._wanted.append(session)
+            self._top_up()
+
+    def drain(self) -> None:
+        """Start no more; those without a call end now."""
+        self._draining = True
+        self._wanted.clear()
+        for process in self._processes.values():
+            _hang_up(process)
+
+    async def stop(self, seconds: float = 2.0) -> None:
+        """End all that is idle, kill what does not end. For when no call is left, or nothing can be done for it."""
+        self._stopped = True
+        self.drain()
+        for timer in (self._retry, self._ticker):
+            if timer is not None:
+                timer.cancel()
+        if self._reload is not None:
+            self._reload.cancel()
+        deadline = self._loop.time() + seconds
+        while self._processes and self._loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for process in list(self._processes.values()):
+            self._kill(process, "did not end with its host")
+        if self._spawner is not None:
+            self._spawner.close()
+
+    # Making workers.
+
+    async def _load(self) -> None:
+        target = self._options.target
+        fresh = Fresh(target, self._exited)
+        if sys.platform != "linux":  # forking is unsafe wherever system libraries start threads, as on macOS
+            self._spawner = fresh
+        else:
+            zygote = Zygote(target, self._exited, self._zygote_lost)
+            threads = await zygote.start()
+            if threads > 1:
+                log.info("%s: importing it started %d threads, so each worker is a process of its own", target, threads - 1)
+                zygote.close()
+                self._spawner = fresh
+            else:
+                self._spawner = zygote
+        self._top_up()
+
+    def _zygote_lost(self) -> None:
+        self._spawner = None
+        if not self._stopped:
+            log.warning("the zygote was killed; starting another")
+            self._reload = asyncio.ensure_future(self._load_again())
+
+    async def _load_again(self) -> None:
+        while True:
+            try:
+                await self._load()
+                return
+            except (BotError, OSError) as e:
+                await asyncio.sleep(self._back_off(f"the bot cannot be imported any more: {e}"))
+
+    def _top_up(self) -> None:
+        """Start what is missing."""
+        if self._spawner is None or self._stopped:
+            return
+        while self._wanted:
+            self._spawn(self._wanted.pop())
+        if self._draining:
+            return
+        idle = sum(p.idle for p in self._processes.values())
+        live = sum(p.report.state != "done" for p in self._processes.values())
+        missing = min(self._options.warm - idle, self._options.max - live)
+        if missing <= 0:
+            return
+        wait = self._not_before - self._loop.time()
+        if wait > 0:
+            if self._retry is None:
+                self._retry = self._loop.call_later(wait, self._try_again)
+            return
+        for _ in range(missing):
+            self._spawn("")
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._top_up()
+
+    def _spawn(self, session: str) -> None:
+        assert self._spawner is not None
+        self._count += 1
+        name = f"w{self._count}"
+        options = self._options
+        listen = f"unix:{self._run_dir}/{name}.sock" if options.local else options.listen
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        ours.send(Spec(name, listen, self._link_key, session, options.grace_seconds).line())
+        now = self._loop.time()
+        process = _Process(name, listen if options.local else "", ours, now, now, Report(session=session))
+        self._processes[name] = process
+        self._loop.add_reader(ours, self._readable, process)
+        self._spawner.spawn(theirs, lambda pid: setattr(process, "pid", pid))
+        self._changed()
+
+    # Hearing of them.
+
+    def _readable(self, process: _Process) -> None:
+        try:
+            data = process.channel.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost(process)
+            return
+        process.heard = self._loop.time()
+        *lines, process.buffer = (process.buffer + data).split(b"\n")
+        process.buffer = process.buffer[:MAX_REPORT]
+        for line in lines:
+            try:
+                self._reported(process, Report.read(line))
+            except (ValueError, TypeError):
+                log.warning("worker %s wrote nonsense to its channel", process.id)
+
+    def _reported(self, process: _Process, report: Report) -> None:
+        before, process.report = process.report, report
+        if report == before:
+            return
+        if report.port:
+            process.url = f"ws://{self._options.advertise or self._options.listen}:{report.port}/ws"
+        if report.state == "ready" and not process.ready_at:
+            process.ready_at = self._loop.time()
+            self._failures, self._not_before = 0, 0.0
+        if report.state == "done" and process.wrapup is None:
+            seconds = self._options.wrapup_seconds
+            why = f"had not ended {seconds:g} s after its call"
+            process.wrapup = self._loop.call_later(seconds, self._kill, process, why)
+        self._changed()
+        self._top_up()
+
+    def _lost(self, process: _Process) -> None:
+        """The worker has ended: out of the pool at once."""
+        self._loop.remove_reader(process.channel)
+        process.channel.close()
+        process.lost = True
+        del self._processes[process.id]
+        if process.wrapup is not None:
+            process.wrapup.cancel()
+        if self._options.local:
+            Path(process.url.removeprefix("unix:")).unlink(missing_ok=True)
+        early = not process.ready_at or (
+            process.report.state == "ready" and self._loop.time() - process.ready_at < STABLE
+        )
+        if early and not process.killed and not self._draining:
+            self._back_off("")
+        self._note_end(process)
+        self._changed()
+        self._top_up()
+
+    def _exited(self, pid: int, status: int) -> None:
+        process = self._by_pid.pop(pid, None)
+        if process is not None:
+            process.status = status
+            self._note_end(process)

@@ -1,0 +1,112 @@
+"""Finding the bot: `path/bot.py`, `path/bot.py:function`, `package.module` or `package.module:function`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from gateway.errors import BotError
+
+if TYPE_CHECKING:
+    from gateway.worker.api import Call
+
+    BotFunction: TypeAlias = Callable[[Call], Awaitable[None]]
+
+DEFAULT_FUNCTION = "bot"
+
+
+@dataclass(frozen=True, slots=True)
+class Bot:
+    """A bot that can be run. prewarm: to be called once in each worker before it is offered."""
+
+    target: str
+    run: BotFunction
+    prewarm: Callable[[], None] | None
+
+
+def load(target: str) -> Bot:
+    """Import the bot's module and find its function.
+
+    Raises BotError, one line, if that cannot be; the traceback of a failed import is its `__cause__`.
+    """
+    where, _, name = target.rpartition(":") if _names_function(target) else (target, "", "")
+    module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
+    name = name or DEFAULT_FUNCTION
+    function = getattr(module, name, None)
+    if function is None:
+        raise BotError(f"{target}: has no `{name}`; write `async def {name}(call): …`")
+    _check(target, name, function)
+    prewarm = getattr(module, "prewarm", None)
+    return Bot(target, function, prewarm if callable(prewarm) else None)
+
+
+def _names_function(target: str) -> bool:
+    return target.rpartition(":")[2].isidentifier() and ":" in target
+
+
+def _load_file(path: Path) -> ModuleType:
+    path = path.resolve()
+    if not path.is_file():
+        raise BotError(f"{path}: there is no such file")
+    # The module's own neighbours are importable, as they are for `python bot.py`.
+    sys.path.insert(0, str(path.parent))
+    name = path.stem if path.stem not in sys.modules else f"bot_{path.stem}"  # a bot may be called json.py
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # the name ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as e:
+        del sys.modules[name]
+        raise _failed(str(path), e) from e
+    return module
+
+
+def _load_module(name: str) -> ModuleType:
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` does
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as e:
+        if e.name and (name == e.name or name.startswith(e.name + ".")):
+            raise BotError(
+                f"{name}: there is no such module here; a bot is path/bot.py or package.module:function"
+            ) from e
+        raise _failed(name, e) from e
+    except BaseException as e:
+        raise _failed(name, e) from e
+
+
+def _failed(where: str, error: BaseException) -> BotError:
+    """One line that says what and where: the last line of the traceback that is not the import machinery's."""
+    what = f"{type(error).__name__}: {error}".rstrip(": ").replace("\n", " ")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
+    place = ""
+    if len(frames) > 1:
+        place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+    return BotError(f"{where}: importing it failed: {what}{place}")
+
+
+def _check(target: str, name: str, function: Any) -> None:
+    called = getattr(function, "__call__", None)  # noqa: B004  an object's own, to see whether it is async
+    if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(called):
+        raise BotError(f"{target}: `{name}` is not an async function; write `async def {name}(call): …`")
+    parameters = list(inspect.signature(function).parameters.values())
+    if parameters and "RunnerArguments" in str(parameters[0].annotation):
+        raise BotError(
+            f"{target}: `{name}` takes Pipecat's runner arguments; run it in Pipecat's own image or runner, and "
+            'list its URL under `workers` with protocol = "relay"'
+        )
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = [p for p in parameters if p.default is p.empty and p.kind not in optional]
+    if len(required) > 1 or not parameters:
+        raise BotError(f"{target}: `{name}` takes {len(required)} arguments, not one: the call")

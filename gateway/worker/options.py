@@ -1,0 +1,121 @@
+"""What a worker host is told."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from gateway.errors import UserError
+from gateway.protocol import workers
+from gateway.worker.server import WORKER_GRACE
+
+OPTIONS_VARIABLE = "GATEWAY_WORKER_HOST"
+"""Environment variable with a host's options as JSON. They hold a key: OPTIONS_FD_VARIABLE is better."""
+OPTIONS_FD_VARIABLE = "GATEWAY_WORKER_HOST_FD"
+"""Environment variable with the number of a file descriptor from which the JSON is to be read, to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostOptions:
+    """One worker host: one bot, one service host, one machine."""
+
+    target: str
+    """The bot: `path/bot.py` or `package.module:function`."""
+    service_host: str
+    """The name under which its workers are offered, `agent.organization`."""
+    gateways: tuple[str, ...] = ("ws://127.0.0.1:8080",)
+    """Where to register: base URLs or full ones, ws, wss, http, https or unix. All of them, at the same time."""
+    key: str = ""
+    """Bearer key for worker hosts, as in the gateway's `[workers] keys`."""
+    warm: int = 1
+    """Workers kept ready beyond those that have a call."""
+    max: int = 20
+    """Sessions at once."""
+    listen: str = ""
+    """Address of the interface on which the workers listen, each on a port of its own; "": unix sockets, for a
+    gateway on this machine that ends its hosts when it ends."""
+    advertise: str = ""
+    """The name or address that gateways reach `listen` by; "": the same."""
+    run_dir: str = ""
+    """Where the directory with the unix sockets is made (their paths are limited to some 100 bytes); "": a temporary
+    directory."""
+    host_id: str = ""
+    """Name of this host among those of the service; "": a random one."""
+    wrapup_seconds: float = 30.0
+    """A worker may take this long to end after its call; then it is killed."""
+    grace_seconds: float = WORKER_GRACE
+    """Bots and the host itself wait this long for a gateway to come back."""
+    protocol: workers.LinkProtocol = "pcm"
+    """What is spoken on the links; our own workers speak pcm."""
+
+    def __post_init__(self) -> None:
+        """Raises UserError, naming the field."""
+        for name in ("target", "service_host"):
+            if not getattr(self, name):
+                raise UserError(f"worker host: {name} is missing")
+        if not self.gateways:
+            raise UserError("worker host: no gateway to register with")
+        if not 1 <= self.max <= 10_000:
+            raise UserError(f"worker host: max is {self.max}, not between 1 and 10000")
+        if not 0 <= self.warm <= self.max:
+            raise UserError(f"worker host: warm is {self.warm}, not between 0 and max ({self.max})")
+        if self.listen in ("0.0.0.0", "::") and not self.advertise:  # noqa: S104  compared, not bound
+            raise UserError(f"worker host: listening on {self.listen} needs advertise: the name gateways reach it by")
+        for url in self.gateways:
+            connect_url(url)
+
+    @property
+    def local(self) -> bool:
+        """On the gateway's machine, and its property."""
+        return not self.listen
+
+    def to_json(self) -> bytes:
+        """For OPTIONS_VARIABLE and OPTIONS_FD_VARIABLE."""
+        return orjson.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: bytes | str) -> HostOptions:
+        """Raises UserError for what is none."""
+        try:
+            values: Any = orjson.loads(text)
+        except orjson.JSONDecodeError as e:
+            raise UserError(f"worker host: the options are not JSON: {e}") from None
+        known = {f.name for f in fields(HostOptions)}
+        if not isinstance(values, dict) or not {"target", "service_host"} <= set(values) <= known:
+            raise UserError("worker host: the options are an object with target, service_host and known fields")
+        if isinstance(values.get("gateways"), list):
+            values["gateways"] = tuple(map(str, values["gateways"]))
+        return HostOptions(**values)
+
+    @staticmethod
+    def from_environment() -> HostOptions:
+        """The options that our parent left for us, taken out of the environment: bots need not see the key.
+
+        Raises UserError if there are none.
+        """
+        number = os.environ.pop(OPTIONS_FD_VARIABLE, "")
+        text = os.environ.pop(OPTIONS_VARIABLE, "")
+        if number.isdigit():
+            with os.fdopen(int(number), "rb") as file:
+                return HostOptions.from_json(file.read())
+        if text:
+            return HostOptions.from_json(text)
+        raise UserError(f"worker host: no options in {OPTIONS_FD_VARIABLE} or {OPTIONS_VARIABLE}")
+
+
+def connect_url(url: str) -> str:
+    """The WebSocket URL of a gateway's workers' door. Raises UserError for what is no URL of a gateway."""
+    if url.startswith("unix:"):
+        return url
+    parts = urlsplit(url)
+    scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
+    if scheme is None or not parts.netloc:
+        raise UserError(f"{url}: not the URL of a gateway; it begins with ws://, wss://, http:// or https://")
+    path = parts.path.rstrip("/")
+    if not path.endswith(workers.PATH):
+        path += workers.PATH
+    return f"{scheme}://{parts.netloc}{path}"
