@@ -164,7 +164,10 @@ def mask_number(number: str) -> str:
     It remains a number of the same form (+, 0 or neither before the digits), so that a replay can be routed.
     """
     match = re.fullmatch(r"(\+|0|)\d{5,16}", number)
-    return f"{match[1]}155501000{number[-2:]}" if match else number
+    if not match:
+        return number
+    fictional = "55501000" if match[1] == "0" else "155501000"
+    return match[1] + fictional + number[-2:]
 
 
 def mask_secrets(text: str) -> str:

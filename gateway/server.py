@@ -37,6 +37,7 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         reason = error.strerror if isinstance(error, OSError) else "no such port"
         raise SettingsError("--host/--port", f"cannot listen on {host}:{port}: {reason}") from None
+    sock.listen(2048)  # from now on connections wait for us instead of being refused
     sock.set_inheritable(True)
     return sock
 
@@ -68,7 +69,7 @@ class Server:
         config = uvicorn.Config(
             make_app(node, hosts.ready),
             http="httptools",
-            ws=server_protocol(doorkeeper.decide),  # type: ignore[arg-type]  # uvicorn's annotation lacks its own protocol
+            ws=server_protocol(doorkeeper.decide),
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -79,7 +80,7 @@ class Server:
             timeout_graceful_shutdown=3,
         )
         web = _Uvicorn(config)
-        stop = _Stop(node, web, self.settings.server.drain_seconds)
+        stop = _Stop(node, self.settings.server.drain_seconds)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.signalled, signum)
         node.ticker.start()
@@ -87,13 +88,21 @@ class Server:
         upkeep = [node.spawn(renew_claims(node), "renew claims"), *self._static_workers(node)]
         try:
             hosts.start()
-            upkeep.append(node.spawn(self._announce(node, hosts), "announce"))
-            await serving
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            announcing = asyncio.create_task(self._announce(node, hosts), name="announce")
+            upkeep += [announcing, stopping]
+            await asyncio.wait({serving, announcing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if announcing.done():
+                announcing.result()  # raises what kept the gateway from being ready
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            await hosts.stop()  # while we can still tell them
+            web.should_exit = True
+            web.force_exit = stop.forced
+            await asyncio.gather(serving, return_exceptions=True)
             for task in upkeep:
                 task.cancel()
             node.ticker.stop()
-            await hosts.stop()
         return 0
 
     def _static_workers(self, node: Node) -> list[asyncio.Task[Any]]:
@@ -114,15 +123,21 @@ class Server:
 class _Stop:
     """The first signal drains, the second ends it now."""
 
-    def __init__(self, node: Node, web: uvicorn.Server, drain_seconds: float) -> None:
+    def __init__(self, node: Node, drain_seconds: float) -> None:
         self._node = node
-        self._web = web
         self._drain_seconds = drain_seconds
+        self._done = asyncio.Event()
+        self.forced = False
+
+    async def wait(self) -> None:
+        """Until it is time to end."""
+        await self._done.wait()
 
     def signalled(self, signum: int) -> None:
         if self._node.draining:
             log.warning("stopping now", signal=signal.Signals(signum).name, calls=len(self._node.sessions))
-            self._web.should_exit = self._web.force_exit = True
+            self.forced = True
+            self._done.set()
             return
         self._node.draining = True
         log.info("draining", calls=len(self._node.sessions), at_most_seconds=self._drain_seconds)
@@ -141,7 +156,7 @@ class _Stop:
                     await self._idle()
             except TimeoutError:
                 pass
-        self._web.should_exit = True
+        self._done.set()
 
     async def _idle(self) -> None:
         while self._node.sessions:

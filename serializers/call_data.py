@@ -20,10 +20,9 @@ class CallData(BaseModel):
     stream_id, call_id: the carrier's. from_number (wire key `from`), to_number (`to`): E.164 where they are
     telephone numbers; raw_from, raw_to: as the carrier wrote them. body: what the flow's author or the caller
     of the API gave. direction: "inbound" or "outbound". encoding, sample_rate: what the caller's audio is on
-    the carrier's wire; "mulaw", "alaw", "l16", Hz. Carrier's members beyond these are kept as extras.
+    the carrier's wire, as in `MediaFormat`. Extras are allowed, as attributes and as items.
 
-    Built by field name or by wire key; raises pydantic.ValidationError for a wrong type, `body=None`
-    included.
+    Built by field name or by wire key. Raises pydantic.ValidationError for a wrong type and for `body=None`.
     """
 
     model_config = ConfigDict(populate_by_name=True, extra="allow")
@@ -72,9 +71,7 @@ class CallData(BaseModel):
 
 
 class TelnyxCallData(CallData):
-    """outbound_encoding: Telnyx' name of the leg's codec ("PCMA"), outbound as Telnyx sees it: what we
-    receive.
-    """
+    """outbound_encoding: Telnyx' word for the leg's codec ("PCMA"). Outbound from Telnyx: what we receive."""
 
     carrier: str = "telnyx"
     outbound_encoding: str | None = None
@@ -97,7 +94,5 @@ _RESERVED = frozenset({"key", "token", "session"})
 
 
 def own_parameters_removed(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The custom parameters that are the flow author's: without ours, for they are secrets, not the bot's
-    business.
-    """
+    """The custom parameters that are the flow author's. Ours are secrets, and not the bot's business."""
     return {k: v for k, v in params.items() if k not in _RESERVED and not k.startswith(OUR_PREFIX)}

@@ -71,17 +71,15 @@ class ExotelSerializer(JsonStream):
         self._stream_id = json_text(start.stream_id)
         width = 2 if start.outbound.encoding == "l16" else 1
         self._bytes_per_ms = max(1, start.outbound.sample_rate * width // 1000)
-        self._media_head = f'{{"event":"media","stream_sid":{self._stream_id},"sequence_number":"'
 
     def media(self, payload: bytes) -> str:
-        self._sequence += 1
         self._chunk += 1
         timestamp = self._sent // self._bytes_per_ms
         self._sent += len(payload)
         audio = b2a_base64(payload, newline=False).decode()
         return (
-            f'{self._media_head}{self._sequence}","media":{{"chunk":"{self._chunk}",'
-            f'"timestamp":"{timestamp}","payload":"{audio}"}}}}'
+            f'{{"event":"media","stream_sid":{self._stream_id},"sequence_number":"{self._counted()}",'
+            f'"media":{{"chunk":"{self._chunk}","timestamp":"{timestamp}","payload":"{audio}"}}}}'
         )
 
     def clear(self) -> str:

@@ -1,5 +1,4 @@
-"""Telephone numbers as the carriers write them, made E.164 (ITU-T E.164: "+", country code, at most 15
-digits).
+"""Telephone numbers as carriers write them, made E.164 (ITU-T: "+", country code, at most 15 digits).
 
 Twilio and Telnyx say `+15550100`, Plivo says `15550100` in one webhook and `+15550100` in the next of the
 same call, Exotel says `09494865411` as one would dial it in India.

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from serializers.base import Event, Media, Rejected
 
 MAX_WAIT = 0.06
-"""Seconds that audio is held back for an earlier chunk: three frames, what a jitter buffer would add for
-good."""
+"""Seconds that audio is held back for an earlier chunk: three frames."""
+
+_TICK_ERROR = 1e-6
+"""A tick that comes 60 ms later by the clock may be a rounding error short of it."""
 
 MAX_HELD = 32
 """Chunks held back at once: after a stall on the way many come in one instant, and 60 ms are not over yet."""
 
 MAX_GAP = 50
-"""Chunks ahead of the next one that still belong to this timeline: one second. Beyond it the numbering
-jumped."""
+"""Chunks ahead of the next one that belong to this timeline: one second. Beyond it the numbering jumped."""
 
 MAX_STRAYS = 5
 """So many in a row that fit nowhere mean that the numbering has begun anew: 100 ms are lost, not the call."""
@@ -73,7 +74,7 @@ class Reorder:
 
     def _push_unexpected(self, chunk: int, audio: bytes, now: float) -> Sequence[Event]:
         if self._next < 0:
-            # Streams begin with chunk 1; Telnyx' own example with 2. If the first to come is a little later,
+            # Streams begin with chunk 1; Telnyx' own example shows 2. If the first to come is a little later,
             # the ones before it may be on their way. Nothing was heard yet, so nothing needs silence.
             self._next = 1 if 1 < chunk <= 1 + 3 else chunk
         ahead = chunk - self._next
@@ -114,7 +115,7 @@ class Reorder:
         events: list[Event] = []
         while self._held:
             oldest = min(came for _, came in self._held.values())
-            if now - oldest < MAX_WAIT and len(self._held) <= MAX_HELD:
+            if now - oldest < MAX_WAIT - _TICK_ERROR and len(self._held) <= MAX_HELD:
                 break
             events += self._silence_until(min(self._held))
             events += self._in_order()

@@ -33,8 +33,7 @@ from serializers.marks import MarkBook
 from serializers.numbers import e164
 
 MAX_MESSAGE = 256 * 1024
-"""Characters or bytes of one message; the socket allows less. Carriers send 20 to 200 ms of audio at a
-time."""
+"""Characters or bytes of one message; the socket allows less. Carriers send 20 to 200 ms of audio at once."""
 
 MAX_EARLY = 50
 """Media messages that are kept when they come before `start` (clones of Plivo do that): a second of audio."""

@@ -100,13 +100,14 @@ class TelnyxSerializer(JsonStream):
         return f'{{"event":"mark","mark":{{"name":{json_text(self._marks.put(name))}}}}}'
 
 
-def _number(chunk: Any) -> int | None:
-    """The chunk's number out of its decimal string; None if it has none."""
-    try:
-        number = int(chunk)
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return number if number >= 0 else None
+def _number(chunk: object) -> int | None:
+    """The chunk's number, a decimal string as a rule; None if it has none."""
+    if type(chunk) is str:
+        try:
+            chunk = int(chunk)
+        except ValueError:
+            return None
+    return chunk if type(chunk) is int and chunk >= 0 else None
 
 
 def _swapped(audio: bytes) -> bytes:

@@ -9,7 +9,7 @@ size are bounded.
 from __future__ import annotations
 
 import base64
-import binascii
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -40,6 +40,8 @@ class Limits:
 
 
 LIMITS = Limits()
+
+_SILENT = logging.Logger("multipart", logging.CRITICAL + 1)
 
 OURS = "serviceHost"
 OURS_PREFIX = "gw_"
@@ -275,8 +277,9 @@ def _multipart(body: bytes, header: str) -> Fields | Refused:
         if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
             return Refused("bad_body")
         parser = MultipartParser(boundary, parts.callbacks())
+        parser.logger = _SILENT  # it warns of every strange byte, and strangers choose them
         parser.write(body)
         parser.finalize()
-    except (FormParserError, ValueError, binascii.Error):
+    except (FormParserError, ValueError):
         return Refused("bad_body")
     return _bounded(parts.pairs, "bad_body") if parts.whole else Refused("bad_body")

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     report = asyncio.run(place_call(plan))
     if arguments.save:
-        write_wav(arguments.save, report.heard_pcm, report.sample_rate)
+        write_wav(arguments.save, report.heard_pcm, report.heard_rate)
     show(report)
     return 0 if report.outcome == "completed" and not report.violations else 1
 
@@ -65,7 +65,10 @@ def show(report: CallReport) -> None:
     if report.first_audio_ms is not None:
         print(f"first audio    {report.first_audio_ms:.1f} ms after start")
     print(f"frames         {report.frames_sent} sent, {report.frames_received} received")
-    if report.ended_by:
-        print(f"ended          by the {report.ended_by}, {report.end_ms:.0f} ms")
+    delays = sorted(report.echo_delays_ms())
+    if delays:
+        print(f"echo delay     {delays[len(delays) // 2]:.1f} ms p50, {delays[int(0.99 * len(delays))]:.1f} ms p99")
+    took = "" if report.end_ms is None else f", {report.end_ms:.0f} ms from the decision to the end"
+    print(f"ended          by the {report.ended_by}{took}")
     for violation in report.violations:
         print(f"violation      {violation}")

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from gateway.audio.format import AudioFormat
     from gateway.simulator import CallReport, Credentials
 
 HELP = "the main job, self-contained: four carriers call an echo bot"
 
 LINK_RATE = 16000
+CALLER_RATE = 8000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,7 @@ async def _demo(out: Path, audio: str | None) -> int:
         print(f"calling {url} as {', '.join(CARRIERS)}: {len(said) / 8000:.1f} s of speech each …", flush=True)
         plans = [CallPlan(carrier=name, base_url=url, audio=said, credentials=credentials) for name in CARRIERS]
         reports = await asyncio.gather(*(place_call(plan) for plan in plans))
-    results = [_judge(report) for report in reports]
+    results = [_judge(report, len(said) / CALLER_RATE) for report in reports]
     _print_table(results)
     _write_wavs(out, reports)
     broken = [result for result in results if result.faults]
@@ -77,25 +79,28 @@ min_warm = 4
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A call, and all that was wrong with it. lost: frames of 20 ms that did not come back."""
+    """A call, and all that was wrong with it. spoken, heard: frames of 20 ms, of what the caller said."""
 
     report: CallReport
-    lost: int
+    spoken: int
+    heard: int
     faults: tuple[str, ...]
 
 
-def _judge(report: CallReport) -> Judged:
+def _judge(report: CallReport, seconds: float) -> Judged:
+    """Was it whole? Only what the caller said counts: the line's silence before he hangs up is still on its way."""
     faults = [] if report.outcome == "completed" else [f"the call ended as: {report.outcome}"]
     faults += report.violations
-    expected = _offline(report)
-    heard = report.heard_wire
-    frame = report.audio_format.bytes_for_ms(20)
-    lost = max(0, len(expected) - len(heard)) // frame
-    if heard[: len(expected)] != expected:
+    wire = _format(report, "outbound")
+    spoken = round(seconds * 50)
+    expected, heard = _offline(report), report.heard_wire
+    both = min(len(expected), len(heard))
+    if expected[:both] != heard[:both]:
         faults.append("the caller heard something else than the transcoder makes of what he said")
-    if heard[len(expected) :].strip(report.audio_format.silence(1)):
-        faults.append("the caller heard more than padding behind it")
-    return Judged(report, lost, tuple(faults))
+    back = min(spoken, both // wire.bytes_for_ms(20))
+    if back < spoken:
+        faults.append(f"{spoken - back} frames were lost")
+    return Judged(report, spoken, back, tuple(faults))
 
 
 def _offline(report: CallReport) -> bytes:
@@ -103,8 +108,20 @@ def _offline(report: CallReport) -> bytes:
     from gateway.audio.format import AudioFormat
     from gateway.audio.transcoder import Transcoder
 
-    wire, link = report.audio_format, AudioFormat("l16", LINK_RATE)
-    return Transcoder(link, wire).feed(Transcoder(wire, link).feed(report.sent_wire))
+    link = AudioFormat("l16", LINK_RATE)
+    heard_by_bot = Transcoder(_format(report, "inbound"), link).feed(report.sent_wire)
+    return Transcoder(link, _format(report, "outbound")).feed(heard_by_bot)
+
+
+def _format(report: CallReport, direction: str) -> AudioFormat:
+    """What was spoken on the carrier's wire."""
+    from gateway.audio.format import AudioFormat
+
+    names = {"PCMU": "mulaw", "PCMA": "alaw", "L16": "l16"}
+    if not report.opened:
+        return AudioFormat("mulaw", 8000)
+    encoding = getattr(report.opened[0].wire, direction)
+    return AudioFormat.of(names[encoding.name], encoding.rate)
 
 
 HEADER = ("carrier", "webhook ms", "first audio ms", "echo p50 ms", "echo p99 ms", "frames sent", "frames back", "lost")
@@ -122,9 +139,9 @@ def _print_table(results: list[Judged]) -> None:
                 "-" if report.first_audio_ms is None else f"{report.first_audio_ms:.1f}",
                 _percentile(delays, 0.50),
                 _percentile(delays, 0.99),
-                str(report.frames_sent),
-                str(report.frames_received),
-                str(result.lost),
+                str(result.spoken),
+                str(result.heard),
+                str(result.spoken - result.heard),
             )
         )
     widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
@@ -148,5 +165,5 @@ def _write_wavs(out: Path, reports: list[CallReport]) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     for report in reports:
-        write_wav(out / f"{report.carrier}.wav", report.heard_pcm, report.audio_format.sample_rate)
+        write_wav(out / f"{report.carrier}.wav", report.heard_pcm, report.heard_rate)
     print(f"what each caller heard: {out}/")

@@ -1,7 +1,6 @@
 """Run a worker host: keep bots warm in processes of their own, and register them with a gateway.
 
-TARGET is path/bot.py or package.module:function. Without --gateway the bots listen on their own, for a gateway whose
-settings name them under `workers`.
+TARGET is path/bot.py or package.module:function. The first SIGINT or SIGTERM drains: the running calls end first.
 
 The gateway's key for worker hosts ([workers] keys) is read from GATEWAY_WORKER_KEY.
 """
@@ -21,3 +20,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max", type=int, default=20, metavar="N", help="sessions at once (%(default)s)")
     parser.add_argument("--listen", default="127.0.0.1", metavar="H", help="address workers listen on (%(default)s)")
     parser.add_argument("--advertise", metavar="H", help="address gateways reach them by (default: that of --listen)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import asyncio
+    import os
+    import signal
+
+    from gateway.worker.host import run_host
+    from gateway.worker.options import HostOptions
+    from gateway.worker.process import log_to_stderr
+
+    options = HostOptions(
+        target=arguments.target,
+        service_host=arguments.service_host,
+        gateways=tuple(arguments.gateway) or ("ws://127.0.0.1:8080",),
+        key=os.environ.pop("GATEWAY_WORKER_KEY", ""),
+        warm=arguments.warm,
+        max=arguments.max,
+        listen=arguments.listen,
+        advertise=arguments.advertise or "",
+    )
+
+    async def host() -> None:
+        drain = asyncio.Event()
+        serving = asyncio.create_task(run_host(options, drain))
+        await asyncio.sleep(0)  # run_host ignores signals; at a terminal, Ctrl-C is the person's wish to end it
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, drain.set)
+        await serving
+
+    log_to_stderr()
+    asyncio.run(host())
+    return 0

@@ -76,6 +76,7 @@ class Playout:
     ) -> None:
         self.format = audio
         self._limits = limits
+        self._lead = limits.lead - 1e-6  # ten frames of 20 ms are, in floats, a hair less than 200
         self._send_audio = send_audio
         self._send_mark = send_mark
         self._unit = wire.chunk or audio.bytes_for_ms(FRAME_MS)
@@ -120,7 +121,7 @@ class Playout:
             payload = payload[: max(0, room)]
         self._arrived = now
         self._expected = max(self._expected, now) + len(payload) / self._rate
-        if len(payload) == self._message and self.idle and self._horizon - now < self._limits.lead:
+        if len(payload) == self._message and self.idle and self._horizon - now < self._lead:
             self._emit(payload, now)  # the usual case: a real-time bot, one frame at a time
             return lost
         data = self._rest + payload if self._rest else payload
@@ -187,7 +188,7 @@ class Playout:
         while queue:
             item = queue[0]
             if isinstance(item, bytes):
-                if self._horizon - now >= self._limits.lead:
+                if self._horizon - now >= self._lead:
                     return
                 queue.popleft()
                 self._queued -= len(item)

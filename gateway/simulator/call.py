@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from gateway.errors import UnsupportedCodec, UserError
+from gateway.simulator import clock
 from gateway.simulator.exotel import ExotelSide
 from gateway.simulator.exotel_flow import exotel_flow
 from gateway.simulator.http import Answer, Http, local_stream_url, public_stream_url, tls_context
@@ -93,8 +94,7 @@ class Call:
         self.report = CallReport(side.name)
         self.answered = False
         self._recorder = recorder
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._began = clock.now()
         self._later: set[asyncio.Task[Answer]] = set()
         self._background: list[tuple[MediaStream, asyncio.Task[StreamLog]]] = []
 
@@ -111,7 +111,7 @@ class Call:
             report.outcome, report.ended_by = f"failed: {failure}", "carrier"
         finally:
             await self._end_background()
-        over = self._loop.time()
+        over = clock.now()
         report.seconds = over - self._began
         last = report.opened[-1] if report.opened else None
         if last is not None:
@@ -161,7 +161,7 @@ class Call:
 
     def remaining(self) -> float:
         """Seconds until the caller has had enough."""
-        return self.talk.deadline(self._began) - self._loop.time()
+        return self.talk.deadline(self._began) - clock.now()
 
     async def wait(self, seconds: float) -> None:
         """Let time pass. Raises HungUp when the caller does not stay that long."""

@@ -240,8 +240,9 @@ class ExotelWire(Wire):
 
 
 def _national(number: str) -> str:
-    """Exotel's form: +919494865411 is 09494865411. Other countries' numbers keep their digits behind the 0."""
-    return national_or_e164(number.removeprefix("+91") if len(number) == 13 else number, "0")
+    """Exotel's form: +919494865411 comes as 09494865411. What it makes of other countries' numbers is not documented:
+    they are left as they are."""
+    return national_or_e164(number.removeprefix("+91"), "0") if number.startswith("+91") else number
 
 
 def _basic(user_and_password: str) -> str:

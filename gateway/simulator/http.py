@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,6 +9,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 
+from gateway.simulator import clock
 from gateway.simulator.plan import CallPlan
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.side import Request, Side
@@ -83,14 +83,13 @@ class Http:
         if content_type:
             headers["Content-Type"] = content_type
         url = local_url(request.full_url, self._plan)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = clock.now()
         error = ""
         try:
             response = await self._client.request(request.method, url, content=body, headers=headers)
         except httpx.HTTPError as failure:
             error = f"{type(failure).__name__} {failure}".strip()
-        ms = (loop.time() - began) * 1000
+        ms = (clock.now() - began) * 1000
         parts = urlsplit(request.full_url)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         if error:

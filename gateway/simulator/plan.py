@@ -135,7 +135,7 @@ class Behaviour:
     oversized: bool = False
     """One text message of 1 MB."""
     foreign_track: bool = False
-    """The gateway's own audio echoed back as the other track, as with `both_tracks`."""
+    """Each media message comes a second time, as the other track's (`both_tracks`): it has to be ignored."""
     shuffle_media: bool = False
     """Every tenth media message changes places with the next: Telnyx does not promise order."""
     duplicate_media: bool = False

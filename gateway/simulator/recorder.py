@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from gateway.recording import MAX_MESSAGES, Entry, Party, Recording, mask_number, mask_secrets
+from gateway.simulator import clock
 
 # Digits that a caller pressed, or that are sent for him, can be a PIN.
 _DIGITS = re.compile(r'("(?:digit|dtmf)"\s*:\s*"|\bdigits="|<DTMF[^>]*>)([^"<]+)')
@@ -21,7 +21,6 @@ class Recorder:
         self._recording = Recording("")
         self._limit = limit
         self._began: float | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     def call(self, carrier: str, facts: Mapping[str, str], public_url: str) -> None:
         """What is being recorded; facts: the strings that identify the call."""
@@ -56,9 +55,7 @@ class Recorder:
         if len(self._recording.entries) >= self._limit:
             self._recording.truncated = True
             return
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
+        now = clock.now()
         if self._began is None:
             self._began = now
         self._recording.entries.append(entry((now - self._began) * 1000))

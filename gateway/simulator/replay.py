@@ -17,6 +17,7 @@ import orjson
 
 from gateway.errors import RecordingError
 from gateway.recording import Entry, Recording
+from gateway.simulator import clock
 from gateway.simulator.call import Call, Flow, flow_of, load_signer, side_of
 from gateway.simulator.http import Answer, Http
 from gateway.simulator.plan import CallPlan, Credentials
@@ -142,7 +143,6 @@ class Script:
 
     def start(self, stream: MediaStream) -> None:
         self._stream = stream
-        self._loop = stream.loop
         recorded = (self._recording.encoding, self._recording.rate)
         asked = (stream.wire.inbound.name, stream.wire.inbound.rate)
         if recorded != asked:
@@ -154,7 +154,7 @@ class Script:
             line = _line(entry, words)
             if line is not None:
                 self._lines.append((at, *line))
-        self._opened = self._loop.time()
+        self._opened = clock.now()
         self._call.talk.begin(self._opened)
         self._say()
 
@@ -163,8 +163,8 @@ class Script:
             self._timer.cancel()
 
     def _say(self) -> None:
-        now = self._loop.time() - self._opened
-        while self._next < len(self._lines) and self._lines[self._next][0] <= now:
+        now = clock.now() - self._opened
+        while self._next < len(self._lines) and self._lines[self._next][0] <= now + clock.EARLY:
             _, message, frame = self._lines[self._next]
             self._next += 1
             if frame is None and isinstance(message, bytes):
@@ -172,9 +172,9 @@ class Script:
             else:
                 self._stream.send(message, frame)
         if self._next < len(self._lines):
-            self._timer = self._loop.call_at(self._opened + self._lines[self._next][0], self._say)
+            self._timer = clock.call_at(self._opened + self._lines[self._next][0], self._say)
         else:
-            self._timer = self._loop.call_at(self._opened + self._over_at(), self._end)
+            self._timer = clock.call_at(self._opened + self._over_at(), self._end)
 
     def _over_at(self) -> float:
         """When the recording closed the stream; some time after the last line where the gateway did."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from gateway.simulator import clock
 from gateway.simulator.playout import Playout
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.side import Clear, Dtmf, Fatal, Mark, Play, Reply, Wire
@@ -23,7 +24,7 @@ CLOSE_WAIT = 3.0  # for the gateway's close frame, after ours
 
 @dataclass(slots=True)
 class SentFrame:
-    """A media message as sent: when (the loop's clock), and its audio."""
+    """A media message as sent: when (`clock.now`), and its audio."""
 
     at: float
     payload: bytes
@@ -31,7 +32,7 @@ class SentFrame:
 
 @dataclass(slots=True)
 class StreamLog:
-    """What one stream leaves for the report. Times are the loop's clock, in seconds."""
+    """What one stream leaves for the report. Times are the simulator's clock, in seconds."""
 
     wire: Wire
     playout: Playout
@@ -67,7 +68,6 @@ class MediaStream:
 
     def __init__(self, wire: Wire, url: str, recorder: Recorder | None) -> None:
         encoding = wire.outbound
-        self.loop = asyncio.get_running_loop()
         self.wire = wire
         self.playout = Playout(encoding.bytes_per_second, encoding.sample_bytes)
         self.log = StreamLog(wire, self.playout, url)
@@ -76,6 +76,7 @@ class MediaStream:
         self._socket: ClientSocket | None = None
         self._marks: asyncio.TimerHandle | None = None
         self._ended_by: EndedBy | None = None
+        self._sent_code = 0
 
     async def run(
         self, driver: Driver, dial_url: str, headers: dict[str, str], tls: ssl.SSLContext | None
@@ -85,10 +86,10 @@ class MediaStream:
         try:
             self._socket = await ClientSocket.connect(dial_url, headers, self._received, tls=tls)
         except Refused as refused:
-            log.ended, log.ended_by = self.loop.time(), "refused"
+            log.ended, log.ended_by = clock.now(), "refused"
             log.error, log.close_code = str(refused), refused.status
             return log
-        log.opened = self.loop.time()
+        log.opened = clock.now()
         if self._recorder:
             self._recorder.opened(log.url)
         if self.on_open:
@@ -102,11 +103,12 @@ class MediaStream:
                 self._marks.cancel()
             if self._ended_by is None and not self._socket.closed.done():
                 self._socket.drop()
-        log.ended = self.loop.time()
+        log.ended = clock.now()
         self.playout.clear(log.ended)  # what is still unplayed is never heard
         log.ended_by = self._ended_by or "gateway"
         if self._recorder:
-            self._recorder.closed("carrier" if self._ended_by else "gateway", log.close_code)
+            by_carrier = self._ended_by is not None
+            self._recorder.closed("carrier" if by_carrier else "gateway", self._sent_code or log.close_code)
         if log.ended_by == "gateway" and log.close_code not in (1000, 1001, 1005):
             log.error = log.error or f"closed {log.close_code} {reason}".strip()
         return log
@@ -120,7 +122,7 @@ class MediaStream:
             return
         data = message.encode() if isinstance(message, str) else message
         socket.send_text(data)
-        now = self.loop.time()
+        now = clock.now()
         if frame is not None:
             self.log.sent.append(SentFrame(now, frame))
         if self._recorder:
@@ -136,7 +138,7 @@ class MediaStream:
         """Say `stop` and close, as the carrier does at the call's end."""
         if self._socket is None or self._ended_by is not None:
             return
-        self.log.decided = self.loop.time()
+        self.log.decided = clock.now()
         if stop := self.wire.stop("callended"):
             self.send(stop)
         self.close(by)
@@ -146,10 +148,10 @@ class MediaStream:
         if self._socket is None or self._ended_by is not None:
             return
         if by == "caller" and self.log.decided is None:
-            self.log.decided = self.loop.time()
-        self._ended_by = by
+            self.log.decided = clock.now()
+        self._ended_by, self._sent_code = by, code
         self._socket.close(code)
-        self.loop.call_later(CLOSE_WAIT, self._socket.drop)
+        clock.call_at(clock.now() + CLOSE_WAIT, self._socket.drop)
 
     def drop(self, by: EndedBy = "carrier") -> None:
         """Reset the connection."""
@@ -168,7 +170,7 @@ class MediaStream:
     # What the gateway does
 
     def _received(self, data: str | bytes) -> None:
-        now = self.loop.time()
+        now = clock.now()
         if self._recorder:
             self._recorder.message("gateway", data)
         match self.wire.read(data):
@@ -214,4 +216,4 @@ class MediaStream:
         due = self.playout.next_due
         if due is not None:
             # A timer may fire a little early; then it is set once more.
-            self._marks = self.loop.call_at(due + 0.001, lambda: self._tell_marks(self.loop.time()))
+            self._marks = clock.call_at(due + 0.001, lambda: self._tell_marks(clock.now()))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from gateway.simulator import clock
 from gateway.simulator.plan import CALLER_RATE, CallPlan
 from gateway.simulator.stream import MediaStream
 from gateway.simulator.voice import Voice, voice_for
@@ -64,7 +65,6 @@ class Talker:
 
     def start(self, stream: MediaStream) -> None:
         self._stream = stream
-        self._loop = stream.loop
         self._wire = stream.wire
         self._first = self._talk.streams == 0
         self._talk.streams += 1
@@ -73,13 +73,13 @@ class Talker:
             for _ in range(2 if behaviour.connected_twice else 1):
                 stream.send(connected)
         if behaviour.never_start or self._silent:
-            self._timers.add(self._loop.call_later(NEVER_START_PATIENCE, stream.drop, "caller"))
+            self._timers.add(asyncio.get_running_loop().call_later(NEVER_START_PATIENCE, stream.drop, "caller"))
             return
         self._start_message = self._wire.start()
         stream.send(self._start_message)
         self._voice: Voice = voice_for(self._plan.audio, self._wire.inbound, self._wire.frame_ms)
         self._frame = self._wire.frame_ms / 1000
-        now = self._loop.time()
+        now = clock.now()
         self._began = self._talk.begin(now)
         self._opened = now
         self._index = math.ceil((now - self._began) / self._frame)
@@ -96,20 +96,20 @@ class Talker:
         if self._slow is not None:
             self._slow.cancel()
         rate = self._wire.outbound.bytes_per_second
-        self._talk.heard_before += self._stream.playout.played(self._loop.time()) / rate
+        self._talk.heard_before += self._stream.playout.played(clock.now()) / rate
 
     # Media
 
     def _tick(self) -> None:
-        now = self._loop.time()
+        now = clock.now()
         # All that is due: after a stall a carrier's frames come in a burst.
-        while self._began + self._index * self._frame <= now:
+        while self._began + self._index * self._frame <= now + clock.EARLY:
             if self._is_over(now):
                 self._stream.hang_up()
                 return
             self._say(self._index)
             self._index += 1
-        self._tick_timer = self._loop.call_at(self._began + self._index * self._frame, self._tick)
+        self._tick_timer = clock.call_at(self._began + self._index * self._frame, self._tick)
 
     def _say(self, index: int) -> None:
         voice = self._voice
@@ -153,7 +153,7 @@ class Talker:
         """At `seconds` of the call, unless that has passed on an earlier stream."""
         when = self._began + seconds
         if when >= self._opened:
-            self._timers.add(self._loop.call_at(when, action))
+            self._timers.add(clock.call_at(when, action))
 
     def _misbehave(self) -> None:
         behaviour, stream = self._behaviour, self._stream
@@ -196,9 +196,9 @@ class Talker:
         if self._tick_timer is not None:
             self._tick_timer.cancel()
         patience = self._plan.stay + self._plan.linger
-        self._timers.add(self._loop.call_later(patience, self._stream.drop, "caller"))
+        self._timers.add(asyncio.get_running_loop().call_later(patience, self._stream.drop, "caller"))
 
     def _read_slowly(self, *, paused: bool) -> None:
         self._stream.pause_reading(paused)
         delay = 0.9 if paused else 0.1
-        self._slow = self._loop.call_later(delay, lambda: self._read_slowly(paused=not paused))
+        self._slow = asyncio.get_running_loop().call_later(delay, lambda: self._read_slowly(paused=not paused))

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from gateway.errors import BotError
@@ -32,12 +33,14 @@ START_LIMIT = 300.0
 HUNG = 15.0
 """Seconds without a heartbeat. The gateway has given up on its link after 10."""
 TICK = 1.0
+EXIT_WAIT = 0.5
+"""Seconds from the end of a worker's channel to that of hope to learn its exit status."""
 MAX_REPORT = 64 * 1024
 
 
 @dataclass(slots=True, eq=False)
 class _Process:
-    """One worker. status: how it ended, once known; lost: its channel has ended."""
+    """One worker. lost: its channel has ended. status: how it ended, once known. killed: by us, and why."""
 
     id: str
     url: str
@@ -51,6 +54,7 @@ class _Process:
     status: int | None = None
     lost: bool = False
     killed: str = ""
+    noted: bool = False
     wrapup: asyncio.TimerHandle | None = None
 
     @property
@@ -70,6 +74,7 @@ class Fleet:
         self._loop = asyncio.get_running_loop()
         self._spawner: Spawner | None = None
         self._processes: dict[str, _Process] = {}
+        self._by_pid: dict[int, _Process] = {}
         self._wanted: list[str] = []  # sessions to start a worker for
         self._count = 0
         self._failures = 0
@@ -79,6 +84,8 @@ class Fleet:
         self._reload: asyncio.Task[None] | None = None
         self._draining = False
         self._stopped = False
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     # What there is.
 
@@ -124,7 +131,7 @@ class Fleet:
             _hang_up(process)
 
     async def stop(self, seconds: float = 2.0) -> None:
-        """End all that is idle, kill what does not end. For when no call is left, or nothing can be done for it."""
+        """End all that is idle, kill what of it does not end. A worker with a call goes on without us."""
         self._stopped = True
         self.drain()
         for timer in (self._retry, self._ticker):
@@ -132,11 +139,12 @@ class Fleet:
                 timer.cancel()
         if self._reload is not None:
             self._reload.cancel()
-        deadline = self._loop.time() + seconds
-        while self._processes and self._loop.time() < deadline:
-            await asyncio.sleep(0.01)
-        for process in list(self._processes.values()):
-            self._kill(process, "did not end with its host")
+        try:
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        except TimeoutError:
+            for process in list(self._processes.values()):
+                if process.report.state in ("starting", "ready"):
+                    self._kill(process, "did not end with its host")
         if self._spawner is not None:
             self._spawner.close()
 
@@ -151,7 +159,9 @@ class Fleet:
             zygote = Zygote(target, self._exited, self._zygote_lost)
             threads = await zygote.start()
             if threads > 1:
-                log.info("%s: importing it started %d threads, so each worker is a process of its own", target, threads - 1)
+                log.info(
+                    "%s: importing it started %d threads, so each worker is a process of its own", target, threads - 1
+                )
                 zygote.close()
                 self._spawner = fresh
             else:
@@ -170,7 +180,9 @@ class Fleet:
                 await self._load()
                 return
             except (BotError, OSError) as e:
-                await asyncio.sleep(self._back_off(f"the bot cannot be imported any more: {e}"))
+                delay = self._back_off()
+                log.warning("cannot start a zygote: %s; trying again in %.1f s", e, delay)
+                await asyncio.sleep(delay)
 
     def _top_up(self) -> None:
         """Start what is missing."""
@@ -209,8 +221,9 @@ class Fleet:
         now = self._loop.time()
         process = _Process(name, listen if options.local else "", ours, now, now, Report(session=session))
         self._processes[name] = process
+        self._empty.clear()
         self._loop.add_reader(ours, self._readable, process)
-        self._spawner.spawn(theirs, lambda pid: setattr(process, "pid", pid))
+        self._spawner.spawn(theirs, partial(self._born, process))
         self._changed()
 
     # Hearing of them.
@@ -228,7 +241,7 @@ class Fleet:
         process.heard = self._loop.time()
         *lines, process.buffer = (process.buffer + data).split(b"\n")
         process.buffer = process.buffer[:MAX_REPORT]
-        for line in lines:
+        for line in filter(None, lines):
             try:
                 self._reported(process, Report.read(line))
             except (ValueError, TypeError):
@@ -256,21 +269,104 @@ class Fleet:
         process.channel.close()
         process.lost = True
         del self._processes[process.id]
+        if not self._processes:
+            self._empty.set()
         if process.wrapup is not None:
             process.wrapup.cancel()
         if self._options.local:
             Path(process.url.removeprefix("unix:")).unlink(missing_ok=True)
-        early = not process.ready_at or (
-            process.report.state == "ready" and self._loop.time() - process.ready_at < STABLE
-        )
-        if early and not process.killed and not self._draining:
-            self._back_off("")
-        self._note_end(process)
+        if self._ended_early(process):
+            self._back_off()
+        if process.status is None and process.pid:
+            self._loop.call_later(EXIT_WAIT, self._note_end, process)  # the status comes by another way
+        else:
+            self._note_end(process)
         self._changed()
         self._top_up()
+
+    def _born(self, process: _Process, pid: int) -> None:
+        process.pid = pid
+        self._by_pid[pid] = process
 
     def _exited(self, pid: int, status: int) -> None:
         process = self._by_pid.pop(pid, None)
         if process is not None:
             process.status = status
-            self._note_end(process)
+            if process.lost:
+                self._note_end(process)
+
+    def _ended_early(self, process: _Process) -> bool:
+        """A worker that will not live, as opposed to one that had an accident, or was told to end."""
+        if process.killed or self._draining or process.report.state in ("busy", "done"):
+            return False
+        return not process.ready_at or self._loop.time() - process.ready_at < STABLE
+
+    def _back_off(self) -> float:
+        """Seconds until the next attempt, twice as many each time."""
+        delay = min(BACKOFF_LAST, BACKOFF_FIRST * 2.0 ** min(self._failures, 30))
+        self._failures += 1
+        self._not_before = self._loop.time() + delay
+        return delay
+
+    def _note_end(self, process: _Process) -> None:
+        """One line for each end that was not in order."""
+        if process.noted:
+            return
+        process.noted = True
+        self._by_pid.pop(process.pid, None)
+        state, session = process.report.state, process.report.session
+        if self._draining or process.killed or state == "done" or (state == "busy" and process.status == 0):
+            return
+        how = process.report.failed or _how(process.status)
+        if state == "busy":
+            log.warning("worker %s ended during session %s: %s", process.id, session, how)
+        elif self._failures:
+            wait = max(0.0, self._not_before - self._loop.time())
+            log.warning("worker %s is of no use: %s; the next one in %.1f s", process.id, how, wait)
+        else:
+            log.warning("worker %s ended while it was idle: %s", process.id, how)
+
+    # Ending them.
+
+    def _kill(self, process: _Process, why: str) -> None:
+        if process.lost or process.killed:
+            return
+        log.warning("worker %s %s: killed", process.id, why)
+        process.killed = why
+        if process.pid:  # its channel is open, so it lives, so the pid is its own
+            os.kill(process.pid, signal.SIGKILL)
+        else:
+            _hang_up(process)
+
+    def _tick(self, due: float) -> None:
+        """Look for workers that are stuck."""
+        now = self._loop.time()
+        stopped = now - due > HUNG / 5  # we were: give those a chance who could not reach us
+        for process in list(self._processes.values()):
+            if stopped:
+                process.heard = now
+            if process.report.state == "starting":
+                if now - process.born > START_LIMIT:
+                    self._kill(process, f"was not ready after {START_LIMIT:g} s")
+            elif now - process.heard > HUNG:
+                self._kill(process, f"has not answered for {HUNG:g} s (stopped, or its bot blocks the loop)")
+        self._ticker = self._loop.call_later(TICK, self._tick, now + TICK)
+
+
+def _hang_up(process: _Process) -> None:
+    """Say that the host needs it no more: our direction of the channel ends, its own stays."""
+    try:
+        process.channel.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+def _how(status: int | None) -> str:
+    if status is None:
+        return "it is gone"
+    if status < 0:
+        try:
+            return f"killed by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"killed by signal {-status}"
+    return f"exit status {status}"

@@ -47,6 +47,11 @@ class Spec:
     session: str
     grace: float
 
+    @property
+    def path(self) -> str:
+        """Of the unix socket, "" if it is none."""
+        return self.listen.removeprefix("unix:") if self.listen.startswith("unix:") else ""
+
     def line(self) -> bytes:
         """For the channel."""
         return orjson.dumps(asdict(self)) + b"\n"
@@ -102,8 +107,12 @@ def run_worker(channel: socket.socket, bot: Bot) -> int:
             log.exception("prewarm() raised")
             fail(channel, f"prewarm() raised {type(e).__name__}: {e}")
             return 1
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_serve(channel, spec, bot))
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(_serve(channel, spec, bot))
+    finally:
+        if spec.path:
+            _remove(Path(spec.path), host_gone=_at_end(channel))
 
 
 def fail(channel: socket.socket, why: str) -> None:
@@ -112,12 +121,36 @@ def fail(channel: socket.socket, why: str) -> None:
         channel.sendall(Report(failed=why.replace("\n", " ")[:500]).line())
 
 
+def _remove(path: Path, *, host_gone: bool) -> None:
+    """The socket; and its directory, if a host that was killed has left it to us, the last worker."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        if host_gone:
+            path.parent.rmdir()
+
+
+def _at_end(channel: socket.socket) -> bool:
+    """The host's end of the channel is closed, not only its direction of it."""
+    try:
+        channel.send(b"\n")
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def _loop_factory() -> Any:
     try:
         import uvloop
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def import_what_calls_need() -> None:
+    """pydantic is 60 ms that no caller should wait for, nor the first worker's being ready."""
+    import serializers.call_data  # noqa: F401
 
 
 def _read_spec(channel: socket.socket) -> Spec | None:
@@ -166,18 +199,16 @@ async def _serve(channel: socket.socket, spec: Spec, bot: Bot) -> int:
     gone = asyncio.Event()
     loop.add_reader(channel, host_gone)
     protocol = server_protocol(slot.decide, plain=slot.plain)
-    path = spec.listen.removeprefix("unix:") if spec.listen.startswith("unix:") else ""
-    if path:
-        server = await loop.create_unix_server(protocol, path)
+    if spec.path:
+        server = await loop.create_unix_server(protocol, spec.path)
     else:
         server = await loop.create_server(protocol, spec.listen, 0)
         port = server.sockets[0].getsockname()[1]
     report("ready", spec.session, 0)
     beat()
+    loop.call_soon(import_what_calls_need)
     status = await _until_over(slot, gone)
     server.close()
-    if path:
-        Path(path).unlink(missing_ok=True)
     return status
 
 

@@ -27,9 +27,12 @@ import orjson
 
 from gateway.errors import BotError
 from gateway.worker.load import Bot, load
-from gateway.worker.process import ignore_signals, log_to_stderr, run_worker
+from gateway.worker.process import ignore_signals, import_what_calls_need, log_to_stderr, run_worker
 
 log = logging.getLogger(__name__)
+
+IDLE_MS = 100
+"""Milliseconds without a request, at the start, after which there is time for what is not urgent."""
 
 
 def threads() -> int:
@@ -51,21 +54,10 @@ def main() -> int:
             log.error("%s", e, exc_info=e.__cause__)
         _tell(control, {"failed": str(e)})
         return 2
-    _import_what_calls_need()
     _tell(control, {"loaded": True, "threads": threads()})
     gc.collect()
     gc.freeze()
     return _serve(control, bot)
-
-
-def _import_what_calls_need() -> None:
-    """Once here instead of once in each call."""
-    import serializers.call_data  # noqa: F401
-
-    try:
-        import uvloop  # noqa: F401
-    except ImportError:
-        pass
 
 
 def _serve(control: socket.socket, bot: Bot) -> int:
@@ -78,9 +70,15 @@ def _serve(control: socket.socket, bot: Bot) -> int:
     poll.register(control, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
     children: set[int] = set()
-    host = True
+    host, ready_for_calls = True, False
     while host or children:
-        for fd, _ in poll.poll():
+        events = poll.poll(None if ready_for_calls else IDLE_MS)
+        if not events:
+            # Once here instead of once in each call; but not before the first workers, who are waited for.
+            import_what_calls_need()
+            gc.freeze()
+            ready_for_calls = True
+        for fd, _ in events:
             if fd == wake_read:
                 _drain(wake_read)
                 _reap(children, control if host else None)
@@ -97,11 +95,19 @@ def _serve(control: socket.socket, bot: Bot) -> int:
                 control.close()
                 os.close(wake_read)
                 os.close(wake_write)
+                _reseed()
                 return run_worker(channel, bot)
             channel.close()
             children.add(pid)
             _tell(control, {"spawned": pid})
     return 0
+
+
+def _reseed() -> None:
+    """Python's generator is seeded anew in a forked child, numpy's is not: all callers would get the same numbers."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
 
 
 def _request(control: socket.socket) -> socket.socket | None:

@@ -49,7 +49,9 @@ def test_names_and_environment(entry: CarrierEntry) -> None:
 def test_dev_without_credentials_believes_everybody(entry: CarrierEntry) -> None:
     request = HttpRequest("POST", "/voice", "", {})
     for config in (None, entry.config()):
-        assert entry.carrier(config, public_url=PUBLIC, dev=True).verify(request, now=0) == Verified()
+        carrier = entry.carrier(config, public_url=PUBLIC, dev=True)
+        assert carrier.verify(request, now=0) == Verified()
+        assert carrier.verify_upgrade(HttpRequest("GET", "/ws", "", {}), now=0) == Verified()
 
 
 @ENTRIES

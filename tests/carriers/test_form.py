@@ -46,7 +46,9 @@ def test_get_reads_the_query_and_post_does_not() -> None:
 
 
 def test_json_object() -> None:
-    request = post_body(b'{"s":"x","i":7,"t":true,"f":false,"n":null,"d":{"k":1},"l":[1]}', "application/json; charset=utf-8")
+    request = post_body(
+        b'{"s":"x","i":7,"t":true,"f":false,"n":null,"d":{"k":1},"l":[1]}', "application/json; charset=utf-8"
+    )
     fields = read(request)
     assert isinstance(fields, Fields)
     assert fields.pairs() == [("s", "x"), ("i", "7"), ("t", "true"), ("f", "false"), ("n", "")]
@@ -98,7 +100,10 @@ def test_multipart_with_other_headers_and_a_file_name() -> None:
         (post_body(b"[1]", "application/json"), "bad_body"),
         (post_body(b"[" * 5000, "application/json"), "bad_body"),
         (post_body(b'{"a":"\xff"}', "application/json"), "bad_body"),
-        (post_body(b"{%s}" % b",".join(b'"%d":1' % i for i in range(LIMITS.fields + 1)), "application/json"), "bad_body"),
+        (
+            post_body(b"{%s}" % b",".join(b'"%d":1' % i for i in range(LIMITS.fields + 1)), "application/json"),
+            "bad_body",
+        ),
         (multipart(part("a", "v"), end=""), "bad_body"),
         (multipart(part("a", "v"), boundary=""), "bad_body"),
         (multipart(part("a", "v"), boundary="b" * 71), "bad_body"),
@@ -106,11 +111,22 @@ def test_multipart_with_other_headers_and_a_file_name() -> None:
         (multipart("Content-Disposition: form-data\r\n\r\nv"), "bad_body"),
         (multipart("no header at all"), "bad_body"),
         (multipart(*[part("a", "v")] * (LIMITS.fields + 1)), "bad_body"),
-        (post_body(b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\r\n--b--\r\n', "multipart/form-data; boundary=b"), "bad_body"),
+        (
+            post_body(
+                b'--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xff\r\n--b--\r\n',
+                "multipart/form-data; boundary=b",
+            ),
+            "bad_body",
+        ),
     ],
 )
 def test_refused(request_: HttpRequest, reason: str) -> None:
     assert read(request_) == Refused(reason)
+
+
+def test_strangers_bytes_are_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    assert read(post_body(b"--bX" * 1000, "multipart/form-data; boundary=b")) == Refused("bad_body")
+    assert caplog.records == []
 
 
 def test_core_field_twice_is_refused() -> None:
@@ -139,7 +155,11 @@ def test_ours_of_a_get_has_only_our_names() -> None:
 
 @pytest.mark.parametrize(
     ("query", "reason"),
-    [("serviceHost=a.b&serviceHost=c.d", "duplicate_field"), ("gw_x=1&gw_x=1", "duplicate_field"), ("a=%FF", "bad_query")],
+    [
+        ("serviceHost=a.b&serviceHost=c.d", "duplicate_field"),
+        ("gw_x=1&gw_x=1", "duplicate_field"),
+        ("a=%FF", "bad_query"),
+    ],
 )
 def test_ours_refused(query: str, reason: str) -> None:
     assert read_ours(get(query)) == Refused(reason)

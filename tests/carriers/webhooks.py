@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -17,7 +17,7 @@ VECTORS: dict[str, Any] = json.loads((GOLDEN / "signature-vectors.json").read_te
 FORM = "application/x-www-form-urlencoded"
 PUBLIC = "https://voice.example.com"
 
-Pairs = Mapping[str, Any] | Iterable[tuple[str, Any]]
+Pairs = Mapping[str, Any] | Sequence[tuple[str, Any]]
 
 
 def golden(name: str) -> bytes:

@@ -53,6 +53,8 @@ class FakeGateway:
     requests: list[Seen] = field(default_factory=list)
     upgrades: list[Seen] = field(default_factory=list)
     messages: list[list[Any]] = field(default_factory=list)
+    public: str = ""
+    """What it calls itself in its answers; default: where it listens."""
     url: str = ""
 
     async def __aenter__(self) -> FakeGateway:
@@ -95,9 +97,8 @@ class FakeGateway:
         return Response("", 200)
 
     def _fill(self, text: str) -> str:
-        return text.replace("{ws}", self.url.replace("http", "ws")).replace(
-            "{http}", self.url
-        )
+        public = self.public or self.url
+        return text.replace("{ws}", public.replace("http", "ws", 1)).replace("{http}", public)
 
     async def _websocket(self, websocket: WebSocket) -> None:
         self.upgrades.append(Seen("GET", websocket.url.path, str(websocket.url), dict(websocket.headers), b""))

@@ -1,0 +1,129 @@
+"""Worker hosts on this machine: one for each service with a `bot`, started with the gateway and ended with it.
+
+They speak to the gateway as remote ones do, over its own port. Only the gateway's death leaves them running, for the
+grace in which it, or its successor, may take them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from typing import Any
+
+import structlog
+
+from gateway.calls.node import Node
+from gateway.errors import BotError
+from gateway.settings import ServiceSettings, Settings
+from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions
+
+log = structlog.get_logger(__name__)
+
+USER_ERROR = 2
+"""A host's exit status when its bot cannot be used: starting it again would not help."""
+RESTART_AFTER = 0.5
+RESTART_AT_MOST = 30.0
+"""Seconds until a host that has died is started again, doubled each time."""
+END_SECONDS = 5.0
+"""How long hosts may take to end when the gateway does; their calls have ended by then."""
+
+
+class LocalHosts:
+    """All local hosts. address: where this gateway listens."""
+
+    def __init__(self, node: Node, settings: Settings, address: tuple[Any, ...], key: str) -> None:
+        self._node = node
+        self._services = [section for section in settings.services if section.bot]
+        host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104 - compared, not bound
+        self._gateway = f"ws://{f'[{host}]' if ':' in host else host}:{address[1]}"
+        self._key = key
+        self._ids = {section.host: f"local-{section.host}-{secrets.token_hex(3)}" for section in self._services}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._failure: asyncio.Future[BotError] = asyncio.get_running_loop().create_future()
+
+    def ready(self) -> bool:
+        """Every local host has had its `min_warm`."""
+        return all(self._node.warm.get(self._ids[s.host], 0) >= s.min_warm for s in self._services)
+
+    async def until_ready(self) -> None:
+        """Return when they are. Raises BotError if one never will be, as its bot cannot be used."""
+        while not self.ready():
+            if self._failure.done():
+                raise self._failure.result()
+            await asyncio.sleep(0.01)
+
+    def start(self) -> None:
+        """Start them all, and start again those that die."""
+        self._keepers = [self._node.spawn(self._keep(s), f"worker host of {s.host}") for s in self._services]
+
+    async def stop(self) -> None:
+        """End them: in good order where they obey."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        for door in tuple(self._node.hosts.values()):
+            door.drain()
+            door.close()
+        processes = [process for process in self._processes.values() if process.returncode is None]
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await asyncio.gather(*(process.wait() for process in processes))
+        except TimeoutError:
+            for process in processes:
+                if process.returncode is None:
+                    log.warning("worker host killed: it did not end", pid=process.pid)
+                    process.kill()
+
+    async def _keep(self, section: ServiceSettings) -> None:
+        wait = RESTART_AFTER
+        while not self._node.draining:
+            process = self._processes[section.host] = await self._spawn(section)
+            started = asyncio.get_running_loop().time()
+            said = await self._listen(process)
+            status = await process.wait()
+            if status == USER_ERROR and self._ids[section.host] not in self._node.warm:
+                if not self._failure.done():
+                    self._failure.set_result(BotError(f"services.{section.host}.bot: {said}"))
+                return
+            if asyncio.get_running_loop().time() - started > RESTART_AT_MOST:
+                wait = RESTART_AFTER
+            log.error("worker host ended, starting it again", service=section.host, status=status, seconds=wait)
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, RESTART_AT_MOST)
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> str:
+        """Pass on what the host and its bots print; return the last line."""
+        assert process.stderr is not None
+        last = ""
+        while chunk := await process.stderr.read(64 * 1024):
+            sys.stderr.buffer.write(chunk)
+            sys.stderr.flush()
+            last = (chunk.decode(errors="replace").strip().splitlines() or [last])[-1]
+        return last
+
+    async def _spawn(self, section: ServiceSettings) -> asyncio.subprocess.Process:
+        options = HostOptions(
+            target=section.bot,
+            service_host=section.host,
+            gateways=(self._gateway,),
+            key=self._key,
+            warm=section.min_warm,
+            max=section.max,
+            host_id=self._ids[section.host],
+            wrapup_seconds=section.wrapup_seconds,
+        )
+        # The options hold a key: through a pipe they show neither in the process list nor in the environment.
+        read, write = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gateway.worker.host",
+                env={**os.environ, OPTIONS_FD_VARIABLE: str(read)}, pass_fds=(read,),
+                stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+        finally:
+            os.close(read)
+            os.write(write, options.to_json())
+            os.close(write)
+        return process

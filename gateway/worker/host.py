@@ -1,0 +1,169 @@
+"""The worker host: keeps workers of one bot warm and offers them to gateways. It outlives its gateway.
+
+`run_host(options)` from Python; `python -m gateway.worker.host`, with options as `options` says, for a parent that
+starts one. Ignores SIGTERM and SIGINT: it ends when its gateway has ended in order and the calls are done, or when
+no gateway has taken it back for `grace_seconds`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+
+from gateway.errors import UserError
+from gateway.protocol import workers as wire
+from gateway.worker.fleet import Fleet
+from gateway.worker.options import HostOptions
+from gateway.worker.process import ignore_signals, log_to_stderr
+from gateway.worker.registration import Registration
+
+log = logging.getLogger(__name__)
+
+
+async def run_host(options: HostOptions, drain: asyncio.Event | None = None) -> None:
+    """Be a worker host until it is over. drain: set by the caller to end it when the running calls are done.
+
+    Raises BotError if the bot cannot be imported.
+    """
+    ignore_signals()
+    # mkdtemp makes it for this user alone (0700): who may connect to a worker's socket is decided here first.
+    run_dir = tempfile.mkdtemp(prefix="gw-", dir=options.run_dir or None) if options.local else ""
+    host = _Host(options, run_dir)
+    try:
+        await host.run(drain or asyncio.Event())
+    finally:
+        if run_dir and not host.talking:
+            shutil.rmtree(run_dir, ignore_errors=True)
+
+
+class _Host:
+    def __init__(self, options: HostOptions, run_dir: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._options = options
+        self._id = options.host_id or f"host-{secrets.token_hex(6)}"
+        self._epoch = time.time_ns() // 1_000_000
+        self._link_key = secrets.token_urlsafe(32)
+        self._fleet = Fleet(options, run_dir, self._link_key, self._workers_changed)
+        self._registrations = [
+            Registration(url, options.key, self, return_to_left=not options.local) for url in options.gateways
+        ]
+        self._news = asyncio.Event()
+        self._beat_due = False
+        self._alone_since = self._loop.time()
+        self._lag = 0.0
+
+    async def run(self, drain: asyncio.Event) -> None:
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            await self._fleet.start()
+            self._alone_since = self._loop.time()
+            tasks = [asyncio.ensure_future(r.run()) for r in self._registrations]
+            tasks.append(asyncio.ensure_future(self._obey(drain)))
+            self._measure_lag(self._loop.time())
+            why = await self._over(drain)
+            log.info("worker host of %s ends: %s", self._options.service_host, why)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._fleet.stop()
+
+    @property
+    def talking(self) -> bool:
+        return self._fleet.talking
+
+    async def _obey(self, drain: asyncio.Event) -> None:
+        await drain.wait()
+        for registration in self._registrations:
+            registration.drain()
+        self._fleet.drain()
+        self._news.set()
+
+    async def _over(self, drain: asyncio.Event) -> str:
+        """Wait for the end, and say which."""
+        while True:
+            self._news.clear()
+            if not self._fleet.talking:
+                if drain.is_set():
+                    return "drained"
+                if self._options.local and all(r.left for r in self._registrations):
+                    return "its gateway has ended"
+                alone = self._loop.time() - self._alone_since
+                if not self._connected and alone >= self._options.grace_seconds:
+                    return f"no gateway for {alone:.0f} s"
+            try:
+                await asyncio.wait_for(self._news.wait(), 0.25)
+            except TimeoutError:
+                pass
+
+    @property
+    def _connected(self) -> bool:
+        return any(r.connected for r in self._registrations)
+
+    def _measure_lag(self, due: float) -> None:
+        now = self._loop.time()
+        self._lag = max(now - due, self._lag * 0.9)
+        self._loop.call_later(0.1, self._measure_lag, now + 0.1)
+
+    def _workers_changed(self) -> None:
+        """Beat at once, but once for all that changes in the same breath."""
+        self._news.set()
+        if not self._beat_due:
+            self._beat_due = True
+            self._loop.call_soon(self._beat)
+
+    def _beat(self) -> None:
+        self._beat_due = False
+        for registration in self._registrations:
+            registration.beat()
+
+    # registration.Owner
+
+    def register_message(self) -> wire.Register:
+        options = self._options
+        return wire.Register(
+            host=self._id,
+            epoch=self._epoch,
+            service_host=options.service_host,
+            protocol=options.protocol,
+            cap=options.max,
+            workers=self._fleet.workers(),
+            running=self._fleet.running(),
+            link_key=self._link_key,
+        )
+
+    def beat_message(self) -> wire.Beat:
+        return wire.Beat(self._fleet.workers(), round(self._lag * 1000))
+
+    def start_for(self, session: str) -> None:
+        self._fleet.start_for(session)
+
+    def connection_changed(self) -> None:
+        if self._connected:
+            self._alone_since = float("inf")
+        elif self._alone_since == float("inf"):
+            self._alone_since = self._loop.time()
+        self._news.set()
+
+
+def main() -> int:
+    """`python -m gateway.worker.host`."""
+    ignore_signals()
+    log_to_stderr()
+    try:
+        options = HostOptions.from_environment()
+        with asyncio.Runner() as runner:
+            runner.run(run_host(options))
+    except UserError as e:
+        print(e, file=sys.stderr)  # noqa: T201  for the person at the keyboard
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,365 @@
+"""The bridge, with literal messages of Twilio's wire and time passed in."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from gateway.audio.format import AudioFormat
+from gateway.audio.transcoder import Transcoder
+from gateway.errors import UnsupportedCodec
+from gateway.media.bridge import DRAIN_MARK, Bridge, BridgeLimits
+from gateway.protocol import pcm
+from serializers.base import MediaFormat
+from serializers.exotel import ExotelSerializer
+from serializers.twilio import TwilioSerializer
+
+START = (
+    '{"event":"start","sequenceNumber":"1","start":{"accountSid":"AC1","streamSid":"MZ1","callSid":"CA1",'
+    '"tracks":["inbound"],"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1},'
+    '"customParameters":{}},"streamSid":"MZ1"}'
+)
+LINK_START = pcm.Start("s1", "support.acme", "twilio", 7, {"call_id": "CA1"}, 16000)
+
+
+def media(payload: bytes) -> bytes:
+    return json.dumps(
+        {
+            "event": "media",
+            "sequenceNumber": "2",
+            "media": {
+                "track": "inbound",
+                "chunk": "1",
+                "timestamp": "5",
+                "payload": base64.b64encode(payload).decode(),
+            },
+            "streamSid": "MZ1",
+        }
+    ).encode()
+
+
+def tone(ms: int, rate: int = 16000) -> bytes:
+    t = np.arange(rate * ms // 1000) / rate
+    return (np.sin(2 * np.pi * 440 * t) * 8000).astype("<i2").tobytes()
+
+
+@pytest.fixture
+def bridge(listener):
+    return Bridge(16000, BridgeLimits(), listener)
+
+
+@pytest.fixture
+def joined(bridge, stream_socket, link_socket):
+    attach_stream(bridge, stream_socket)
+    bridge.attach_link(link_socket, LINK_START, 0.0)
+    link_socket.sent.clear()
+    return bridge
+
+
+def attach_stream(bridge, socket, now=0.0):
+    serializer = TwilioSerializer()
+    [start] = serializer.decode(START)
+    bridge.attach_stream(socket, serializer, start, now)
+
+
+# Caller to bot
+
+
+def test_the_callers_audio_reaches_the_bot_as_pcm(joined, link_socket):
+    payload = bytes(range(160))
+    joined.stream_received(media(payload), True, 0.0)
+    expected = Transcoder(AudioFormat("mulaw", 8000), AudioFormat("l16", 16000)).feed(payload)
+    assert link_socket.sent == [expected]
+
+
+def test_audio_before_there_is_a_bot_waits_for_it_behind_start(bridge, stream_socket, link_socket):
+    attach_stream(bridge, stream_socket)
+    for _ in range(10):
+        bridge.stream_received(media(b"\x20" * 160), True, 0.0)
+    bridge.attach_link(link_socket, LINK_START, 0.2)
+    assert link_socket.texts[0]["type"] == "start"
+    assert isinstance(link_socket.sent[0], str)
+    assert len(link_socket.audio) == 10 * 640
+
+
+def test_only_ten_seconds_wait_and_the_oldest_is_dropped(bridge, stream_socket, link_socket):
+    attach_stream(bridge, stream_socket)
+    for n in range(600):
+        bridge.stream_received(media(bytes([n % 250]) * 160), True, n * 0.02)
+    bridge.attach_link(link_socket, LINK_START, 12.0)
+    assert len(link_socket.audio) == 500 * 640
+    assert bridge.counts.dropped["no_bot"] == 100
+
+
+def test_a_long_frame_reaches_the_bot_in_pieces_of_20_ms(joined, link_socket):
+    joined.stream_received(media(b"\x20" * 800), True, 0.0)
+    assert [len(item) for item in link_socket.sent] == [640] * 5
+
+
+def test_a_bot_that_does_not_read_is_not_buried_in_audio(joined, link_socket):
+    link_socket.unsent = 10**6
+    joined.stream_received(media(b"\x20" * 160), True, 0.0)
+    assert link_socket.sent == []
+    assert joined.counts.dropped["link_slow"] == 1
+
+
+def test_dtmf_reaches_the_bot(joined, link_socket):
+    joined.stream_received(
+        b'{"event":"dtmf","streamSid":"MZ1","sequenceNumber":"5","dtmf":{"track":"inbound_track","digit":"#"}}',
+        True,
+        0.0,
+    )
+    assert link_socket.texts == [{"type": "dtmf", "digit": "#"}]
+
+
+def test_a_bad_message_is_counted_and_the_call_goes_on(joined, link_socket):
+    for junk in (b"{", b"\xff\xfe", b"[]", b'{"event":"surprise"}'):
+        joined.stream_received(junk, True, 0.0)
+    joined.stream_received(media(b"\x20" * 160), True, 0.0)
+    assert sum(joined.counts.bad.values()) == 4
+    assert len(link_socket.audio) == 640
+
+
+def test_the_carriers_stop_is_told_to_the_session(joined, listener):
+    joined.stream_received(
+        b'{"event":"stop","sequenceNumber":"9","streamSid":"MZ1","stop":{"callSid":"CA1"}}', True, 0.0
+    )
+    assert ("stream_stopped", "") in listener.heard
+
+
+def test_an_unknown_codec_is_refused_and_nothing_has_changed(bridge, stream_socket):
+    serializer = TwilioSerializer()
+    [start] = serializer.decode(START.replace("audio/x-mulaw", "audio/x-opus"))
+    with pytest.raises(UnsupportedCodec):
+        bridge.attach_stream(stream_socket, serializer, start, 0.0)
+    assert not bridge.streaming
+
+
+# Bot to caller
+
+
+def test_the_bots_audio_reaches_the_caller_in_his_codec(joined, stream_socket):
+    joined.link_received(tone(20), False, 0.0)
+    [message] = stream_socket.of("media")
+    expected = Transcoder(AudioFormat("l16", 16000), AudioFormat("mulaw", 8000)).feed(tone(20))
+    assert base64.b64decode(message["media"]["payload"]) == expected
+    assert message["streamSid"] == "MZ1"
+
+
+def test_thirty_seconds_at_once_are_heard_whole(joined, stream_socket):
+    for _ in range(30):
+        joined.link_received(tone(1000), False, 0.0)
+    now = 0.0
+    while now < 31.0:
+        now += 0.02
+        joined.tick(now)
+        if round(now / 0.02) % 50 == 0:  # the bot lives
+            joined._link.last_pong = now
+    heard = b"".join(base64.b64decode(m["media"]["payload"]) for m in stream_socket.of("media"))
+    assert len(heard) == 30 * 8000
+
+
+def test_a_clear_silences_the_carrier_and_says_what_was_dropped(joined, stream_socket, link_socket):
+    for _ in range(30):
+        joined.link_received(tone(1000), False, 0.0)
+    joined.link_received(b'{"type":"mark","name":"end"}', True, 0.0)
+    sent_before = None
+    for n in range(1, 51):
+        joined.tick(n * 0.02)
+    joined.link_received(b'{"type":"clear"}', True, 1.0)
+    sent_before = len(stream_socket.of("media"))
+    for n in range(51, 100):
+        joined.tick(n * 0.02)
+    assert len(stream_socket.of("media")) == sent_before
+    assert len(stream_socket.of("clear")) == 1
+    assert sent_before * 20 <= 1000 + 200 + 40  # heard until the clear, plus the lead
+    assert link_socket.of("mark") == [{"type": "mark", "name": "end", "played": False}]
+    [cleared] = link_socket.of("cleared")
+    assert cleared["played_ms"] == pytest.approx(1000, abs=40)
+    assert cleared["dropped_ms"] == pytest.approx(29000, abs=60)
+
+
+def test_the_carriers_clear_is_sent_even_when_nothing_is_queued(joined, stream_socket):
+    joined.link_received(b'{"type":"clear"}', True, 0.0)
+    assert len(stream_socket.of("clear")) == 1
+
+
+def test_a_mark_comes_back_played(joined, stream_socket, link_socket):
+    joined.link_received(tone(20), False, 0.0)
+    joined.link_received(b'{"type":"mark","name":"m"}', True, 0.0)
+    assert [m["event"] for m in stream_socket.texts] == ["media", "mark"]
+    joined.stream_received(b'{"event":"mark","sequenceNumber":"3","streamSid":"MZ1","mark":{"name":"m"}}', True, 0.1)
+    assert link_socket.texts == [{"type": "mark", "name": "m", "played": True}]
+
+
+def test_an_echo_after_the_clear_was_not_played_and_is_told_once(joined, link_socket):
+    joined.link_received(tone(500), False, 0.0)
+    joined.link_received(b'{"type":"mark","name":"m"}', True, 0.0)
+    for n in range(1, 20):
+        joined.tick(n * 0.02)
+    joined.link_received(b'{"type":"clear"}', True, 0.4)
+    joined.stream_received(b'{"event":"mark","streamSid":"MZ1","mark":{"name":"m"}}', True, 0.45)
+    assert link_socket.of("mark") == [{"type": "mark", "name": "m", "played": False}]
+
+
+def test_once_a_second_the_bot_learns_what_has_been_heard(joined, link_socket):
+    for _ in range(3):
+        joined.link_received(tone(1000), False, 0.0)
+    for n in range(200):
+        joined.tick(n * 0.02)
+    told = [m["ms"] for m in link_socket.of("played")]
+    assert told == sorted(told)
+    assert told[1:3] == [pytest.approx(1000, abs=30), pytest.approx(2000, abs=30)]
+
+
+def test_beyond_two_minutes_the_bot_is_told_of_the_overflow_once(joined, link_socket):
+    for _ in range(125):
+        joined.link_received(tone(1000), False, 0.0)
+    assert [m["status"] for m in link_socket.of("status")] == ["playout_overflow"]
+    assert joined.counts.dropped["playout_overflow"] >= 4
+
+
+def test_messages_that_make_no_sense_are_counted(joined):
+    for junk in (b"", b"nonsense", b'{"type":"surprise"}', b'{"type":"dtmf","digits":"xyz"}', b"[1]"):
+        joined.link_received(junk, True, 0.0)
+    assert joined.counts.bad["link_message"] == 5
+
+
+# Behind the audio
+
+
+def test_a_hangup_waits_until_the_last_word_is_heard(joined, stream_socket, listener):
+    joined.link_received(tone(500), False, 0.0)
+    joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 0.0)
+    for n in range(1, 25):
+        joined.tick(n * 0.02)
+    assert listener.heard == []
+    [mark] = stream_socket.of("mark")
+    joined.stream_received(json.dumps({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]}).encode(), True, 0.5)
+    assert listener.heard == [("bot_hangup", "bye")]
+
+
+def test_a_carrier_that_never_answers_the_mark_delays_the_hangup_by_two_seconds_at_most(joined, listener):
+    joined.link_received(tone(500), False, 0.0)
+    joined.link_received(b'{"type":"hangup","reason":""}', True, 0.0)
+    joined.tick(2.48)
+    assert listener.heard == []
+    joined.tick(2.52)
+    assert listener.heard == [("bot_hangup", "")]
+
+
+def test_the_bot_never_hears_of_our_own_mark(joined, link_socket):
+    joined.link_received(b'{"type":"hangup","reason":""}', True, 0.0)
+    joined.link_received(b'{"type":"clear"}', True, 0.0)
+    assert DRAIN_MARK not in json.dumps(link_socket.texts)
+
+
+def test_keys_that_the_stream_cannot_send_are_the_sessions_affair(joined, listener):
+    joined.link_received(tone(100), False, 0.0)
+    joined.link_received(b'{"type":"dtmf","digits":"12#"}', True, 0.0)
+    assert listener.heard == []
+    joined.tick(0.12)
+    assert listener.heard == [("bot_digits", "12#")]
+
+
+def test_a_transfer_is_told_behind_the_audio(joined, listener, stream_socket):
+    joined.link_received(b'{"type":"transfer","to":"+15550100009"}', True, 0.0)
+    [mark] = stream_socket.of("mark")
+    joined.stream_received(json.dumps({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]}).encode(), True, 0.1)
+    assert listener.heard == [("bot_transfer", "+15550100009")]
+
+
+# Loss
+
+
+def test_a_lost_stream_flushes_the_marks(joined, link_socket):
+    joined.link_received(tone(1000), False, 0.0)
+    joined.link_received(b'{"type":"mark","name":"m"}', True, 0.0)
+    joined.detach_stream(0.1)
+    assert link_socket.of("mark") == [{"type": "mark", "name": "m", "played": False}]
+    assert not joined.streaming
+
+
+def test_audio_for_a_caller_who_is_away_is_dropped_and_his_marks_are_not_played(joined, link_socket):
+    joined.detach_stream(0.0)
+    joined.link_received(tone(20), False, 0.1)
+    joined.link_received(b'{"type":"mark","name":"m"}', True, 0.1)
+    assert joined.counts.dropped["no_stream"] == 1
+    assert link_socket.of("mark") == [{"type": "mark", "name": "m", "played": False}]
+
+
+def test_a_second_stream_takes_over(joined, listener):
+    from tests.media.conftest import FakeSocket
+
+    second = FakeSocket()
+    attach_stream(joined, second, 1.0)
+    joined.link_received(tone(20), False, 1.0)
+    assert len(second.of("media")) == 1
+
+
+def test_a_link_is_pinged_every_second_and_dead_after_ten(joined, link_socket, listener):
+    for n in range(int(10 / 0.02)):
+        joined.tick(n * 0.02)
+    assert link_socket.pings == 9
+    assert listener.heard == []
+    joined.tick(10.1)
+    assert listener.heard == [("link_dead",)]
+
+
+def test_a_link_unheard_for_five_seconds_gets_no_more_audio(joined, link_socket):
+    joined.tick(5.1)
+    joined.stream_received(media(b"\x20" * 160), True, 5.1)
+    assert joined.counts.dropped["link_slow"] == 1
+    link_socket.last_pong = 5.2
+    joined.tick(5.3)
+    joined.stream_received(media(b"\x20" * 160), True, 5.3)
+    assert len(link_socket.audio) == 640
+
+
+def test_a_silent_carrier_is_asked_and_lives_if_it_answers(joined, stream_socket, link_socket, listener):
+    for n in range(1, 40):
+        link_socket.last_pong = n
+        stream_socket.last_pong = n
+        joined.tick(float(n))
+    assert stream_socket.pings >= 2
+    assert listener.heard == []
+
+
+def test_a_carrier_that_does_not_answer_is_dead(joined, stream_socket, link_socket, listener):
+    for n in range(1, 20):
+        link_socket.last_pong = n
+        joined.tick(float(n))
+    assert listener.heard == [("stream_dead",)]
+
+
+def test_carriers_that_drop_silent_calls_are_sent_silence(bridge, stream_socket):
+    serializer = ExotelSerializer()
+    [start] = serializer.decode(
+        '{"event":"start","sequence_number":"1","stream_sid":"S","start":{"stream_sid":"S","call_sid":"C",'
+        '"account_sid":"A","media_format":{"encoding":"base64","sample_rate":"8000"}}}'
+    )
+    bridge.attach_stream(stream_socket, serializer, start, 0.0)
+    for n in range(600):
+        bridge.tick(n * 0.02)
+    [message] = stream_socket.of("media")
+    assert base64.b64decode(message["media"]["payload"]) == bytes(3200)
+
+
+def test_a_carrier_that_does_not_read_is_not_buried_in_audio(joined, stream_socket):
+    stream_socket.unsent = 10**6
+    joined.link_received(tone(20), False, 0.0)
+    assert stream_socket.sent == []
+    assert joined.counts.dropped["stream_slow"] == 1
+
+
+def test_wideband_stays_wide(bridge, stream_socket, link_socket):
+    serializer = TwilioSerializer()
+    [start] = serializer.decode(START.replace('"audio/x-mulaw","sampleRate":8000', '"audio/x-l16","sampleRate":16000'))
+    assert start.inbound == MediaFormat("l16", 16000)
+    bridge.attach_stream(stream_socket, serializer, start, 0.0)
+    bridge.attach_link(link_socket, LINK_START, 0.0)
+    bridge.stream_received(media(tone(20)), True, 0.0)
+    assert link_socket.audio == tone(20)

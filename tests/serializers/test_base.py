@@ -1,0 +1,44 @@
+"""What a serializer does unless its carrier does otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from serializers.base import Event, Mark, MediaFormat, Serializer, Wire
+
+
+class Plain(Serializer):
+    carrier: ClassVar[str] = "plain"
+
+    def decode(self, message: str | bytes, *, text: bool = True, now: float = 0.0) -> Sequence[Event]:
+        return ()
+
+    def media(self, payload: bytes) -> str:
+        return ""
+
+    def clear(self) -> str:
+        return ""
+
+    def mark(self, name: str) -> str:
+        return ""
+
+    def flush_marks(self) -> list[Mark]:
+        return []
+
+
+def test_it_has_not_started_and_knows_what_was_asked():
+    asked = MediaFormat("alaw", 8000)
+    plain = Plain(asked=asked, region="IN")
+    assert (plain.started, plain.asked, plain.region) == (None, asked, "IN")
+    assert (Plain().asked, Plain().region) == (None, None)
+
+
+def test_time_brings_nothing_and_keys_cannot_be_sent():
+    assert Plain().tick(1.0) == ()
+    assert Plain().dtmf("1") is None
+
+
+def test_a_plain_wire_wants_20_ms_frames_and_returns_marks_after_a_clear():
+    wire = Plain.wire
+    assert wire == Wire(chunk=0, chunk_min=0, chunk_max=16_000, dtmf_out=False, silence=False, mark_after_clear=True)

@@ -1,0 +1,97 @@
+"""Which carrier a handshake is from."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serializers.base import Start
+from serializers.detect import SERIALIZERS, detect
+from serializers.stream import MAX_MESSAGE
+from tests.serializers.support import CARRIERS, STARTS, golden, message
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_the_table_has_each_carriers_serializer(carrier):
+    assert SERIALIZERS[carrier].carrier == carrier
+    assert tuple(SERIALIZERS) == CARRIERS
+
+
+@pytest.mark.parametrize(
+    ("file", "carrier"),
+    [
+        ("twilio-03-ws-start-noparams.json", "twilio"),
+        ("telnyx-06-ws-start-doc.json", "telnyx"),
+        ("plivo-07-ws-documented.jsonl", "plivo"),
+        ("exotel-07-ws-doc-variants.jsonl", "exotel"),
+    ],
+)
+def test_golden_starts_are_known_and_nothing_else_is(file, carrier):
+    for m in golden(file):
+        expected = carrier if '"event":"start"' in m else None
+        assert detect(m) == detect(m.encode()) == expected
+        if expected:
+            assert isinstance(SERIALIZERS[carrier]().decode(m)[0], Start)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_it_is_asked_for_each_message_until_one_answers(carrier):
+    before = ['{"event":"connected"}', '{"event":"connected","protocol":"Call"}', "noise", b"\xff", "{}"]
+    answers = [detect(m) for m in [*before, message(STARTS[carrier])]]
+    assert answers == [None] * len(before) + [carrier]
+
+
+@pytest.mark.parametrize(
+    ("start", "carrier"),
+    [
+        ({"streamSid": "s", "callSid": "c"}, "twilio"),
+        ({"streamSid": "s", "callSid": "c", "accountSid": "AC1"}, "twilio"),
+        ({"streamSid": "s", "callSid": "c", "accountSid": "AC1", "customParameters": {"from": "x"}}, "twilio"),
+        ({"streamSid": "s", "callSid": "c", "accountSid": "acme1"}, "exotel"),
+        ({"streamSid": "s", "callSid": "c", "accountSid": "AC1", "from": "0555", "to": "0555"}, "exotel"),
+        ({"streamSid": "s", "callSid": "c", "media_format": {}}, "exotel"),
+        ({"stream_sid": "s", "call_sid": "c"}, "exotel"),
+        ({"call_sid": "c"}, None),
+        ({"streamSid": "s"}, None),
+        ({"call_control_id": "v3:1"}, "telnyx"),
+        ({"callControlId": "v3:1"}, "telnyx"),
+        ({"callId": "c", "streamId": "s"}, "plivo"),
+        ({"callId": "c"}, "plivo"),
+        ({"callSid": None, "streamSid": None}, None),
+        ({"callSid": {}, "streamSid": []}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+        ("start", None),
+    ],
+)
+def test_by_the_members_of_start(start, carrier):
+    assert detect(message({"event": "start", "start": start})) == carrier
+
+
+def test_the_stream_id_may_be_at_the_top():
+    assert detect(message({"event": "start", "stream_sid": "s", "start": {"call_sid": "c"}})) == "exotel"
+
+
+@pytest.mark.parametrize("event", ["media", None, 5, {}, []])
+def test_no_other_event_decides(event):
+    assert detect(message({**STARTS["twilio"], "event": event})) is None
+
+
+def test_a_start_without_its_event_is_one():
+    start = copy.deepcopy(STARTS["telnyx"])
+    del start["event"]
+    assert detect(message(start)) == "telnyx"
+
+
+@pytest.mark.parametrize("sent", ["", b"", "[" * 5000, "null", "[]", "5", b"\xff", "x" * (MAX_MESSAGE + 1)])
+def test_what_is_no_message_is_nobodys(sent):
+    assert detect(sent) is None
+
+
+@given(st.binary() | st.text())
+def test_total(sent):
+    assert detect(sent) in (None, *CARRIERS)
