@@ -115,6 +115,8 @@ class Server:
         return tasks
 
     async def _announce(self, node: Node, hosts: LocalHosts) -> None:
+        for carrier in node.carriers.values():
+            await asyncio.to_thread(carrier.warm_up)
         await hosts.until_ready()
         log.info("ready", public_url=node.public_url, carriers=sorted(node.carriers))
         self.on_ready(node)

@@ -10,9 +10,10 @@ import structlog
 
 from gateway.calls.node import Node
 from gateway.calls.services import Service
-from gateway.calls.session import Session, Stream
+from gateway.calls.session import Session
 from gateway.calls.tokens import StreamToken
 from gateway.errors import RegistryUnavailable, UnsupportedCodec
+from gateway.media.bridge import Stream
 from gateway.pool.facts import Continuation, FactEvent, Facts
 from gateway.pool.registry import Claim, Stale
 from gateway.protocol.ends import CloseCode, EndReason

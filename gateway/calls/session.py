@@ -16,26 +16,17 @@ from gateway.calls.linking import Linked, Unlinked, link_up
 from gateway.calls.node import Node
 from gateway.calls.services import Service
 from gateway.errors import RegistryUnavailable
-from gateway.media.bridge import Bridge, BridgeLimits
+from gateway.media.bridge import Bridge, BridgeLimits, Stream
 from gateway.media.playout import PlayoutLimits
+from gateway.media.relay import Relay
 from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.ends import CloseCode, EndReason
 from gateway.sockets import Handler, Socket
-from serializers.base import Serializer, Start
 from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
-
-
-class Stream:
-    """A stream as its session knows it; `calls.streams` has the handshake before."""
-
-    def __init__(self, socket: Socket, serializer: Serializer, start: Start) -> None:
-        self.socket = socket
-        self.serializer = serializer
-        self.start = start
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +91,9 @@ class Session:
         self.claim = claim
         self.facts = facts
         self.node = node
-        self.bridge = Bridge(service.sample_rate, _bridge_limits(service), self)
+        self.relays = claim.protocol == "relay"
+        limits = _bridge_limits(service)
+        self.bridge = Relay(limits, self) if self.relays else Bridge(service.sample_rate, limits, self)
         self.link: Link | None = None
         self.stream: Stream | None = None
         self.call: CallData | None = None
@@ -120,7 +113,7 @@ class Session:
 
     def attach(self, stream: Stream, claim: Claim, call: CallData) -> None:
         """This stream is the session's from now on; an older one is closed. Raises UnsupportedCodec."""
-        self.bridge.attach_stream(stream.socket, stream.serializer, stream.start, self._now())
+        self.bridge.attach_stream(stream, self._now())
         older, self.stream, self.call = self.stream, stream, call
         if older is not None:
             older.socket.close(CloseCode.NORMAL, "a newer stream took the call")
@@ -211,6 +204,8 @@ class Session:
                     self._lose_stream()
                     if orderly:
                         return EndReason.CALLER_HANGUP
+                    if self.relays:  # a bot that speaks the carrier's wire cannot be given a second `start`
+                        return EndReason.STREAM_LOST
                     self._log.warning("stream lost, waiting for the carrier")
                     self._parked_until = self._now() + self.node.limits.park
                 case Linked(socket, claim, Link() as link):
@@ -283,7 +278,7 @@ class Session:
         """What a closed link means: (ended, how). Not ended: the bot has said its last, or another is sought."""
         link, self.link = self.link, None
         self.bridge.detach_link()
-        if code in (CloseCode.NORMAL, CloseCode.NO_STATUS):
+        if self.relays or code in (CloseCode.NORMAL, CloseCode.NO_STATUS):
             self.bridge.drain(lambda: self.bot_hangup("done"), self._now())
             return False, None
         if code == CloseCode.SUPERSEDED:

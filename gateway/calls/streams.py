@@ -13,14 +13,19 @@ from dataclasses import replace
 
 from gateway.calls.admission import Denied, Ticket, admit
 from gateway.calls.node import Node
-from gateway.calls.session import Session, Stream
+from gateway.calls.session import Session
+from gateway.media.bridge import Stream
 from gateway.protocol.ends import CloseCode
 from gateway.sockets import Socket
-from serializers.base import Rejected, Serializer, Start
+from serializers.base import Connected, Rejected, Serializer, Start
 from serializers.detect import detect
 
 MAX_EARLY = 600
 """Messages kept between `start` and the registry's word: 12 s at 50 a second, more than it may take."""
+
+
+MAX_SPOKEN = 8
+"""Messages of a handshake that are kept: there are two, and `connected` may come twice."""
 
 
 class StreamDoor:
@@ -46,6 +51,8 @@ class StreamDoor:
         self._bad = 0
         self._early: deque[tuple[bytes, bool]] = deque(maxlen=MAX_EARLY)
         self._starting = False
+        self._spoken: list[bytes] = []
+        """The handshake as it came, for bots that speak the carrier's wire."""
         self._session: Session | None = None
         self._stream: Stream | None = None
         self._closed: int | None = None
@@ -86,6 +93,7 @@ class StreamDoor:
         if serializer is None:
             name = detect(data) if text else None
             if name is None:
+                self._spoken.append(data)
                 self._count_bad("unknown_carrier")
                 return
             if name not in self._node.carriers:
@@ -94,6 +102,8 @@ class StreamDoor:
             self._serializer = serializer = self._make_serializer(name)
             self._ticket = replace(self._ticket, carrier=name)
         for event in serializer.decode(data, text=text, now=self._time()):
+            if isinstance(event, (Connected, Start)) and len(self._spoken) < MAX_SPOKEN:
+                self._spoken.append(data)
             match event:
                 case Start():
                     self._starting = True
@@ -113,7 +123,7 @@ class StreamDoor:
 
     async def _admit(self, start: Start) -> None:
         assert self._socket is not None and self._serializer is not None
-        stream = Stream(self._socket, self._serializer, start)
+        stream = Stream(self._socket, self._serializer, start, tuple(self._spoken))
         session = await admit(self._node, self._ticket, stream)
         if isinstance(session, Denied):
             self.refuse(session.reason, session.code)

@@ -160,6 +160,9 @@ class Carrier(ABC):
         """`url`, one of ours, as this carrier must be given it: with a key in it, if it signs nothing."""
         return url
 
+    def warm_up(self) -> None:
+        """Import what the first webhook will need: SDKs are slow to import, and a call is waiting then."""
+
     @abstractmethod
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         """Is this webhook from the carrier, and for which account of ours? now: unix time. Never raises."""

@@ -56,6 +56,10 @@ class TwilioCarrier(TwimlCarrier):
         self._bases = port_forms(public_url)
         self._socket_bases = port_forms(socket_url(public_url))
 
+    def warm_up(self) -> None:
+        if not self.open:
+            import twilio.request_validator  # noqa: F401
+
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         if self.open:
             return Verified()

@@ -91,8 +91,18 @@ class Counts:
     """When the first audio went to the carrier (the clock's time), 0 before."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A carrier's stream after its handshake. handshake: its messages up to `start`, as they came."""
+
+    socket: Socket
+    serializer: Serializer
+    start: Start
+    handshake: tuple[bytes, ...] = ()
+
+
 @dataclass(slots=True)
-class _Stream:
+class _Playing:
     socket: Socket
     serializer: Serializer
     to_bot: Transcoder
@@ -119,7 +129,7 @@ class Bridge:
         self.pcm_format = AudioFormat.of("l16", link_rate)
         self._limits = limits
         self._events = events
-        self._stream: _Stream | None = None
+        self._stream: _Playing | None = None
         self._link: Socket | None = None
         self._link_slow = False
         self._frame = self.pcm_format.bytes_for_ms(20)
@@ -139,8 +149,9 @@ class Bridge:
         """There is a stream to play to."""
         return self._stream is not None
 
-    def attach_stream(self, socket: Socket, serializer: Serializer, start: Start, now: float) -> None:
+    def attach_stream(self, stream: Stream, now: float) -> None:
         """Play to this stream from now on. Raises UnsupportedCodec, before anything has changed."""
+        start, serializer = stream.start, stream.serializer
         inbound = AudioFormat.of(start.inbound.encoding, start.inbound.sample_rate)
         outbound = AudioFormat.of(start.outbound.encoding, start.outbound.sample_rate)
         to_bot, to_carrier = Transcoder(inbound, self.pcm_format), Transcoder(self.pcm_format, outbound)
@@ -152,7 +163,7 @@ class Bridge:
             send_audio=self._to_carrier,
             send_mark=lambda name: self._say(serializer.mark(name)),
         )
-        self._stream = _Stream(socket, serializer, to_bot, to_carrier, playout, last_media=now, last_sent=now)
+        self._stream = _Playing(stream.socket, serializer, to_bot, to_carrier, playout, last_media=now, last_sent=now)
 
     def detach_stream(self, now: float) -> None:
         """The stream is gone: what it had not played was not heard, and the bot is told so."""
@@ -196,7 +207,7 @@ class Bridge:
             case Rejected(reason):
                 self.counts.bad[reason] += 1
 
-    def _caller_audio(self, stream: _Stream, payload: bytes) -> None:
+    def _caller_audio(self, stream: _Playing, payload: bytes) -> None:
         self.counts.from_carrier += 1
         data = stream.to_bot.feed(payload)
         if len(data) <= self._frame + self._frame // 2:
@@ -362,7 +373,7 @@ class Bridge:
         if self._link is not None:
             self._tick_link(self._link, now)
 
-    def _tick_stream(self, stream: _Stream, now: float) -> None:
+    def _tick_stream(self, stream: _Playing, now: float) -> None:
         for event in stream.serializer.tick(now):
             self._stream_event(event)
         stream.playout.tick(now)
@@ -375,7 +386,7 @@ class Bridge:
             if stream.playout.unplayed(now) > 0:
                 self.tell(pcm.Played(self._played_before + stream.playout.played_ms(now)))
 
-    def _watch_stream(self, stream: _Stream, now: float) -> None:
+    def _watch_stream(self, stream: _Playing, now: float) -> None:
         if now - stream.last_media <= self._limits.stream_quiet:
             stream.pinged = 0.0
         elif not stream.pinged:

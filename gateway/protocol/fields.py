@@ -34,12 +34,16 @@ def int_of(m: Mapping[str, Any], key: str) -> int:
 def seconds_of(m: Mapping[str, Any], key: str, default: float) -> float:
     """m[key] if it is a positive number, else `default`."""
     value = m.get(key)
-    return float(value) if isinstance(value, (int, float)) and value > 0 else default
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and value > 0 else default
 
 
 def bytes_of(m: Mapping[str, Any], key: str) -> bytes | None:
     """m[key] out of standard base64, or None."""
+    value = m.get(key)
+    if not isinstance(value, str):
+        return None
     try:
-        return base64.b64decode(str_of(m, key), validate=True)
+        return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         return None

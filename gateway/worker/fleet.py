@@ -20,7 +20,7 @@ from gateway.errors import BotError
 from gateway.protocol.workers import Running, Worker
 from gateway.worker.options import HostOptions
 from gateway.worker.process import Report, Spec
-from gateway.worker.spawn import Fresh, Spawner, Zygote
+from gateway.worker.spawn import END_TIMEOUT, Fresh, Spawner, Zygote
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class _Process:
     lost: bool = False
     killed: str = ""
     noted: bool = False
+    next_in: float = 0.0
     wrapup: asyncio.TimerHandle | None = None
 
     @property
@@ -130,7 +131,7 @@ class Fleet:
         for process in self._processes.values():
             _hang_up(process)
 
-    async def stop(self, seconds: float = 2.0) -> None:
+    async def stop(self) -> None:
         """End all that is idle, kill what of it does not end. A worker with a call goes on without us."""
         self._stopped = True
         self.drain()
@@ -140,13 +141,13 @@ class Fleet:
         if self._reload is not None:
             self._reload.cancel()
         try:
-            await asyncio.wait_for(self._empty.wait(), seconds)
+            await asyncio.wait_for(self._empty.wait(), END_TIMEOUT)
         except TimeoutError:
             for process in list(self._processes.values()):
                 if process.report.state in ("starting", "ready"):
                     self._kill(process, "did not end with its host")
         if self._spawner is not None:
-            self._spawner.close()
+            await self._spawner.close(0.0 if self.talking else END_TIMEOUT)
 
     # Making workers.
 
@@ -162,7 +163,7 @@ class Fleet:
                 log.info(
                     "%s: importing it started %d threads, so each worker is a process of its own", target, threads - 1
                 )
-                zygote.close()
+                await zygote.close(END_TIMEOUT)
                 self._spawner = fresh
             else:
                 self._spawner = zygote
@@ -276,8 +277,8 @@ class Fleet:
         if self._options.local:
             Path(process.url.removeprefix("unix:")).unlink(missing_ok=True)
         if self._ended_early(process):
-            self._back_off()
-        if process.status is None and process.pid:
+            process.next_in = self._back_off()
+        if process.status is None:
             self._loop.call_later(EXIT_WAIT, self._note_end, process)  # the status comes by another way
         else:
             self._note_end(process)
@@ -286,7 +287,8 @@ class Fleet:
 
     def _born(self, process: _Process, pid: int) -> None:
         process.pid = pid
-        self._by_pid[pid] = process
+        if not process.noted:
+            self._by_pid[pid] = process
 
     def _exited(self, pid: int, status: int) -> None:
         process = self._by_pid.pop(pid, None)
@@ -320,9 +322,8 @@ class Fleet:
         how = process.report.failed or _how(process.status)
         if state == "busy":
             log.warning("worker %s ended during session %s: %s", process.id, session, how)
-        elif self._failures:
-            wait = max(0.0, self._not_before - self._loop.time())
-            log.warning("worker %s is of no use: %s; the next one in %.1f s", process.id, how, wait)
+        elif process.next_in:
+            log.warning("worker %s is of no use: %s; the next one in %.1f s", process.id, how, process.next_in)
         else:
             log.warning("worker %s ended while it was idle: %s", process.id, how)
 

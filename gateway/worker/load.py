@@ -80,7 +80,7 @@ def _load_module(name: str) -> ModuleType:
         if e.name and (name == e.name or name.startswith(e.name + ".")):
             raise BotError(
                 f"{name}: there is no such module here; a bot is path/bot.py or package.module:function"
-            ) from e
+            ) from None
         raise _failed(name, e) from e
     except BaseException as e:
         raise _failed(name, e) from e

@@ -78,9 +78,8 @@ class Slot:
             return Refusal(401)
         session, fence = upgrade.headers.get(pcm.SESSION_HEADER, ""), _fence(upgrade)
         if self._held:
-            if self._status is not None and self._line is not None and self._line.conversation.ended:
-                return Refusal(503)
-            if not session or session != self._session:
+            over = self._line is not None and self._line.conversation.ended
+            if over or not session or session != self._session:
                 return Refusal(503)
             # An equal fence is the same holder, whose link has broken. While it stands it is a copy.
             if fence < self._fence or (fence == self._fence and self._link is not None):

@@ -17,6 +17,8 @@ from gateway.errors import BotError
 LOAD_TIMEOUT = 300.0
 """Seconds that importing the bot's module may take; some load a model."""
 
+END_TIMEOUT = 2.0
+
 ONE_THREAD = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -39,8 +41,8 @@ class Spawner(Protocol):
     def spawn(self, channel: socket.socket, born: Born) -> None:
         """Make one, with this end of its channel, which is closed here. What fails shows at the other end."""
 
-    def close(self) -> None:
-        """Make no more. Those that live go on."""
+    async def close(self, seconds: float) -> None:
+        """Make no more, and wait so long for the end of what was made. Those with a call go on."""
 
 
 class Zygote:
@@ -72,6 +74,9 @@ class Zygote:
         except TimeoutError:
             self._process.kill()
             raise BotError(f"{self._target}: importing it took more than {LOAD_TIMEOUT:g} s") from None
+        finally:
+            if not self._loaded.done() or self._loaded.cancelled() or self._loaded.exception() is not None:
+                await self.close(END_TIMEOUT)
 
     def spawn(self, channel: socket.socket, born: Born) -> None:
         """See Spawner."""
@@ -84,8 +89,16 @@ class Zygote:
                 return  # the channel closes, and `lost` follows
             self._births.append(born)
 
-    def close(self) -> None:
+    async def close(self, seconds: float) -> None:
         """See Spawner."""
+        self._disconnect()
+        if self._process is not None:
+            try:
+                await asyncio.wait_for(self._process.wait(), seconds)
+            except TimeoutError:
+                pass
+
+    def _disconnect(self) -> None:
         if self._control is not None:
             self._loop.remove_reader(self._control)
             self._control.close()
@@ -100,7 +113,7 @@ class Zygote:
         except OSError:
             data = b""
         if not data:
-            self.close()
+            self._disconnect()
             if not self._loaded.done():
                 self._loaded.set_exception(BotError(f"{self._target}: the process that imports it was killed"))
             else:
@@ -110,7 +123,7 @@ class Zygote:
             case {"loaded": True, "threads": int(threads)}:
                 self._loaded.set_result(threads)
             case {"failed": str(why)}:
-                self.close()
+                self._disconnect()
                 self._loaded.set_exception(BotError(why))
             case {"spawned": int(pid)}:
                 self._births.popleft()(pid)
@@ -133,9 +146,11 @@ class Fresh:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def close(self) -> None:
+    async def close(self, seconds: float) -> None:
         """See Spawner."""
         self._closed = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
 
     async def _live(self, channel: socket.socket, born: Born) -> None:
         with channel:

@@ -54,6 +54,7 @@ def main() -> int:
             log.error("%s", e, exc_info=e.__cause__)
         _tell(control, {"failed": str(e)})
         return 2
+    import_what_calls_need()  # once here, instead of once in each worker, with a caller waiting
     _tell(control, {"loaded": True, "threads": threads()})
     gc.collect()
     gc.freeze()
@@ -70,15 +71,9 @@ def _serve(control: socket.socket, bot: Bot) -> int:
     poll.register(control, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
     children: set[int] = set()
-    host, ready_for_calls = True, False
+    host = True
     while host or children:
-        events = poll.poll(None if ready_for_calls else IDLE_MS)
-        if not events:
-            # Once here instead of once in each call; but not before the first workers, who are waited for.
-            import_what_calls_need()
-            gc.freeze()
-            ready_for_calls = True
-        for fd, _ in events:
+        for fd, _ in poll.poll():
             if fd == wake_read:
                 _drain(wake_read)
                 _reap(children, control if host else None)

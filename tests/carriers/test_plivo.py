@@ -209,6 +209,13 @@ def test_another_url(path: str, query: str, public_url: str) -> None:
     assert carrier(public_url).verify(moved, now=0) == Refused("bad_signature")
 
 
+def test_one_letter_of_the_signature_changed() -> None:
+    right = signed().headers[SIGNATURE]
+    for where, letter in enumerate(right):
+        wrong = right[:where] + ("B" if letter == "A" else "A") + right[where + 1 :]
+        assert carrier().verify(post(CALL, headers={SIGNATURE: wrong, NONCE: "n1"}), now=0) == Refused("bad_signature")
+
+
 def test_another_nonce() -> None:
     request = signed()
     headers = {**request.headers, NONCE: "n2"}

@@ -169,6 +169,15 @@ def test_signature_that_is_none(signature: str, reason: str) -> None:
     assert carrier().verify(post(CALL, headers={SIGNATURE: signature}), now=0) == Refused(reason)
 
 
+def test_one_letter_of_the_signature_changed() -> None:
+    request = signed()
+    right = request.headers[SIGNATURE]
+    for where, letter in enumerate(right):
+        wrong = right[:where] + ("B" if letter == "A" else "A") + right[where + 1 :]
+        assert carrier().verify(post(CALL, headers={SIGNATURE: wrong}), now=0) == Refused("bad_signature")
+    assert carrier().verify(post(CALL, headers={SIGNATURE: right[:-1]}), now=0) == Refused("bad_signature")
+
+
 def test_missing_header() -> None:
     assert carrier().verify(post(CALL), now=0) == Refused("missing_signature")
 

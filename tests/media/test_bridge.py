@@ -11,7 +11,7 @@ import pytest
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.errors import UnsupportedCodec
-from gateway.media.bridge import DRAIN_MARK, Bridge, BridgeLimits
+from gateway.media.bridge import DRAIN_MARK, Bridge, BridgeLimits, Stream
 from gateway.protocol import pcm
 from serializers.base import MediaFormat
 from serializers.exotel import ExotelSerializer
@@ -62,7 +62,7 @@ def joined(bridge, stream_socket, link_socket):
 def attach_stream(bridge, socket, now=0.0):
     serializer = TwilioSerializer()
     [start] = serializer.decode(START)
-    bridge.attach_stream(socket, serializer, start, now)
+    bridge.attach_stream(Stream(socket, serializer, start), now)
 
 
 # Caller to bot
@@ -134,7 +134,7 @@ def test_an_unknown_codec_is_refused_and_nothing_has_changed(bridge, stream_sock
     serializer = TwilioSerializer()
     [start] = serializer.decode(START.replace("audio/x-mulaw", "audio/x-opus"))
     with pytest.raises(UnsupportedCodec):
-        bridge.attach_stream(stream_socket, serializer, start, 0.0)
+        bridge.attach_stream(Stream(stream_socket, serializer, start), 0.0)
     assert not bridge.streaming
 
 
@@ -341,7 +341,7 @@ def test_carriers_that_drop_silent_calls_are_sent_silence(bridge, stream_socket)
         '{"event":"start","sequence_number":"1","stream_sid":"S","start":{"stream_sid":"S","call_sid":"C",'
         '"account_sid":"A","media_format":{"encoding":"base64","sample_rate":"8000"}}}'
     )
-    bridge.attach_stream(stream_socket, serializer, start, 0.0)
+    bridge.attach_stream(Stream(stream_socket, serializer, start), 0.0)
     for n in range(600):
         bridge.tick(n * 0.02)
     [message] = stream_socket.of("media")
@@ -359,7 +359,7 @@ def test_wideband_stays_wide(bridge, stream_socket, link_socket):
     serializer = TwilioSerializer()
     [start] = serializer.decode(START.replace('"audio/x-mulaw","sampleRate":8000', '"audio/x-l16","sampleRate":16000'))
     assert start.inbound == MediaFormat("l16", 16000)
-    bridge.attach_stream(stream_socket, serializer, start, 0.0)
+    bridge.attach_stream(Stream(stream_socket, serializer, start), 0.0)
     bridge.attach_link(link_socket, LINK_START, 0.0)
     bridge.stream_received(media(tone(20)), True, 0.0)
     assert link_socket.audio == tone(20)

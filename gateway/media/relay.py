@@ -1,0 +1,102 @@
+"""The other way to speak to a worker: the carrier's own messages pass through untouched, `connected` and `start` first.
+
+This is the contract of Pipecat Cloud's worker image, so those bots run unmodified. Nothing is decoded but what ends the
+stream; audio costs what a proxy costs. What a bot cannot say on the carrier's wire it cannot say here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.media.bridge import BridgeEvents, BridgeLimits, Counts, Stream
+from gateway.protocol import pcm
+from gateway.sockets import Socket
+from serializers.base import Serializer, Stop
+
+MAX_WAITING = 600
+"""Messages kept while the worker is being dialled: 12 s at 50 a second."""
+
+
+class Relay:
+    """One session's messages, in the place of a `Bridge`."""
+
+    def __init__(self, limits: BridgeLimits, events: BridgeEvents) -> None:
+        self.counts = Counts()
+        self._limits = limits
+        self._events = events
+        self._stream: Socket | None = None
+        self._serializer: Serializer | None = None
+        self._link: Socket | None = None
+        self._waiting: list[tuple[bytes, bool]] = []
+
+    @property
+    def streaming(self) -> bool:
+        """There is a stream."""
+        return self._stream is not None
+
+    def attach_stream(self, stream: Stream, now: float) -> None:
+        """Relay this stream from now on, beginning with its handshake."""
+        self._stream, self._serializer = stream.socket, stream.serializer
+        for message in stream.handshake:
+            self._to_bot(message, True)
+
+    def detach_stream(self, now: float) -> None:
+        self._stream = self._serializer = None
+
+    def stream_received(self, data: bytes, text: bool, now: float) -> None:
+        """One message of the carrier's."""
+        self._to_bot(data, text)
+        self.counts.from_carrier += 1
+        # Audio is most of it, and is not looked at: only a stop matters, and it is short.
+        if text and self._serializer is not None and len(data) < 512 and b'"media"' not in data:
+            for event in self._serializer.decode(data, text=text, now=now):
+                if isinstance(event, Stop):
+                    self._events.stream_stopped(event.reason)
+
+    def _to_bot(self, data: bytes, text: bool) -> None:
+        link = self._link
+        if link is None:
+            if len(self._waiting) < MAX_WAITING:
+                self._waiting.append((data, text))
+            else:
+                self.counts.dropped["no_bot"] += 1
+        elif link.unsent > self._limits.link_unsent:
+            self.counts.dropped["link_slow"] += 1
+        else:
+            self.counts.to_bot += 1
+            link.send(data.decode(errors="replace") if text else data)
+
+    def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
+        """Everything that has waited, in order. The worker needs no `start` of ours: it has the carrier's."""
+        self._link = link
+        waiting, self._waiting = self._waiting, []
+        for data, text in waiting:
+            self._to_bot(data, text)
+
+    def detach_link(self) -> None:
+        self._link = None
+
+    def tell(self, message: pcm.ToWorker) -> None:
+        """The carrier's wire has no words for what we might say, except that the stream has ended: by closing."""
+        if isinstance(message, pcm.Stop) and self._link is not None:
+            self._link.close()
+
+    def link_received(self, data: bytes, text: bool, now: float) -> None:
+        """One message of the bot's."""
+        self.counts.from_bot += 1
+        stream = self._stream
+        if stream is None:
+            self.counts.dropped["no_stream"] += 1
+        elif stream.unsent > self._limits.stream_unsent:
+            self.counts.dropped["stream_slow"] += 1
+        else:
+            self.counts.to_carrier += 1
+            self.counts.first_audio = self.counts.first_audio or now
+            stream.send(data.decode(errors="replace") if text else data)
+
+    def drain(self, action: Callable[[], None], now: float) -> None:
+        """What the bot has sent is the carrier's already."""
+        action()
+
+    def tick(self, now: float) -> None:
+        """Nothing here lives by time."""

@@ -1,0 +1,274 @@
+"""The program under test, as its user meets it: a subprocess, its port and its stderr. Nothing of it is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden"
+
+SCALE = float(os.environ.get("ACCEPTANCE_SCALE", "1"))
+"""Every bound on a wait is a multiple of this: raise it on a slow machine."""
+
+TWILIO_SID = "AC753e92f9dcc815f84a51038047b6d39a"
+TWILIO_TOKEN = "twilio-auth-token-of-the-tests"
+SECOND_TWILIO_SID = "AC8607e137928e86ec5c2474be65cfeaf6"  # the account of the recorded stream
+SECOND_TWILIO_TOKEN = "second-twilio-auth-token-of-the-tests"
+TELNYX_SEED = bytes(range(32))
+TELNYX_PUBLIC_KEY = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="
+PLIVO_ID = "MAD57ECB8CAC269549FE"
+PLIVO_TOKEN = "plivo-auth-token-of-the-tests"
+EXOTEL_SECRET = "exotel-webhook-secret-of-the-tests"
+SECRET = "node-secret-of-the-tests-0123456789"
+STREAM_KEYS = {name: f"{name}-stream-key-of-the-tests" for name in ("twilio", "telnyx", "plivo", "exotel")}
+
+SECRETS = (
+    TWILIO_TOKEN,
+    SECOND_TWILIO_TOKEN,
+    TELNYX_PUBLIC_KEY,
+    PLIVO_TOKEN,
+    EXOTEL_SECRET,
+    SECRET,
+    "telnyx-api-key-of-the-tests",
+    "exotel-api-token-of-the-tests",
+    *STREAM_KEYS.values(),
+)
+
+
+def settings(
+    *services: str, api_url: str = "http://127.0.0.1:9", public_url: str = "", carriers: str | None = None
+) -> str:
+    """A whole configuration: all four carriers with credentials, and ``services`` (TOML of each)."""
+    ours = f"""
+[[carriers.twilio.accounts]]
+account_sid = "{TWILIO_SID}"
+auth_token = "{TWILIO_TOKEN}"
+[[carriers.twilio.accounts]]
+account_sid = "{SECOND_TWILIO_SID}"
+auth_token = "{SECOND_TWILIO_TOKEN}"
+[carriers.twilio]
+stream_key = "{STREAM_KEYS["twilio"]}"
+api_url = "{api_url}"
+[carriers.telnyx]
+api_key = "telnyx-api-key-of-the-tests"
+public_key = "{TELNYX_PUBLIC_KEY}"
+stream_key = "{STREAM_KEYS["telnyx"]}"
+api_url = "{api_url}"
+[carriers.plivo]
+auth_id = "{PLIVO_ID}"
+auth_token = "{PLIVO_TOKEN}"
+stream_key = "{STREAM_KEYS["plivo"]}"
+api_url = "{api_url}"
+[carriers.exotel]
+account_sid = "exotel1"
+api_key = "exotel-api-key"
+api_token = "exotel-api-token-of-the-tests"
+webhook_secret = "{EXOTEL_SECRET}"
+stream_key = "{STREAM_KEYS["exotel"]}"
+api_url = "{api_url}"
+region = "IN"
+"""
+    head = f'secret = "{SECRET}"\nrecords = ""\n'
+    if public_url:
+        head += f'public_url = "{public_url}"\n'
+    head += '[server]\nops_bind = "127.0.0.1:0"\n'
+    return head + (ours if carriers is None else carriers) + "".join(f"\n[[services]]\n{one}\n" for one in services)
+
+
+def service(host: str, bot: Path, **values: Any) -> str:
+    lines = [f"host = {json.dumps(host)}", f"bot = {json.dumps(str(bot))}"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in ({"max": 60, "wrapup_seconds": 1} | values).items()]
+    return "\n".join(lines)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def place_bot(name: str, folder: Path) -> Path:
+    """A copy of ``bots/<name>.py`` in ``folder``: what it writes beside itself belongs to that test alone."""
+    return Path(shutil.copy(HERE / "bots" / f"{name}.py", folder / f"{name}.py"))
+
+
+def notes_of(bot: Path) -> list[dict[str, Any]]:
+    """What a bot noted down: one object for each line of the file beside it."""
+    notes = bot.with_suffix(".jsonl")
+    if not notes.exists():
+        return []
+    return [json.loads(line) for line in notes.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def environment() -> dict[str, str]:
+    """Ours, without what would configure the gateway behind a test's back."""
+    ours = ("GATEWAY_", "TWILIO_", "TELNYX_", "PLIVO_", "EXOTEL_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+def run(*arguments: str, timeout: float = 20, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout * SCALE,
+        env=environment() | (env or {}),
+        check=False,
+    )
+
+
+class Gateway:
+    """One ``gateway serve``. A context manager; ``url`` is where it listens, ``lines`` what it has logged so far."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gateway", "serve", *arguments],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            env=environment(),
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            ready = self.log("ready", timeout=20)
+        except AssertionError:
+            self.kill()
+            raise
+        self.public_url: str = ready["public_url"]
+        self.url = self.public_url
+
+    @classmethod
+    def of(cls, folder: Path, config: str, *arguments: str) -> Gateway:
+        """Serves ``config`` on any free port."""
+        file = folder / f"gateway-{time.monotonic_ns()}.toml"
+        file.write_text(config)
+        return cls("--config", str(file), "--port", "0", *arguments)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+
+    def records(self, since: int = 0) -> list[dict[str, Any]]:
+        found = []
+        for line in self.lines[since:]:
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found
+
+    def log(self, event: str, since: int = 0, timeout: float = 5) -> dict[str, Any]:
+        """The first log record whose event contains ``event``; AssertionError with the whole log if none comes."""
+
+        def find() -> dict[str, Any] | None:
+            return next((one for one in self.records(since) if event in str(one.get("event"))), None)
+
+        return wait_for(find, timeout, lambda: f"no log line {event!r} in:\n{''.join(self.lines)}")
+
+    def assert_clean(self, *also: str) -> None:
+        """Nothing in the log that has no place there: tracebacks, secrets, tokens, paths that hold tokens."""
+        log = "".join(self.lines)
+        assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:4000]
+        for secret in (*SECRETS, *also):
+            assert secret not in log, f"{secret!r} is in the log"
+        for path in ("/ws/twilio/", "/ws/telnyx/", "/ws/plivo/", "/ws/exotel/"):
+            assert path not in log, f"a raw path is in the log: {log[log.index(path) - 200 :][:500]}"
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def terminate(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = 10) -> int:
+        return self.process.wait(timeout * SCALE)
+
+    def kill(self) -> None:
+        """Ends the process, and the bots of the process group that it leads."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait(10)
+        self._reader.join(5)
+        if self.process.stderr:
+            self.process.stderr.close()
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.alive():
+            self.terminate()
+            try:
+                time.sleep(0.05)
+                self.terminate()  # a second one: do not wait for calls that a failed test left
+                self.wait(5)
+            except (subprocess.TimeoutExpired, ProcessLookupError):
+                pass
+        self.kill()
+
+
+class CarrierRest:
+    """A REST API of no carrier in particular: says yes to everything and remembers what was asked."""
+
+    def __init__(self) -> None:
+        asked: list[tuple[str, str, str]] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+                asked.append((self.command, self.path, body))
+                if self.command == "DELETE":
+                    self.send_response(204)
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                self.send_header("content-type", "application/json")
+                self.end_headers()
+                self.wfile.write(b'{"sid": "CA1", "status": "completed", "data": {"result": "ok"}}')
+
+            do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names http.server looks for
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the signature of http.server
+                pass
+
+        self.asked = asked
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def wait_for(find: Callable[[], Any], timeout: float, complain: Callable[[], str]) -> Any:
+    deadline = time.monotonic() + timeout * SCALE
+    while True:
+        found = find()
+        if found:
+            return found
+        assert time.monotonic() < deadline, complain()
+        time.sleep(0.01)

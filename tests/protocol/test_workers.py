@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.protocol import workers
+from tests.protocol.test_pcm import JSON
+
+W1 = workers.Worker("w1", "unix:/run/gw/w1.sock", "ready")
+W2 = workers.Worker("w2", "ws://10.0.0.7:4711/ws", "busy", "s1")
+
+REGISTER = workers.Register(
+    "host-1", 1700000000000, "support.acme", "pcm", 20, (W1, W2), (workers.Running("s1", 7, "w2"),), "link-key"
+)
+REGISTER_TEXT = (
+    '{"type":"register","host":"host-1","epoch":1700000000000,"service_host":"support.acme","protocol":"pcm","cap":20,'
+    '"workers":[{"id":"w1","url":"unix:/run/gw/w1.sock","state":"ready","session":""},'
+    '{"id":"w2","url":"ws://10.0.0.7:4711/ws","state":"busy","session":"s1"}],'
+    '"running":[{"session":"s1","fence":7,"worker":"w2"}],"link_key":"link-key"}'
+)
+
+TO_GATEWAY = [
+    (REGISTER, REGISTER_TEXT),
+    (
+        workers.Beat((W1,), 3),
+        '{"type":"beat","workers":[{"id":"w1","url":"unix:/run/gw/w1.sock","state":"ready","session":""}],"lag_ms":3}',
+    ),
+    (workers.Drain(), '{"type":"drain"}'),
+]
+TO_HOST = [
+    (workers.Registered(2.0, 6.0), '{"type":"registered","heartbeat_s":2.0,"lease_s":6.0}'),
+    (workers.Ok(), '{"type":"ok"}'),
+    (workers.Gone(), '{"type":"gone"}'),
+    (workers.Drain(), '{"type":"drain"}'),
+    (workers.StartWorker("s1"), '{"type":"start","session":"s1"}'),
+]
+
+
+@pytest.mark.parametrize(("message", "text"), TO_GATEWAY, ids=lambda x: type(x).__name__)
+def test_what_goes_to_the_gateway_and_back(message: workers.ToGateway, text: str) -> None:
+    assert workers.encode(message) == text
+    assert workers.decode_to_gateway(text) == message
+
+
+@pytest.mark.parametrize(("message", "text"), TO_HOST, ids=lambda x: type(x).__name__)
+def test_what_goes_to_the_host_and_back(message: workers.ToHost, text: str) -> None:
+    assert workers.encode(message) == text
+    assert workers.decode_to_host(text) == message
+
+
+def changed(**changes: Any) -> str:
+    return json.dumps({**json.loads(REGISTER_TEXT), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        changed(host=""),
+        changed(service_host=None),
+        changed(protocol="smtp"),
+        changed(protocol=[]),
+        changed(cap=0),
+        changed(cap=10_001),
+        changed(cap="20"),
+        '{"type":"ok"}',
+        "[]",
+        "x",
+    ],
+)
+def test_what_makes_no_sense_to_a_gateway_is_none(text: str) -> None:
+    assert workers.decode_to_gateway(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ['{"type":"start"}', '{"type":"start","session":""}', '{"type":"beat"}', "{}", "", "[]"]
+)
+def test_what_makes_no_sense_to_a_host_is_none(text: str) -> None:
+    assert workers.decode_to_host(text) is None
+
+
+def test_workers_and_sessions_that_make_no_sense_are_left_out() -> None:
+    text = changed(
+        workers=[
+            {"id": "w1"},
+            {"id": "", "state": "ready"},
+            {"id": "w3", "state": "asleep"},
+            5,
+            {"id": "w2", "state": []},
+        ],
+        running=[{"session": ""}, None, {"session": "s1"}],
+    )
+    register = workers.decode_to_gateway(text)
+    assert isinstance(register, workers.Register)
+    assert register.workers == () and register.running == (workers.Running("s1", 0, ""),)
+    register = workers.decode_to_gateway(changed(workers={}, running="s1"))
+    assert isinstance(register, workers.Register)
+    assert register.workers == register.running == ()
+
+
+def test_a_host_without_a_protocol_speaks_pcm() -> None:
+    fields = json.loads(REGISTER_TEXT)
+    del fields["protocol"]
+    register = workers.decode_to_gateway(json.dumps(fields))
+    assert isinstance(register, workers.Register) and register.protocol == "pcm"
+
+
+def test_times_that_make_no_sense_are_the_usual_ones() -> None:
+    text = '{"type":"registered","heartbeat_s":0,"lease_s":"soon"}'
+    assert workers.decode_to_host(text) == workers.Registered(2.0, 6.0)
+
+
+NAMES = [
+    "host",
+    "epoch",
+    "service_host",
+    "protocol",
+    "cap",
+    "workers",
+    "running",
+    "link_key",
+    "lag_ms",
+    "heartbeat_s",
+    "lease_s",
+    "session",
+]
+
+
+@given(
+    st.sampled_from(["register", "beat", "drain", "registered", "ok", "gone", "start"]),
+    st.dictionaries(st.sampled_from(NAMES), JSON),
+)
+def test_no_object_raises(kind: str, fields: dict[str, Any]) -> None:
+    text = json.dumps({**fields, "type": kind})
+    for message in (workers.decode_to_gateway(text), workers.decode_to_host(text)):
+        if message is not None:
+            workers.encode(message)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise(data: bytes) -> None:
+    workers.decode_to_gateway(data)
+    workers.decode_to_host(data)

@@ -1,0 +1,187 @@
+"""The gateway's end of `gateway.workers.v1`, and of links, for tests with real hosts and real workers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gateway.protocol import pcm, workers
+from gateway.sockets import Accept, Decision, Refusal, Socket, Upgrade, connect, server_protocol
+
+S = float(os.environ.get("TEST_TIME_SCALE", "1"))
+"""Scales every wait in tests of workers: a slow machine sets it higher."""
+KEY = "worker-key"
+
+
+class FakeGateway:
+    """Listens on a unix socket; knows at most one host."""
+
+    def __init__(self, path: Path, lease_s: float = 6.0) -> None:
+        self.path = path
+        self.url = f"unix:{path}"
+        self.lease_s = lease_s
+        self.registers: list[workers.Register] = []
+        self.beats: list[workers.Beat] = []
+        self.workers: tuple[workers.Worker, ...] = ()
+        self.drained = False
+        self.answer_beats: workers.ToHost | None = workers.Ok()
+        self.socket: Socket | None = None
+        self.refused = 0
+        self._server: asyncio.Server | None = None
+        self._news = asyncio.Event()
+
+    async def open(self) -> FakeGateway:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(server_protocol(self._decide), str(self.path))
+        return self
+
+    def _decide(self, upgrade: Upgrade) -> Decision:
+        if upgrade.headers.get("authorization") != f"Bearer {KEY}":
+            self.refused += 1
+            self._news.set()
+            return Refusal(401)
+        assert upgrade.path == workers.PATH
+        return Accept(self, subprotocol=workers.SUBPROTOCOL, max_size=workers.MAX_MESSAGE)
+
+    def opened(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def received(self, data: bytes, text: bool) -> None:
+        match workers.decode_to_gateway(data):
+            case workers.Register() as register:
+                self.registers.append(register)
+                self.workers = register.workers
+                self.tell(workers.Registered(0.1 * S, self.lease_s))
+            case workers.Beat() as beat:
+                self.beats.append(beat)
+                self.workers = beat.workers
+                if self.answer_beats is not None:
+                    self.tell(self.answer_beats)
+            case workers.Drain():
+                self.drained = True
+        self._news.set()
+
+    def closed(self, code: int, reason: str) -> None:
+        self.socket = None
+        self._news.set()
+
+    def tell(self, message: workers.ToHost) -> None:
+        assert self.socket is not None
+        self.socket.send(workers.encode(message))
+
+    def die(self) -> None:
+        """As SIGKILL would have it."""
+        if self._server is not None:
+            self._server.close()
+        self.path.unlink(missing_ok=True)
+        if self.socket is not None:
+            self.socket.abort()
+
+    def leave(self) -> None:
+        """In order."""
+        if self._server is not None:
+            self._server.close()
+        self.path.unlink(missing_ok=True)
+        if self.socket is not None:
+            self.tell(workers.Drain())
+            self.socket.close(1000)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 15) -> Any:
+        async with asyncio.timeout(seconds * S):
+            while not (found := condition()):
+                self._news.clear()
+                await self._news.wait()
+            return found
+
+    def ready(self) -> list[workers.Worker]:
+        return [w for w in self.workers if w.state == "ready" and not w.session]
+
+    async def ready_worker(self) -> workers.Worker:
+        ready: list[workers.Worker] = await self.until(self.ready)
+        return ready[0]
+
+    async def link(self, worker: workers.Worker, session: str = "s1", fence: int = 1) -> Link:
+        return await Link().dial(worker.url, self.registers[-1].link_key, session, fence)
+
+
+class Link:
+    """The gateway's end of a link to a real worker."""
+
+    def __init__(self) -> None:
+        self.socket: Socket
+        self.said: list[Any] = []
+        self.ended: int | None = None
+        self._news = asyncio.Event()
+
+    async def dial(self, url: str, key: str, session: str, fence: int) -> Link:
+        headers = {"Authorization": f"Bearer {key}", pcm.SESSION_HEADER: session, pcm.FENCE_HEADER: str(fence)}
+        await connect(url, self, headers=headers, subprotocol=pcm.SUBPROTOCOL, timeout=5 * S, max_size=pcm.MAX_AUDIO)
+        return self
+
+    def opened(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def received(self, data: bytes, text: bool) -> None:
+        self.said.append(json.loads(data) if text else data)
+        self._news.set()
+
+    def closed(self, code: int, reason: str) -> None:
+        self.ended = code
+        self._news.set()
+
+    def start(self, session: str = "s1", fence: int = 1, **fields: Any) -> Link:
+        call = {"from": "+15550100", "to": "+15550199", "carrier": "twilio"}
+        self.tell(pcm.Start(session, "a.b", "twilio", fence, call, 16000, **fields))
+        return self
+
+    def tell(self, message: pcm.ToWorker) -> None:
+        self.socket.send(pcm.encode(message))
+
+    async def until(self, condition: Callable[[], Any]) -> None:
+        async with asyncio.timeout(15 * S):
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+
+    async def echoes(self, audio: bytes = b"\x01\x02\x03\x04") -> None:
+        """The bot is there: it says back what it hears."""
+        before = self.said.count(audio)
+        self.socket.send(audio)
+        await self.until(lambda: self.said.count(audio) > before)
+
+    async def end(self) -> int:
+        await self.until(lambda: self.ended is not None)
+        assert self.ended is not None
+        return self.ended
+
+
+def alive(pid: int) -> bool:
+    """There is such a process, and it is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def until_dead(*pids: int) -> None:
+    async with asyncio.timeout(15 * S):
+        while any(map(alive, pids)):
+            await asyncio.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    """Its children, and theirs."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text().split()):
+            found += [child, *children(child)]
+    return found
+
+
+def kill(pid: int, number: int = signal.SIGKILL) -> None:
+    os.kill(pid, number)

@@ -1,0 +1,429 @@
+"""The host with real processes and real signals. Each test has a gateway of its own, that is in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.errors import BotError, LinkError, LinkRefused
+from gateway.protocol import pcm, workers
+from gateway.worker.host import run_host
+from gateway.worker.options import OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions
+from tests.worker.fake_gateway import KEY, FakeGateway, Link, S, alive, children, kill, until_dead
+
+ECHO = "gateway.worker.echo"
+
+BOT = """
+import asyncio, os, sys
+from gateway.worker import Audio, Call
+
+def prewarm():
+    if os.environ.get("TEST_PREWARM") == "exit": os._exit(3)
+    if os.environ.get("TEST_PREWARM") == "raise": raise RuntimeError("no model")
+
+async def bot(call: Call):
+    call.save_state(str(os.getpid()).encode())
+    match call.data["to"], call.session_id:
+        case _, "raises": raise RuntimeError("private")
+        case _, "stays": await asyncio.sleep(3600)
+    async for event in call:
+        if isinstance(event, Audio):
+            await call.play(event.pcm)
+"""
+
+
+@pytest.fixture
+async def gateway(tmp_path: Path) -> AsyncIterator[FakeGateway]:
+    fake = await FakeGateway(tmp_path / "gw.sock").open()
+    yield fake
+    fake.die()
+    await asyncio.sleep(0)
+
+
+@pytest.fixture
+def bot(tmp_path: Path) -> str:
+    (tmp_path / "mybot.py").write_text(BOT)
+    return str(tmp_path / "mybot.py")
+
+
+def options(gateway: FakeGateway, **changes: Any) -> HostOptions:
+    fields = {"target": ECHO, "service_host": "a.b", "gateways": (gateway.url,), "key": KEY, "warm": 1, "max": 4}
+    return HostOptions(**{**fields, "grace_seconds": 3 * S, "run_dir": str(gateway.path.parent), **changes})
+
+
+class HostProcess:
+    """A host in a process of its own, as `gateway serve` starts it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.pid = process.pid
+
+    async def ended(self) -> tuple[int, str]:
+        out, _ = await asyncio.wait_for(self.process.communicate(), 15 * S)
+        return self.process.returncode or 0, out.decode()
+
+
+@contextlib.asynccontextmanager
+async def host(given: HostOptions, **environment: str) -> AsyncIterator[HostProcess]:
+    read, write = os.pipe()
+    os.write(write, given.to_json())
+    os.close(write)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway.worker.host",
+        pass_fds=(read,),
+        env={**os.environ, OPTIONS_FD_VARIABLE: str(read), **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    os.close(read)
+    family: list[int] = []
+    try:
+        yield HostProcess(process)
+    finally:
+        if process.returncode is None:
+            family = children(process.pid)
+            process.kill()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                kill(pid)
+        await process.communicate()
+
+
+async def test_a_host_registers_its_workers_serves_a_call_and_replaces_the_worker(gateway: FakeGateway) -> None:
+    async with host(options(gateway, warm=2)) as h:
+        await gateway.until(lambda: len(gateway.ready()) == 2)
+        (register,) = gateway.registers
+        assert (register.service_host, register.protocol, register.cap, register.running) == ("a.b", "pcm", 4, ())
+        assert len(register.link_key) > 30 and register.epoch > 1_700_000_000_000
+        worker = gateway.ready()[0]
+        folder = Path(worker.url.removeprefix("unix:")).parent
+        assert folder.stat().st_mode & 0o777 == 0o700
+        link = (await gateway.link(worker)).start()
+        await link.echoes()
+        await gateway.until(lambda: [w for w in gateway.workers if w.state == "busy" and w.session == "s1"])
+        await gateway.until(lambda: len(gateway.ready()) == 2)  # kept ready beyond the one that talks
+        link.tell(pcm.Stop("caller_hangup"))
+        assert await link.end() == 1000
+        await gateway.until(lambda: worker.id not in {w.id for w in gateway.workers})
+        gateway.leave()
+        status, output = await h.ended()
+        assert status == 0 and "its gateway has ended" in output
+    assert not folder.exists()
+
+
+async def test_links_need_the_key_and_a_session_of_their_own(gateway: FakeGateway) -> None:
+    async with host(options(gateway)):
+        worker = await gateway.ready_worker()
+        with pytest.raises(LinkRefused, match="401"):
+            await Link().dial(worker.url, "wrong", "s1", 1)
+        (await gateway.link(worker, "s1", 5)).start(fence=5)
+        with pytest.raises(LinkRefused, match="503"):
+            await gateway.link(worker, "s2", 1)
+        with pytest.raises(LinkRefused, match="409"):
+            await gateway.link(worker, "s1", 4)
+
+
+async def test_a_higher_fence_attaches_and_the_bot_goes_on(gateway: FakeGateway, bot: str) -> None:
+    async with host(options(gateway, target=bot)):
+        worker = await gateway.ready_worker()
+        old = (await gateway.link(worker, "s1", 1)).start(fence=1)
+        await old.echoes()
+        pid = old.said[0]
+        new = (await gateway.link(worker, "s1", 2)).start(fence=2)
+        assert await old.end() == 4001
+        await new.echoes()
+        assert not [m for m in new.said if isinstance(m, dict) and m["type"] == "state"]  # the same bot, not another
+        assert pid["type"] == "state"
+
+
+async def test_a_worker_that_dies_idle_is_out_of_the_pool_and_replaced(gateway: FakeGateway) -> None:
+    async with host(options(gateway)) as h:
+        worker = await gateway.ready_worker()
+        (pid,) = children(children(h.pid)[0])
+        await asyncio.sleep(1.1)  # an accident, not a worker that cannot live: see fleet.STABLE
+        kill(pid)
+        await gateway.until(lambda: gateway.ready() and gateway.ready()[0].id != worker.id)
+        assert worker.id not in {w.id for w in gateway.workers}
+        with pytest.raises(LinkError):
+            await gateway.link(worker)
+
+
+async def test_a_worker_that_dies_in_a_call_breaks_its_link_and_the_next_one_resumes(
+    gateway: FakeGateway, bot: str
+) -> None:
+    async with host(options(gateway, target=bot)) as h:
+        link = (await gateway.link(await gateway.ready_worker())).start()
+        await link.echoes()
+        state = pcm.decode_to_gateway(pcm.encode(pcm.State(b""))) and link.said[0]["state"]
+        import base64
+
+        pid = int(base64.b64decode(state))
+        await gateway.until(gateway.ready)
+        kill(pid)
+        assert await link.end() == 1006
+        await gateway.until(lambda: not [w for w in gateway.workers if w.state == "busy"])
+        again = (await gateway.link(await gateway.ready_worker(), "s1", 2)).start(fence=2, resumed=True, attempt=2)
+        await again.echoes()
+        gateway.leave()
+        again.tell(pcm.Stop("caller_hangup"))
+        _, output = await h.ended()
+        assert "ended during session s1: killed by SIGKILL" in output
+
+
+async def test_a_bot_that_raises_closes_1011_and_its_traceback_stays_here(gateway: FakeGateway, bot: str) -> None:
+    async with host(options(gateway, target=bot)) as h:
+        link = (await gateway.link(await gateway.ready_worker(), "raises")).start("raises")
+        assert await link.end() == 1011
+        await gateway.ready_worker()
+        gateway.leave()
+        _, output = await h.ended()
+        assert 'raise RuntimeError("private")' in output and "private" not in str(link.said)
+
+
+async def test_a_worker_that_does_not_end_after_its_call_is_killed(gateway: FakeGateway, bot: str) -> None:
+    async with host(options(gateway, target=bot, wrapup_seconds=0.3 * S)) as h:
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker, "stays")).start("stays")
+        await link.until(lambda: link.said)
+        link.tell(pcm.Stop("caller_hangup"))
+        await gateway.until(lambda: [w for w in gateway.workers if w.state == "done"])
+        await gateway.until(lambda: worker.id not in {w.id for w in gateway.workers})
+        assert await link.end() == 1006
+        gateway.leave()
+        assert "had not ended 0.3 s after its call: killed" in (await h.ended())[1]
+
+
+async def test_start_makes_a_worker_for_that_session_at_once_beyond_those_warm(gateway: FakeGateway) -> None:
+    async with host(options(gateway, warm=0)):
+        await gateway.until(lambda: gateway.registers)
+        gateway.tell(workers.StartWorker("s7"))
+        gateway.tell(workers.StartWorker("s7"))
+        await gateway.until(lambda: [w for w in gateway.workers if w.state == "ready"])
+        (worker,) = gateway.workers
+        assert worker.session == "s7"
+        with pytest.raises(LinkRefused, match="503"):
+            await gateway.link(worker, "s1")
+        await (await gateway.link(worker, "s7")).start("s7").echoes()
+
+
+async def test_no_more_workers_than_max(gateway: FakeGateway) -> None:
+    async with host(options(gateway, warm=2, max=2)):
+        await gateway.until(lambda: len(gateway.ready()) == 2)
+        links = [(await gateway.link(w, w.id)).start(w.id) for w in gateway.ready()]
+        for link in links:
+            await link.echoes()
+        await gateway.until(lambda: [w.state for w in gateway.workers] == ["busy", "busy"])
+        links[0].tell(pcm.Stop("caller_hangup"))
+        await gateway.ready_worker()
+
+
+async def test_gone_registers_again_with_the_running_sessions(gateway: FakeGateway) -> None:
+    async with host(options(gateway)):
+        worker = await gateway.ready_worker()
+        await (await gateway.link(worker, "s1", 12)).start(fence=12).echoes()
+        gateway.answer_beats = workers.Gone()
+        await gateway.until(lambda: len(gateway.registers) > 1)
+        gateway.answer_beats = workers.Ok()
+        assert gateway.registers[-1].running == (workers.Running("s1", 12, worker.id),)
+        assert gateway.registers[-1].epoch == gateway.registers[0].epoch
+
+
+@pytest.mark.parametrize("how", ["dies", "is stuck"])
+async def test_a_gateway_that_comes_back_within_the_grace_finds_its_calls(gateway: FakeGateway, how: str) -> None:
+    gateway.lease_s = 0.5 * S
+    async with host(options(gateway)) as h:
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker, "s1", 3)).start(fence=3)
+        await link.echoes()
+        if how == "dies":
+            gateway.die()
+            link.socket.abort()
+            again = await FakeGateway(gateway.path).open()
+        else:
+            gateway.answer_beats = None
+            again = gateway
+            gateway.registers.clear()
+        await again.until(lambda: again.registers)
+        gateway.answer_beats = workers.Ok()
+        assert again.registers[0].running == (workers.Running("s1", 3, worker.id),)
+        await (await again.link(worker, "s1", 4)).start(fence=4).echoes()
+        assert h.process.returncode is None
+        again.die()
+
+
+async def test_a_host_that_nobody_takes_back_ends_after_its_grace_and_its_last_call(gateway: FakeGateway) -> None:
+    async with host(options(gateway, grace_seconds=0.5 * S)) as h:
+        link = (await gateway.link(await gateway.ready_worker())).start()
+        await link.echoes()
+        gateway.die()
+        await asyncio.sleep(0.8 * S)
+        await link.echoes()  # a running call keeps its host
+        assert h.process.returncode is None
+        link.tell(pcm.Stop("caller_hangup"))
+        status, output = await h.ended()
+        assert status == 0 and "no gateway for" in output
+
+
+async def test_signals_of_the_group_end_nobody(gateway: FakeGateway) -> None:
+    async with host(options(gateway)) as h:
+        link = (await gateway.link(await gateway.ready_worker())).start()
+        await link.echoes()
+        await gateway.until(gateway.ready)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            for pid in (h.pid, *children(h.pid)):
+                kill(pid, number)
+        await link.echoes()
+        link.tell(pcm.Stop("caller_hangup"))
+        assert await link.end() == 1000
+        await gateway.ready_worker()
+
+
+async def test_when_the_host_is_killed_idle_workers_end_and_busy_ones_finish(gateway: FakeGateway) -> None:
+    async with host(options(gateway)) as h:
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker)).start()
+        await link.echoes()
+        await gateway.until(gateway.ready)
+        zygote = children(h.pid)[0]
+        assert len(children(zygote)) == 2
+        kill(h.pid)
+        async with asyncio.timeout(15 * S):
+            while len(children(zygote)) > 1:
+                await asyncio.sleep(0.01)
+        await link.echoes()
+        with pytest.raises(LinkRefused, match="503"):
+            await gateway.link(worker, "s2")
+        link.tell(pcm.Stop("caller_hangup"))
+        assert await link.end() == 1000
+        await until_dead(zygote)
+    assert not Path(worker.url.removeprefix("unix:")).parent.exists()
+
+
+async def test_a_zygote_that_is_killed_is_replaced_and_calls_go_on(gateway: FakeGateway) -> None:
+    async with host(options(gateway, warm=1)) as h:
+        link = (await gateway.link(await gateway.ready_worker())).start()
+        await link.echoes()
+        idle = await gateway.ready_worker()
+        (zygote,) = [p for p in children(h.pid) if children(p)]
+        kill(zygote)
+        await link.echoes()
+        second = (await gateway.link(idle, "s2")).start("s2")
+        await second.echoes()
+        await gateway.until(lambda: [w for w in gateway.ready() if w.id != idle.id])
+        for each in (link, second):
+            each.tell(pcm.Stop("caller_hangup"))
+        await link.end()
+
+
+async def test_importing_that_starts_threads_makes_each_worker_a_process_of_its_own(
+    gateway: FakeGateway, tmp_path: Path
+) -> None:
+    target = tmp_path / "mybot.py"
+    target.write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n" + BOT
+    )
+    async with host(options(gateway, target=str(target))) as h:
+        link = (await gateway.link(await gateway.ready_worker())).start()
+        await link.echoes()
+        assert [p for p in children(h.pid) if "gateway.worker.process" in Path(f"/proc/{p}/cmdline").read_text()]
+        link.tell(pcm.Stop("caller_hangup"))
+        await link.end()
+        gateway.leave()
+        assert "importing it started 1 threads" in (await h.ended())[1]
+
+
+async def test_workers_on_tcp_have_urls_of_their_own(gateway: FakeGateway) -> None:
+    async with host(options(gateway, listen="127.0.0.1", advertise="localhost")) as h:
+        worker = await gateway.ready_worker()
+        assert worker.url.startswith("ws://localhost:") and worker.url.endswith("/ws")
+        link = await gateway.link(workers.Worker(worker.id, worker.url.replace("localhost", "127.0.0.1"), "ready"))
+        await link.start().echoes()
+        link.tell(pcm.Stop("caller_hangup"))
+        await link.end()
+        assert h.process.returncode is None
+
+
+@pytest.mark.parametrize(
+    ("how", "why"), [("exit", "exit status 3"), ("raise", "prewarm() raised RuntimeError: no model")]
+)
+async def test_workers_that_cannot_start_are_tried_again_ever_more_slowly(
+    gateway: FakeGateway, bot: str, how: str, why: str
+) -> None:
+    async with host(options(gateway, target=bot), TEST_PREWARM=how) as h:
+        await gateway.until(lambda: len({w.id for b in gateway.beats for w in b.workers}) >= 3)
+        assert not gateway.ready()
+        gateway.leave()
+        _, output = await h.ended()
+    assert f"worker w1 is of no use: {why}; the next one in 0.2 s" in output
+    assert f"worker w2 is of no use: {why}; the next one in 0.4 s" in output
+
+
+async def test_a_bot_that_cannot_be_imported_is_one_line_and_status_2(gateway: FakeGateway, tmp_path: Path) -> None:
+    async with host(options(gateway, target="no_such_package")) as h:
+        status, output = await h.ended()
+    assert status == 2 and output == (
+        "no_such_package: there is no such module here; a bot is path/bot.py or package.module:function\n"
+    )
+    (tmp_path / "mybot.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(BotError, match="was killed"):
+        await run_host(options(gateway, target=str(tmp_path / "mybot.py")))
+
+
+async def test_a_wrong_key_is_said_and_tried_again(gateway: FakeGateway) -> None:
+    async with host(options(gateway, key="wrong", grace_seconds=0.8 * S)) as h:
+        await gateway.until(lambda: gateway.refused)
+        _, output = await h.ended()
+    assert "refused this host: 401: the key is not among its `[workers] keys`" in output
+
+
+async def test_without_options_it_says_where_they_belong() -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(OPTIONS_VARIABLE)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "gateway.worker.host", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    _, output = await process.communicate()
+    assert process.returncode == 2 and OPTIONS_FD_VARIABLE in output.decode() and output.count(b"\n") == 1
+
+
+# In this process, for what only the caller of run_host can do.
+
+
+async def test_drain_says_so_ends_the_idle_and_waits_for_the_call(gateway: FakeGateway) -> None:
+    drain = asyncio.Event()
+    task = asyncio.create_task(run_host(options(gateway), drain))
+    link = (await gateway.link(await gateway.ready_worker())).start()
+    await link.echoes()
+    await gateway.ready_worker()
+    drain.set()
+    await gateway.until(lambda: gateway.drained and not gateway.ready())
+    await link.echoes()
+    assert not task.done()
+    link.tell(pcm.Stop("caller_hangup"))
+    await asyncio.wait_for(task, 10 * S)
+
+
+async def test_a_stopped_worker_is_killed_and_replaced(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gateway.worker import fleet
+
+    monkeypatch.setattr(fleet, "HUNG", 4.0 * S)
+    drain = asyncio.Event()
+    before = set(children(os.getpid()))
+    task = asyncio.create_task(run_host(options(gateway), drain))
+    worker = await gateway.ready_worker()
+    pids = [p for p in children(os.getpid()) if p not in before and not children(p)]
+    kill(pids[-1], signal.SIGSTOP)
+    await gateway.until(lambda: gateway.ready() and gateway.ready()[0].id != worker.id)
+    await until_dead(pids[-1])
+    assert not alive(pids[-1])
+    drain.set()
+    await asyncio.wait_for(task, 10 * S)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from gateway.errors import UserError
+from gateway.worker.options import OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions, connect_url
+
+
+def test_through_json_and_back() -> None:
+    options = HostOptions("bot.py", "a.b", ("ws://g1:1", "wss://g2/base"), key="k", warm=2, max=9, listen="10.0.0.7")
+    assert HostOptions.from_json(options.to_json()) == options
+    assert not options.local and HostOptions("bot.py", "a.b").local
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"target": ""}, "target is missing"),
+        ({"service_host": ""}, "service_host is missing"),
+        ({"gateways": ()}, "no gateway"),
+        ({"gateways": ("ftp://x",)}, "ftp://x: not the URL of a gateway"),
+        ({"gateways": ("ws://",)}, "not the URL of a gateway"),
+        ({"max": 0}, "max is 0"),
+        ({"max": 10_001}, "max is 10001"),
+        ({"warm": 21}, "warm is 21, not between 0 and max"),
+        ({"warm": -1}, "warm is -1"),
+        ({"listen": "0.0.0.0"}, "needs advertise"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], word: str) -> None:
+    with pytest.raises(UserError, match=word) as e:
+        HostOptions(**{"target": "bot.py", "service_host": "a.b", **changes})
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"target":"a"}', '{"target":"a","service_host":"b","colour":1}'])
+def test_what_are_no_options(text: str) -> None:
+    with pytest.raises(UserError, match="the options are"):
+        HostOptions.from_json(text)
+
+
+def test_from_the_environment_which_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = HostOptions("bot.py", "a.b", key="secret")
+    monkeypatch.setenv(OPTIONS_VARIABLE, options.to_json().decode())
+    assert HostOptions.from_environment() == options
+    assert OPTIONS_VARIABLE not in os.environ
+    read, write = os.pipe()
+    os.write(write, options.to_json())
+    os.close(write)
+    monkeypatch.setenv(OPTIONS_FD_VARIABLE, str(read))
+    assert HostOptions.from_environment() == options
+    assert OPTIONS_FD_VARIABLE not in os.environ
+    with pytest.raises(UserError, match="no options in"):
+        HostOptions.from_environment()
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("ws://127.0.0.1:8080", "ws://127.0.0.1:8080/v1/workers/connect"),
+        ("https://voice.example.com/", "wss://voice.example.com/v1/workers/connect"),
+        ("http://h/base", "ws://h/base/v1/workers/connect"),
+        ("wss://h/v1/workers/connect", "wss://h/v1/workers/connect"),
+        ("unix:/run/gw.sock", "unix:/run/gw.sock"),
+    ],
+)
+def test_the_door_of_a_gateway(given: str, url: str) -> None:
+    assert connect_url(given) == url
