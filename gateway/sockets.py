@@ -155,7 +155,7 @@ async def connect(
     *,
     headers: Mapping[str, str],
     subprotocol: str | None = None,
-    timeout: float,  # noqa: ASYNC109  a deadline for the whole handshake, raised as our own error
+    timeout: float,
     max_size: int = MAX_SIZE,
     target: str = "/ws",
 ) -> Socket:

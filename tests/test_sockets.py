@@ -401,9 +401,7 @@ async def test_eof_without_a_close_frame_is_1006() -> None:
 
 
 @pytest.mark.parametrize("where", ["opened", "received"])
-async def test_handler_that_raises_is_logged_once_and_closed_1011(
-    where: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_handler_that_raises_is_logged_once_and_closed_1011(where: str, caplog: pytest.LogCaptureFixture) -> None:
     class Raising(Recorder):
         def opened(self, socket: Socket) -> None:
             super().opened(socket)
@@ -571,9 +569,7 @@ async def test_client_over_a_unix_socket_asks_for_the_target(tmp_path: Path) -> 
 async def test_client_is_refused_with_the_status() -> None:
     async with serving(lambda request: Refusal(409, "stale")) as port:
         with pytest.raises(LinkRefused) as refused:
-            await connect(
-                f"ws://127.0.0.1:{port}/ws", Recorder(), headers={}, subprotocol=None, timeout=5 * S
-            )
+            await connect(f"ws://127.0.0.1:{port}/ws", Recorder(), headers={}, subprotocol=None, timeout=5 * S)
     assert refused.value.status == 409
 
 
@@ -626,9 +622,7 @@ async def test_client_does_not_wait_longer_than_its_timeout() -> None:
             await connect(url, Recorder(), headers={}, subprotocol=None, timeout=0.05 * S)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1/", "unix:/no/such/path.sock", "ws://127.0.0.1:1/", "", "ws://["]
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1/", "unix:/no/such/path.sock", "ws://127.0.0.1:1/", "", "ws://["])
 async def test_client_to_nobody_is_a_link_error(url: str) -> None:
     with pytest.raises(LinkError):
         await connect(url, Recorder(), headers={}, subprotocol=None, timeout=5 * S)

@@ -131,7 +131,7 @@ class Session:
             self.bridge.stream_received(data, text, now)
 
     def stream_closed(self, stream: Stream, code: int) -> None:
-        self._post(_StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.GOING_AWAY)))
+        self._post(_StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
 
     def link_closed(self, link: Link, code: int) -> None:
         self._post(_LinkGone(link, code))
@@ -197,7 +197,8 @@ class Session:
                 case None:
                     if self._now() >= self._ends_at:
                         return EndReason.MAX_DURATION
-                    return EndReason.STREAM_LOST
+                    if self._parked_until is not None and self._now() >= self._parked_until:
+                        return EndReason.STREAM_LOST  # else a new stream came while we slept
                 case _End(reason):
                     return reason
                 case _StreamGone(stream, orderly) if stream is self.stream:

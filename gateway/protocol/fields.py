@@ -34,8 +34,9 @@ def int_of(m: Mapping[str, Any], key: str) -> int:
 def seconds_of(m: Mapping[str, Any], key: str, default: float) -> float:
     """m[key] if it is a positive number, else `default`."""
     value = m.get(key)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and value > 0 else default
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+        return default
+    return float(value)
 
 
 def bytes_of(m: Mapping[str, Any], key: str) -> bytes | None:

@@ -82,7 +82,7 @@ def _global_lag(s: Float, h: Float) -> int:
 def _best_lag(piece: Float, h: Float, at: int, lag: int, reach: int) -> tuple[int, float]:
     """The lag within `reach` of `lag` at which `h` is most like `piece`, and how like (1 is the same)."""
     low = max(0, at + lag - reach)
-    area = h[low : at + lag + reach + len(piece)]
+    area = h[low : max(low, at + lag + reach + len(piece))]
     if len(area) < len(piece):
         return lag, 0.0
     if reach * len(piece) < 1 << 18:

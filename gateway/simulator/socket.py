@@ -172,7 +172,9 @@ class ClientSocket(asyncio.Protocol):
             self._parts = []
         elif frame.opcode is Opcode.CLOSE and not self.closed.done():
             # The stream is over here, not when TCP is.
-            self.closed.set_result((self._ws.close_code or 1005, self._ws.close_reason or ""))
+            close = self._ws.close_rcvd
+            assert close is not None
+            self.closed.set_result((int(close.code), close.reason))
             return
         elif frame.opcode is not Opcode.CONT:
             return

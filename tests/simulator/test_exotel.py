@@ -64,9 +64,7 @@ def test_the_messages_are_the_documented_ones(named: ExotelWire) -> None:
     assert (named.dtmf("5"), named.mark("my-label"), named.stop("callended")) == DTMF
 
 
-@pytest.mark.parametrize(
-    ("query", "rate"), [("", 8000), ("?sample-rate=16000", 16000), ("?sample_rate=24000", 24000)]
-)
+@pytest.mark.parametrize(("query", "rate"), [("", 8000), ("?sample-rate=16000", 16000), ("?sample_rate=24000", 24000)])
 def test_the_url_chooses_the_rate_and_it_is_no_parameter(query: str, rate: int) -> None:
     w = wire(f"wss://h/ws{query}")
     assert (w.inbound.rate, w.outbound.rate, w.violations) == (rate, rate, [])

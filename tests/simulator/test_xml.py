@@ -51,11 +51,7 @@ TWIML_CASES: list[tuple[str, list[Verb]]] = [
     ('<Gather input="speech dtmf" timeout="3" numDigits="1"><Say>Press 1</Say></Gather>', None),  # type: ignore[list-item]
     (
         '<Connect><Stream url="wss://mystream.ngrok.io/audiostream"/></Connect>',
-        [
-            Stream(
-                StreamSpec("wss://mystream.ngrok.io/audiostream", {"url": "wss://mystream.ngrok.io/audiostream"})
-            )
-        ],
+        [Stream(StreamSpec("wss://mystream.ngrok.io/audiostream", {"url": "wss://mystream.ngrok.io/audiostream"}))],
     ),
     (
         '<Connect><Stream url="wss://h/s"><Parameter name="aCustomParameter" value="a value"/></Stream></Connect>',

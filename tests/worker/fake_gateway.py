@@ -105,6 +105,12 @@ class FakeGateway:
         ready: list[workers.Worker] = await self.until(self.ready)
         return ready[0]
 
+    async def ready_besides(self, *others: workers.Worker) -> workers.Worker:
+        """One that is ready, and none of these: what we know may be older than what we have just done to them."""
+        ids = {w.id for w in others}
+        found: workers.Worker = await self.until(lambda: next((w for w in self.ready() if w.id not in ids), None))
+        return found
+
     async def link(self, worker: workers.Worker, session: str = "s1", fence: int = 1) -> Link:
         return await Link().dial(worker.url, self.registers[-1].link_key, session, fence)
 

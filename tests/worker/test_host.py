@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import signal
@@ -111,7 +112,9 @@ async def test_a_host_registers_its_workers_serves_a_call_and_replaces_the_worke
         link = (await gateway.link(worker)).start()
         await link.echoes()
         await gateway.until(lambda: [w for w in gateway.workers if w.state == "busy" and w.session == "s1"])
-        await gateway.until(lambda: len(gateway.ready()) == 2)  # kept ready beyond the one that talks
+        await gateway.until(
+            lambda: len({w.id for w in gateway.ready()} - {worker.id}) == 2
+        )  # beyond the one that talks
         link.tell(pcm.Stop("caller_hangup"))
         assert await link.end() == 1000
         await gateway.until(lambda: worker.id not in {w.id for w in gateway.workers})
@@ -152,7 +155,7 @@ async def test_a_worker_that_dies_idle_is_out_of_the_pool_and_replaced(gateway: 
         (pid,) = children(children(h.pid)[0])
         await asyncio.sleep(1.1)  # an accident, not a worker that cannot live: see fleet.STABLE
         kill(pid)
-        await gateway.until(lambda: gateway.ready() and gateway.ready()[0].id != worker.id)
+        await gateway.ready_besides(worker)
         assert worker.id not in {w.id for w in gateway.workers}
         with pytest.raises(LinkError):
             await gateway.link(worker)
@@ -162,17 +165,15 @@ async def test_a_worker_that_dies_in_a_call_breaks_its_link_and_the_next_one_res
     gateway: FakeGateway, bot: str
 ) -> None:
     async with host(options(gateway, target=bot)) as h:
-        link = (await gateway.link(await gateway.ready_worker())).start()
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker)).start()
         await link.echoes()
-        state = pcm.decode_to_gateway(pcm.encode(pcm.State(b""))) and link.said[0]["state"]
-        import base64
-
-        pid = int(base64.b64decode(state))
-        await gateway.until(gateway.ready)
+        pid = int(base64.b64decode(link.said[0]["state"]))
+        spare = await gateway.ready_besides(worker)
         kill(pid)
         assert await link.end() == 1006
-        await gateway.until(lambda: not [w for w in gateway.workers if w.state == "busy"])
-        again = (await gateway.link(await gateway.ready_worker(), "s1", 2)).start(fence=2, resumed=True, attempt=2)
+        await gateway.until(lambda: worker.id not in {w.id for w in gateway.workers})
+        again = (await gateway.link(spare, "s1", 2)).start(fence=2, resumed=True, attempt=2)
         await again.echoes()
         gateway.leave()
         again.tell(pcm.Stop("caller_hangup"))
@@ -182,9 +183,10 @@ async def test_a_worker_that_dies_in_a_call_breaks_its_link_and_the_next_one_res
 
 async def test_a_bot_that_raises_closes_1011_and_its_traceback_stays_here(gateway: FakeGateway, bot: str) -> None:
     async with host(options(gateway, target=bot)) as h:
-        link = (await gateway.link(await gateway.ready_worker(), "raises")).start("raises")
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker, "raises")).start("raises")
         assert await link.end() == 1011
-        await gateway.ready_worker()
+        await gateway.ready_besides(worker)
         gateway.leave()
         _, output = await h.ended()
         assert 'raise RuntimeError("private")' in output and "private" not in str(link.said)
@@ -224,7 +226,7 @@ async def test_no_more_workers_than_max(gateway: FakeGateway) -> None:
             await link.echoes()
         await gateway.until(lambda: [w.state for w in gateway.workers] == ["busy", "busy"])
         links[0].tell(pcm.Stop("caller_hangup"))
-        await gateway.ready_worker()
+        await gateway.ready_worker()  # those that talked cannot be it: they said that they were busy
 
 
 async def test_gone_registers_again_with_the_running_sessions(gateway: FakeGateway) -> None:
@@ -276,9 +278,10 @@ async def test_a_host_that_nobody_takes_back_ends_after_its_grace_and_its_last_c
 
 async def test_signals_of_the_group_end_nobody(gateway: FakeGateway) -> None:
     async with host(options(gateway)) as h:
-        link = (await gateway.link(await gateway.ready_worker())).start()
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker)).start()
         await link.echoes()
-        await gateway.until(gateway.ready)
+        await gateway.ready_besides(worker)
         for number in (signal.SIGTERM, signal.SIGINT):
             for pid in (h.pid, *children(h.pid)):
                 kill(pid, number)
@@ -293,7 +296,7 @@ async def test_when_the_host_is_killed_idle_workers_end_and_busy_ones_finish(gat
         worker = await gateway.ready_worker()
         link = (await gateway.link(worker)).start()
         await link.echoes()
-        await gateway.until(gateway.ready)
+        await gateway.ready_besides(worker)
         zygote = children(h.pid)[0]
         assert len(children(zygote)) == 2
         kill(h.pid)
@@ -311,15 +314,16 @@ async def test_when_the_host_is_killed_idle_workers_end_and_busy_ones_finish(gat
 
 async def test_a_zygote_that_is_killed_is_replaced_and_calls_go_on(gateway: FakeGateway) -> None:
     async with host(options(gateway, warm=1)) as h:
-        link = (await gateway.link(await gateway.ready_worker())).start()
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker)).start()
         await link.echoes()
-        idle = await gateway.ready_worker()
+        idle = await gateway.ready_besides(worker)
         (zygote,) = [p for p in children(h.pid) if children(p)]
         kill(zygote)
         await link.echoes()
         second = (await gateway.link(idle, "s2")).start("s2")
         await second.echoes()
-        await gateway.until(lambda: [w for w in gateway.ready() if w.id != idle.id])
+        await gateway.ready_besides(worker, idle)
         for each in (link, second):
             each.tell(pcm.Stop("caller_hangup"))
         await link.end()
@@ -401,9 +405,10 @@ async def test_without_options_it_says_where_they_belong() -> None:
 async def test_drain_says_so_ends_the_idle_and_waits_for_the_call(gateway: FakeGateway) -> None:
     drain = asyncio.Event()
     task = asyncio.create_task(run_host(options(gateway), drain))
-    link = (await gateway.link(await gateway.ready_worker())).start()
+    worker = await gateway.ready_worker()
+    link = (await gateway.link(worker)).start()
     await link.echoes()
-    await gateway.ready_worker()
+    await gateway.ready_besides(worker)
     drain.set()
     await gateway.until(lambda: gateway.drained and not gateway.ready())
     await link.echoes()
@@ -422,7 +427,7 @@ async def test_a_stopped_worker_is_killed_and_replaced(gateway: FakeGateway, mon
     worker = await gateway.ready_worker()
     pids = [p for p in children(os.getpid()) if p not in before and not children(p)]
     kill(pids[-1], signal.SIGSTOP)
-    await gateway.until(lambda: gateway.ready() and gateway.ready()[0].id != worker.id)
+    await gateway.ready_besides(worker)
     await until_dead(pids[-1])
     assert not alive(pids[-1])
     drain.set()
