@@ -130,7 +130,7 @@ class Talker:
             self._stream.send(held, held_payload)
             sent = self._stream.log.sent
             sent[-1].payload, sent[-2].payload = sent[-2].payload, sent[-1].payload
-        if behaviour.duplicate_media and index % 10 == 5:
+        if behaviour.duplicate_media and index % 10 == 8:
             self._stream.send(message)
         if behaviour.foreign_track:
             self._stream.send(self._wire.foreign_media(message))

@@ -56,6 +56,7 @@ class _Host:
         self._beat_due = False
         self._alone_since = self._loop.time()
         self._lag = 0.0
+        self._lag_timer: asyncio.TimerHandle | None = None
 
     async def run(self, drain: asyncio.Event) -> None:
         tasks: list[asyncio.Task[None]] = []
@@ -68,6 +69,8 @@ class _Host:
             why = await self._over(drain)
             log.info("worker host of %s ends: %s", self._options.service_host, why)
         finally:
+            if self._lag_timer is not None:
+                self._lag_timer.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -108,7 +111,7 @@ class _Host:
     def _measure_lag(self, due: float) -> None:
         now = self._loop.time()
         self._lag = max(now - due, self._lag * 0.9)
-        self._loop.call_later(0.1, self._measure_lag, now + 0.1)
+        self._lag_timer = self._loop.call_later(0.1, self._measure_lag, now + 0.1)
 
     def _workers_changed(self) -> None:
         """Beat at once, but once for all that changes in the same breath."""

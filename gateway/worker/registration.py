@@ -55,6 +55,7 @@ class Registration:
         self._socket: Socket | None = None
         self._ended: asyncio.Future[None] | None = None
         self._draining = False
+        self._leaving = False
         self._lease = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._complained = ""
@@ -100,6 +101,7 @@ class Registration:
 
     def close(self) -> None:
         """Leave."""
+        self._leaving = True
         self._stop_timer()
         if self._socket is not None:
             self._socket.close()
@@ -129,7 +131,7 @@ class Registration:
         self._stop_timer()
         self._socket, self.connected = None, False
         self.left = self._draining and code == CloseCode.NORMAL
-        if not self.left:
+        if not self.left and not self._leaving:
             self._complain(f"is gone ({code})")
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)

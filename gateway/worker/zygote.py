@@ -31,9 +31,6 @@ from gateway.worker.process import ignore_signals, import_what_calls_need, log_t
 
 log = logging.getLogger(__name__)
 
-IDLE_MS = 100
-"""Milliseconds without a request, at the start, after which there is time for what is not urgent."""
-
 
 def threads() -> int:
     """Of this process, those of C libraries included."""
@@ -54,7 +51,6 @@ def main() -> int:
             log.error("%s", e, exc_info=e.__cause__)
         _tell(control, {"failed": str(e)})
         return 2
-    import_what_calls_need()  # once here, instead of once in each worker, with a caller waiting
     _tell(control, {"loaded": True, "threads": threads()})
     gc.collect()
     gc.freeze()
@@ -71,7 +67,7 @@ def _serve(control: socket.socket, bot: Bot) -> int:
     poll.register(control, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
     children: set[int] = set()
-    host = True
+    host, prepared = True, False
     while host or children:
         for fd, _ in poll.poll():
             if fd == wake_read:
@@ -95,6 +91,11 @@ def _serve(control: socket.socket, bot: Bot) -> int:
             channel.close()
             children.add(pid)
             _tell(control, {"spawned": pid})
+            if not prepared:
+                # Once here instead of once in each worker; but not before the first of them, which is waited for.
+                import_what_calls_need()
+                gc.freeze()
+                prepared = True
     return 0
 
 

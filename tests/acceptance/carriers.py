@@ -223,7 +223,13 @@ class Carrier:
         headers = self.upgrade_headers(url) if headers is None else headers
         wait = 10 * SCALE
         async with connect(
-            url, additional_headers=headers, open_timeout=wait, close_timeout=2, max_size=None, compression=None, **options
+            url,
+            additional_headers=headers,
+            open_timeout=wait,
+            close_timeout=2,
+            max_size=None,
+            compression=None,
+            **options,
         ) as socket:
             phone = Phone(self, socket, codec or self.codec)
             try:
@@ -288,7 +294,9 @@ class Telnyx(Carrier):
     name = "telnyx"
 
     def new_call(self, sender: str = "+15550100002", to: str = "+15550100004") -> Call:
-        return Call(f"v3:{uuid.uuid4().hex}-{uuid.uuid4().hex[:10]}", sender, to, "b34166f2-7846-1262-7cde-760c40e59e92")
+        return Call(
+            f"v3:{uuid.uuid4().hex}-{uuid.uuid4().hex[:10]}", sender, to, "b34166f2-7846-1262-7cde-760c40e59e92"
+        )
 
     def fields(self, call: Call) -> dict[str, str]:
         return {
@@ -329,7 +337,13 @@ class Telnyx(Carrier):
 
     def dtmf(self, stream: str, digit: str) -> dict[str, Any]:
         at = "2025-06-05T08:54:19.698408Z"
-        return {"event": "dtmf", "stream_id": stream, "occurred_at": at, "sequence_number": "5", "dtmf": {"digit": digit}}
+        return {
+            "event": "dtmf",
+            "stream_id": stream,
+            "occurred_at": at,
+            "sequence_number": "5",
+            "dtmf": {"digit": digit},
+        }
 
     def mark_echo(self, stream: str, name: str) -> dict[str, Any]:
         return {"event": "mark", "stream_id": stream, "sequence_number": "9", "mark": {"name": name}}

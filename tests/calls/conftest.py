@@ -187,7 +187,7 @@ def start(call_id: str = "CA1", stream_id: str = "MZ1", **custom: str) -> dict:
 MEDIA = {
     "event": "media",
     "sequenceNumber": "2",
-    "media": {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": "/" * 212 + "w=="},
+    "media": {"track": "inbound", "chunk": "1", "timestamp": "5", "payload": "/" * 213 + "w=="},
     "streamSid": "MZ1",
 }
 

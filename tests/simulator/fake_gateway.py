@@ -43,6 +43,17 @@ class Seen:
     body: bytes
 
 
+class QuickServer(uvicorn.Server):
+    """Stops when it is told to; uvicorn's own loop looks ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.over = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.over.wait()
+
+
 @dataclass
 class FakeGateway:
     """Answers can be changed by path: (status, body, content type). `on_stream` takes the place of the echo."""
@@ -67,15 +78,15 @@ class FakeGateway:
         config = uvicorn.Config(
             Starlette(routes=routes), log_level="critical", lifespan="off", ws="websockets-sansio", access_log=False
         )
-        self._server = uvicorn.Server(config)
+        self._server = QuickServer(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started:
             await asyncio.sleep(0.005)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._server.should_exit = True
         self._server.force_exit = True
+        self._server.over.set()
         await self._task
 
     async def _http(self, request: Request) -> Response:

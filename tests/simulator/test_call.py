@@ -1,4 +1,4 @@
-"""Whole calls against a small independent gateway, in real time: each talks for half a second."""
+"""Whole calls against a small independent gateway, in real time: each talks for less than half a second."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.simulator.plan import CallPlan
 from .fake_gateway import XML, FakeGateway, echo_twilio, read
 from .plans import plan, speech
 
-TALK = 0.6
+TALK = 0.4
 
 STREAM_AGAIN = '<Response><Connect><Stream url="{ws}/ws/twilio/again"/></Connect></Response>'
 
@@ -85,7 +85,7 @@ async def test_the_start_has_what_the_xml_and_the_call_say() -> None:
 @pytest.mark.parametrize("way", ["drop_stream_at", "close_stream_at"])
 async def test_a_lost_stream_leads_to_resume_and_the_talk_goes_on_where_the_time_is(way: str) -> None:
     async with FakeGateway(answers={"/webhooks/twilio/resume": (200, STREAM_AGAIN, "text/xml")}) as gateway:
-        report = await call("twilio", gateway, **{way: 0.25})
+        report = await call("twilio", gateway, **{way: 0.2})
     assert report.verbs == ["Stream", "Redirect", "Stream"]
     assert [log.ended_by for log in report.streams] == ["carrier", "caller"]
     first, second = report.streams
@@ -99,7 +99,7 @@ async def test_a_lost_stream_leads_to_resume_and_the_talk_goes_on_where_the_time
 
 async def test_exotel_comes_back_by_its_passthru() -> None:
     async with FakeGateway(answers={"/webhooks/exotel/resume": (302, "", "text/plain")}) as gateway:
-        report = await call("exotel", gateway, close_stream_at=0.25)
+        report = await call("exotel", gateway, close_stream_at=0.2)
     assert report.verbs == ["Voicebot", "Passthru", "Voicebot"]
     assert len(report.streams) == 2
 
@@ -107,7 +107,7 @@ async def test_exotel_comes_back_by_its_passthru() -> None:
 async def test_telnyx_reconnects_by_itself_unless_told_not_to() -> None:
     xml = XML["telnyx"].replace(' enableReconnect="false"', "")
     async with FakeGateway(answers={"/webhooks/telnyx/voice": (200, xml, "text/xml")}) as gateway:
-        report = await call("telnyx", gateway, drop_stream_at=0.25)
+        report = await call("telnyx", gateway, drop_stream_at=0.2)
     assert report.verbs == ["Stream"]
     assert [path.path for path in gateway.upgrades] == ["/ws/telnyx/t"] * 2
     assert [messages[1]["event"] for messages in gateway.messages] == ["start", "start"]
@@ -246,7 +246,7 @@ async def test_messages_of_every_kind_can_be_mixed_in() -> None:
     media = [message["media"] for message in log if isinstance(message, dict) and message["event"] == "media"]
     inbound = [int(one["chunk"]) for one in media if one["track"] == "inbound"]
     assert inbound != sorted(inbound)
-    assert len(inbound) > len(set(inbound)) >= 30
+    assert len(inbound) > len(set(inbound)) >= 20
     assert any(one["track"] == "outbound" for one in media)
     assert report.outcome == "completed"
 
@@ -294,7 +294,7 @@ async def test_a_half_open_stream_sends_and_takes_nothing_more() -> None:
 
 async def test_a_slow_reader_hears_late() -> None:
     async with FakeGateway() as gateway:
-        report = await place_call(talking("twilio", gateway, linger=1.0, behaviour={"slow_reader": True}))
+        report = await place_call(talking("twilio", gateway, linger=0.8, behaviour={"slow_reader": True}))
     assert report.first_audio_ms is not None
     assert report.first_audio_ms > 500
 
@@ -305,6 +305,7 @@ async def test_a_used_stream_url_is_opened_again(close: bool, said: str, monkeyp
 
     async def once(websocket: Any, log: list[Any]) -> None:
         if close and len(gateway.messages) > 1:
+            await read(websocket, log)
             await read(websocket, log)
             await websocket.close(1008)
             return
