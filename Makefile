@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format coverage clean
+.PHONY: help demo test lint check format coverage clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,12 +24,13 @@ demo: $(STAMP)  ## call a local gateway as all four carriers and print the table
 test: $(STAMP)  ## the tests
 	@$(BIN)/python -m pytest
 
-check: $(STAMP)  ## format, lint, types, import arrows, tests
+lint: $(STAMP)  ## format, lint, types, import arrows
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest
+
+check: lint test  ## the gate: lint and tests
 
 format: $(STAMP)  ## rewrite the sources in the house format
 	@$(BIN)/ruff format .

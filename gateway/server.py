@@ -161,5 +161,5 @@ class _Stop:
         self._done.set()
 
     async def _idle(self) -> None:
-        while self._node.sessions:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - looked at for seconds in a process's life, by nobody else
+        while self._node.sessions:  # noqa: ASYNC110 - looked at for seconds in a process's life, by nobody else
+            await asyncio.sleep(0.05)

@@ -160,7 +160,7 @@ class Carrier(ABC):
         """`url`, one of ours, as this carrier must be given it: with a key in it, if it signs nothing."""
         return url
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> None:  # noqa: B027 - nothing to do is the rule
         """Import what the first webhook will need: SDKs are slow to import, and a call is waiting then."""
 
     @abstractmethod

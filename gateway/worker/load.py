@@ -48,6 +48,21 @@ def load(target: str) -> Bot:
     return Bot(target, function, prewarm if callable(prewarm) else None)
 
 
+def check_target(target: str) -> None:
+    """Is there such a module at all? Imports nothing of it. Raises BotError, one line, if not."""
+    where = target.rpartition(":")[0] if _names_function(target) else target
+    if where.endswith(".py"):
+        if not Path(where).is_file():
+            raise BotError(f"{where}: there is no such file")
+        return
+    try:
+        found = importlib.util.find_spec(where.partition(".")[0])
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise BotError(f"{where}: there is no such module; name a file as path/bot.py")
+
+
 def _names_function(target: str) -> bool:
     return target.rpartition(":")[2].isidentifier() and ":" in target
 

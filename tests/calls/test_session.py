@@ -252,7 +252,7 @@ async def test_a_transfer_to_a_number_that_is_not_allowed_is_refused_and_the_cal
 
 async def test_a_dial_that_failed_gives_the_caller_a_bot_again(gateway):
     carrier = await gateway.call()
-    bot, other = await serving(gateway)
+    bot, _ = await serving(gateway)
     bot.say(type="transfer", to="+15550100009")
     mark = await carrier.until("mark")
     carrier.send({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]})
