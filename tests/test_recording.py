@@ -18,7 +18,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 def media(payload: bytes, spaces: str = "") -> str:
-    return '{"event":"media","media":{"payload":%s"%s"}}' % (spaces, base64.b64encode(payload).decode())
+    return f'{{"event":"media","media":{{"payload":{spaces}"{base64.b64encode(payload).decode()}"}}}}'
 
 
 def recording() -> Recording:

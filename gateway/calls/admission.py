@@ -11,11 +11,11 @@ import structlog
 from gateway.calls.node import Node
 from gateway.calls.services import Service
 from gateway.calls.session import Session
-from gateway.calls.tokens import StreamToken
+from gateway.calls.tokens import ON_HOLD, StreamToken
 from gateway.errors import RegistryUnavailable, UnsupportedCodec
-from gateway.media.bridge import Stream
+from gateway.media.base import Stream
 from gateway.pool.facts import Continuation, FactEvent, Facts
-from gateway.pool.registry import Claim, Stale
+from gateway.pool.registry import Claim
 from gateway.protocol.ends import CloseCode, EndReason
 from serializers.base import Start
 from serializers.call_data import CallData
@@ -72,16 +72,20 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
     if not _names_its_call(node, token, stream.start, facts):
         return Denied("wrong_call")
     live = _live(node, token.session)
-    claim = await node.ask(node.registry.confirm(token.session, token.attempt))
-    if isinstance(claim, Stale):
-        # A carrier that reconnects by itself dials the same URL again: welcome, if its stream is gone.
-        if claim.spent and (live is None or live.bridge.streaming):
+    streaming = live is not None and live.bridge.streaming
+    if token.attempt == ON_HOLD:
+        key = f"hold:{token.session}:{token.expires}"
+        first = (await node.ask(node.registry.once(key, node.leases.reserved))).first
+        if streaming or (not first and live is None):
             return Denied("token_spent")
-        again = await _claim(node, service, token.session)
-        if again is None:
-            return Denied("full")
-        claim = again
-    return await _join(node, service, stream, claim, facts, live)
+        return await _join(node, service, stream, await _claim(node, service, token.session), facts, live)
+    claim = await node.ask(node.registry.confirm(token.session, token.attempt))
+    if isinstance(claim, Claim):
+        return await _join(node, service, stream, claim, facts, live)
+    # A carrier that reconnects by itself dials the same URL again: welcome, if its stream is gone.
+    if claim.spent and (live is None or streaming):
+        return Denied("token_spent")
+    return await _join(node, service, stream, await _claim(node, service, token.session), facts, live)
 
 
 def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts) -> bool:
@@ -105,8 +109,6 @@ async def _admit_static(node: Node, ticket: Ticket, stream: Stream) -> Session |
     if live is not None and live.bridge.streaming:
         return Denied("second_stream")
     claim = await _claim(node, service, session)
-    if claim is None:
-        return Denied("full", CloseCode.NORMAL)
     event = FactEvent(
         carrier=ticket.carrier,
         account=start.account_id,
@@ -136,7 +138,7 @@ def _live(node: Node, session: str) -> Session | None:
 
 
 async def _claim(node: Node, service: Service, session: str) -> Claim | None:
-    """A confirmed claim for a stream that has none waiting."""
+    """A confirmed claim for a stream that has none waiting; None: the pool is full."""
     claimed = await node.ask(node.registry.claim(service.host, session))
     if not isinstance(claimed, Claim):
         return None
@@ -145,36 +147,40 @@ async def _claim(node: Node, service: Service, session: str) -> Claim | None:
 
 
 async def _join(
-    node: Node, service: Service, stream: Stream, claim: Claim, facts: Facts, live: Session | None
+    node: Node, service: Service, stream: Stream, claim: Claim | None, facts: Facts, live: Session | None
 ) -> Session | Denied:
+    """Join the stream to its session. Without a claim the caller is held, if his service holds."""
+    if claim is None and (live is not None or service.when_full.kind != "hold"):
+        return Denied("full", CloseCode.NORMAL)
     session = live or Session(node, service, claim, facts)
     try:
         session.attach(stream, claim, call_data(stream.start, facts, service))
     except UnsupportedCodec as error:
-        log.warning("unsupported codec", session=claim.session, error=str(error))
-        await _end_unheard(node, claim, EndReason.UNSUPPORTED_CODEC)
+        log.warning("unsupported codec", session=facts.session, error=str(error))
+        await _end_unheard(node, facts.session, claim, EndReason.UNSUPPORTED_CODEC)
         return Denied("unsupported_codec", CloseCode.UNSUPPORTED)
     if live is None:
         node.spawn(session.run(), f"session {session.id}")
-    node.spawn(_note_start(node, claim), f"facts {session.id}")
+    node.spawn(_note_start(node, session.id, claim.attempt if claim is not None else 0), f"facts {session.id}")
     return session
 
 
-async def _note_start(node: Node, claim: Claim) -> None:
-    event = FactEvent(status="streaming", attempt=claim.attempt, answered=node.wall())
+async def _note_start(node: Node, session: str, attempt: int) -> None:
+    event = FactEvent(status="streaming", attempt=attempt, answered=node.wall())
     try:
-        await node.ask(node.registry.merge(claim.session, event))
+        await node.ask(node.registry.merge(session, event))
     except RegistryUnavailable:
         pass
 
 
-async def _end_unheard(node: Node, claim: Claim, reason: EndReason) -> None:
+async def _end_unheard(node: Node, session: str, claim: Claim | None, reason: EndReason) -> None:
     """The call is over before a bot heard of it."""
     event = FactEvent(
         status="ended", end_reason=reason, ended=node.wall(), continuation=Continuation("hangup", seq=1000)
     )
-    await node.ask(node.registry.merge(claim.session, event))
-    await node.ask(node.registry.release(claim.session, claim.fence))
+    await node.ask(node.registry.merge(session, event))
+    if claim is not None:
+        await node.ask(node.registry.release(session, claim.fence))
 
 
 def call_data(start: Start, facts: Facts, service: Service) -> CallData:

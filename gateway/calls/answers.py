@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from gateway.calls.door import Visit
 from gateway.calls.node import Node
 from gateway.calls.services import Fallback, Service
-from gateway.calls.tokens import StreamToken
+from gateway.calls.tokens import ON_HOLD, StreamToken
 from gateway.carriers.base import Carrier, HttpAnswer, StreamAnswer
 from gateway.pool.facts import Facts
 from gateway.pool.registry import Claim
@@ -23,12 +23,23 @@ def webhook_url(node: Node, carrier: Carrier, route: str, **query: str | int) ->
 
 def stream_answer(node: Node, visit: Visit, service: Service, claim: Claim, facts: Facts) -> StreamAnswer:
     """The stream for this claim. A pure function of the claim: its expiry is the token's, not the clock."""
-    name = visit.carrier.name
-    token = StreamToken(claim.session, name, service.host, claim.attempt, claim.expires)
+    token = StreamToken(claim.session, visit.carrier.name, service.host, claim.attempt, claim.expires)
+    return _answer(node, visit, service, token, facts)
+
+
+def hold_answer(node: Node, visit: Visit, service: Service, facts: Facts, since: float) -> StreamAnswer:
+    """A stream in which the caller waits for a slot. A pure function of since when he is to wait, in whole ms."""
+    expires = int((since + node.leases.reserved) * 1000) / 1000
+    token = StreamToken(visit.session, visit.carrier.name, service.host, ON_HOLD, expires)
+    return _answer(node, visit, service, token, facts)
+
+
+def _answer(node: Node, visit: Visit, service: Service, token: StreamToken, facts: Facts) -> StreamAnswer:
+    name, session = token.carrier, token.session
     return StreamAnswer(
         url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
-        resume_url=webhook_url(node, visit.carrier, "resume", session=claim.session, attempt=claim.attempt),
-        status_url=webhook_url(node, visit.carrier, "stream", session=claim.session),
+        resume_url=webhook_url(node, visit.carrier, "resume", session=session, attempt=token.attempt),
+        status_url=webhook_url(node, visit.carrier, "stream", session=session),
         parameters=_parameters(facts),
         media=service.media,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gateway.calls.answers import fall_back, stream_answer
+from gateway.calls.answers import fall_back, hold_answer, stream_answer
 from gateway.calls.door import Visit, call_alias, receive
 from gateway.calls.node import Node
 from gateway.calls.services import Service
@@ -48,8 +48,13 @@ async def _reserve(node: Node, visit: Visit, service: Service) -> HttpAnswer:
     if node.draining:
         node.refuse("voice", "draining", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, ringing=True)
+    if node.overloaded:  # counts as full, but holding would cost as much as serving
+        node.refuse("voice", "overloaded", carrier=visit.carrier.name)
+        return fall_back(node, visit, service.when_full, ringing=True)
     claim = await node.ask(node.registry.claim(service.host, visit.session))
     if not isinstance(claim, Claim):
+        if service.when_full.kind == "hold" and node.wall() < facts.created + node.leases.reserved:
+            return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, facts.created))
         node.refuse("voice", "no_worker" if claim == Full(hosts=0) else "full", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, ringing=True)
     return visit.carrier.answer_stream(stream_answer(node, visit, service, claim, facts))

@@ -42,65 +42,78 @@ class Unlinked:
     superseded: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Quest:
+    """Who needs a worker. body: for the upgrade. hold_until: loop time until which he may wait for a slot; 0: not."""
+
+    service: str
+    session: str
+    body: Mapping[str, Any]
+    hold_until: float = 0.0
+
+
 async def link_up(
     node: Node,
-    claim: Claim,
-    handler: Callable[[Claim], Handler],
-    body: Mapping[str, Any],
+    quest: Quest,
+    claim: Claim | None,
+    make_handler: Callable[[], Handler],
     *,
     avoid: frozenset[str] = frozenset(),
-    again: bool = False,
 ) -> Linked | Unlinked:
-    """Open a link for this confirmed claim; on failure claim again elsewhere, within `connect_tries` and `connect_all`.
+    """Open a link for this confirmed claim, or for the next one to be had; never raises.
 
-    again: the claim's own link has broken: start with a fresh fence, on the same worker if it lives.
-    Never raises.
+    claim: None to take a fresh one, which is given on the same worker if it lives. A worker that cannot be reached is
+    passed over for another, within `connect_tries` and `connect_all`. avoid: workers not to be taken.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + node.limits.connect_all
     tries = 0
     while True:
+        started = loop.time()
+        found = claim if claim is not None else await take_slot(node, quest, avoid)
+        if isinstance(found, Claim) and found.worker is None:
+            found = await _await_worker(node, found)
+        if isinstance(found, Unlinked):
+            return found
+        deadline += loop.time() - started  # waiting for a slot, or for a worker to start, is no failure of one
+        assert found.worker is not None
+        handler = make_handler()
         try:
-            if again:
-                result = await _claim_again(node, claim, avoid)
-                if isinstance(result, Unlinked):
-                    return result
-                claim = result
-            if claim.worker is None:
-                waited = loop.time()
-                located = await _await_worker(node, claim)
-                deadline += loop.time() - waited  # a worker that had to be started is not a worker that failed
-                if isinstance(located, Unlinked):
-                    return located
-                claim = located
-            assert claim.worker is not None
-            listener = handler(claim)
-            return Linked(await _dial(node, claim, listener, body), claim, listener)
-        except RegistryUnavailable:
-            return Unlinked(EndReason.NO_WORKER)
+            return Linked(await _dial(node, found, handler, quest.body), found, handler)
         except LinkRefused as refused:
             if refused.status == 409:
                 return Unlinked(EndReason.UNKNOWN_END, superseded=True)
             failure: LinkError = refused
         except LinkError as error:
             failure = error
-        tries += 1
-        assert claim.worker is not None
-        avoid |= {claim.worker.id}
-        again = True
-        log.warning("worker unreachable", session=claim.session, worker=claim.worker.id, error=str(failure))
+        log.warning("worker unreachable", session=quest.session, worker=found.worker.id, error=str(failure))
+        tries, claim, avoid = tries + 1, None, avoid | {found.worker.id}
         if tries >= node.limits.connect_tries or loop.time() >= deadline:
             return Unlinked(EndReason.NO_WORKER)
 
 
-async def _claim_again(node: Node, claim: Claim, avoid: frozenset[str]) -> Claim | Unlinked:
-    claimed = await node.ask(node.registry.claim(claim.service, claim.session, avoid=avoid))
-    if not isinstance(claimed, Claim):
-        return Unlinked(EndReason.NO_WORKER)
-    confirmed = await node.ask(node.registry.confirm(claim.session, claimed.attempt))
-    if isinstance(confirmed, Stale):
-        return Unlinked(EndReason.UNKNOWN_END, superseded=confirmed.spent)
-    return confirmed
+async def take_slot(node: Node, quest: Quest, avoid: frozenset[str] = frozenset()) -> Claim | Unlinked:
+    """A confirmed claim; if the pool is full, in the order of the queue, as long as the caller may be held."""
+    loop = asyncio.get_running_loop()
+    registry = node.registry
+    while True:
+        held = quest.hold_until - loop.time()
+        try:
+            claimed = await node.ask(registry.claim(quest.service, quest.session, avoid=avoid, queue=held > 0))
+            if isinstance(claimed, Claim):
+                confirmed = await node.ask(registry.confirm(quest.session, claimed.attempt))
+                if isinstance(confirmed, Claim):
+                    return confirmed
+                if confirmed.spent:
+                    return Unlinked(EndReason.UNKNOWN_END, superseded=True)
+            elif held <= 0:
+                return Unlinked(EndReason.HOLD_TIMEOUT if quest.hold_until else EndReason.NO_WORKER)
+            else:
+                await registry.freed(quest.service, min(held, node.leases.queued / 3))
+        except RegistryUnavailable:
+            if held <= 0:
+                return Unlinked(EndReason.NO_WORKER)
+            await asyncio.sleep(min(held, 0.5))
 
 
 async def _await_worker(node: Node, claim: Claim) -> Claim | Unlinked:
@@ -109,7 +122,10 @@ async def _await_worker(node: Node, claim: Claim) -> Claim | Unlinked:
     deadline = loop.time() + node.limits.worker_start
     node.start_worker(claim.host, claim.session)
     while loop.time() < deadline:
-        now = await node.ask(node.registry.look(claim.session, claim.fence))
+        try:
+            now = await node.ask(node.registry.look(claim.session, claim.fence))
+        except RegistryUnavailable:
+            return Unlinked(EndReason.NO_WORKER)
         if isinstance(now, Stale):
             return Unlinked(EndReason.NO_WORKER, superseded=now.spent)
         if now.worker is not None:

@@ -78,6 +78,8 @@ class Node:
     streams: int = 0
     """Carriers' WebSockets that are open."""
     draining: bool = False
+    overloaded: bool = False
+    """The event loop is late: nobody new is admitted, for those who talk would hear it."""
     rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
     """(where, reason): what was refused at the door."""
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import structlog
 
-from gateway.calls.answers import fall_back, stream_answer, webhook_url
+from gateway.calls.answers import fall_back, hold_answer, stream_answer, webhook_url
 from gateway.calls.door import Visit, receive
 from gateway.calls.inbound import choose_service
 from gateway.calls.node import Node
@@ -93,6 +93,8 @@ async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> H
         # The bot was told that the caller had hung up. He had not: he gets a new one.
         claim = await node.ask(node.registry.claim(service.host, visit.session, avoid=(claim.worker.id,)))
     if not isinstance(claim, Claim):
+        if service.when_full.kind == "hold":
+            return visit.carrier.answer_attach(hold_answer(node, visit, service, facts, node.wall()))
         node.refuse("resume", "full", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, ringing=False)
     log.info("attaching again", session=visit.session, carrier=visit.carrier.name, attempt=claim.attempt)

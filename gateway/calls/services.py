@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from gateway.protocol.workers import LinkProtocol
@@ -40,6 +40,8 @@ class Service:
     link_dead: float = 10.0
     record: str = ""
     """A folder for recordings of the wire, "" for none."""
+    hold_audio: bytes = field(default=b"", repr=False)
+    """PCM at `sample_rate`, for callers on hold; b"" is silence."""
 
 
 class Services:

@@ -12,11 +12,12 @@ from typing import TypeAlias
 
 import structlog
 
-from gateway.calls.linking import Linked, Unlinked, link_up
+from gateway.calls.linking import Linked, Quest, Unlinked, link_up
 from gateway.calls.node import Node
 from gateway.calls.services import Service
 from gateway.errors import RegistryUnavailable
-from gateway.media.bridge import Bridge, BridgeLimits, Stream
+from gateway.media.base import BridgeLimits, Stream
+from gateway.media.bridge import Bridge
 from gateway.media.playout import PlayoutLimits
 from gateway.media.relay import Relay
 from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts
@@ -83,17 +84,16 @@ class Link(Handler):
 
 
 class Session:
-    """See the module's docstring. claim: confirmed. facts: what was known when the stream started."""
+    """See the module's docstring. claim: confirmed; None for a caller on hold. facts: known when the stream started."""
 
-    def __init__(self, node: Node, service: Service, claim: Claim, facts: Facts) -> None:
-        self.id = claim.session
+    def __init__(self, node: Node, service: Service, claim: Claim | None, facts: Facts) -> None:
+        self.id = facts.session
         self.service = service
         self.claim = claim
         self.facts = facts
         self.node = node
-        self.relays = claim.protocol == "relay"
-        limits = _bridge_limits(service)
-        self.bridge = Relay(limits, self) if self.relays else Bridge(service.sample_rate, limits, self)
+        self.relays = service.protocol == "relay"
+        self.bridge = _make_bridge(service, self)
         self.link: Link | None = None
         self.stream: Stream | None = None
         self.call: CallData | None = None
@@ -111,20 +111,20 @@ class Session:
 
     # The stream's side.
 
-    def attach(self, stream: Stream, claim: Claim, call: CallData) -> None:
+    def attach(self, stream: Stream, claim: Claim | None, call: CallData) -> None:
         """This stream is the session's from now on; an older one is closed. Raises UnsupportedCodec."""
         self.bridge.attach_stream(stream, self._now())
         older, self.stream, self.call = self.stream, stream, call
         if older is not None:
             older.socket.close(CloseCode.NORMAL, "a newer stream took the call")
-        moved = self.link is not None and claim.worker != self.claim.worker
+        moved = self.link is not None and _worker(claim) != _worker(self.claim)
         self.claim, self._parked_until = claim, None
         if moved:
             self._drop_link(CloseCode.SUPERSEDED)
         if self.link is not None:
             self.bridge.tell(pcm.Status("reattached", {}))
         elif self._linking is None:
-            self._seek_worker()
+            self._seek_worker(claim)
 
     def stream_received(self, stream: Stream, data: bytes, text: bool, now: float) -> None:
         if stream is self.stream:
@@ -182,7 +182,7 @@ class Session:
         """Serve the session to its end, and leave nothing behind."""
         self.node.sessions[self.id] = self
         self.node.ticker.add(self.bridge)
-        self._log.info("session started", attempt=self.claim.attempt)
+        self._log.info("session started", on_hold=self.claim is None)
         reason: EndReason | None = EndReason.UNKNOWN_END
         try:
             reason = await self._serve()
@@ -239,12 +239,16 @@ class Session:
 
     # The link.
 
-    def _seek_worker(self, *, avoid: frozenset[str] = frozenset(), again: bool = False, after: float = 0.0) -> None:
+    def _seek_worker(self, claim: Claim | None, *, avoid: frozenset[str] = frozenset(), after: float = 0.0) -> None:
+        """Look for a worker, beside everything else; the caller hears hold audio if it takes long."""
+        hold = self.service.max_hold if self.service.when_full.kind == "hold" else 0.0
+        body = self.call.body if self.call is not None else {}
+        quest = Quest(self.service.host, self.id, body, self._now() + hold if hold else 0.0)
+
         async def seek() -> None:
             if after:
                 await asyncio.sleep(after)
-            body = self.call.body if self.call is not None else {}
-            self._post(await link_up(self.node, self.claim, lambda _: Link(self), body, avoid=avoid, again=again))
+            self._post(await link_up(self.node, quest, claim, lambda: Link(self), avoid=avoid))
 
         self._linking = self.node.spawn(seek(), f"link {self.id}")
 
@@ -289,10 +293,10 @@ class Session:
         if self.starts >= self.node.limits.starts:
             return True, EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST
         self._log.warning("worker lost, taking another", code=code)
-        worker = self.claim.worker
-        gone = code in (CloseCode.BOT_RAISED, CloseCode.DRAINING) and worker is not None
-        avoid = frozenset({worker.id}) if gone and worker is not None else frozenset()
-        self._seek_worker(avoid=avoid, again=True, after=0.0 if gone else self.node.limits.redial)
+        if code in (CloseCode.BOT_RAISED, CloseCode.DRAINING):  # it said so itself: no use in asking again
+            self._seek_worker(None, avoid=frozenset({_worker(self.claim)}))
+        else:
+            self._seek_worker(None, after=self.node.limits.redial)
         return False, None
 
     # The stream, and what the carrier does when it has ended.
@@ -353,10 +357,7 @@ class Session:
         await self._merge(FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.wall()))
         await self._await_worker_done()
         self._leave(CloseCode.NORMAL)
-        try:
-            await self.node.ask(self.node.registry.release(self.id, self.claim.fence))
-        except RegistryUnavailable:  # the claim runs out by itself
-            pass
+        await self._give_back()
         self._log.info("session ended", reason=reason)
 
     async def _await_worker_done(self) -> None:
@@ -368,6 +369,17 @@ class Session:
                 await self.link.gone.wait()
         except TimeoutError:
             self._log.warning("the bot did not end with its call", seconds=self.service.wrapup)
+
+    async def _give_back(self) -> None:
+        registry = self.node.registry
+        try:
+            if self.claim is not None:
+                await self.node.ask(registry.release(self.id, self.claim.fence))
+            else:
+                await self.node.ask(registry.leave(self.service.host, self.id))
+                await self.node.ask(registry.release(self.id, 0))
+        except RegistryUnavailable:  # what is held runs out by itself
+            pass
 
     def _drop_link(self, code: CloseCode) -> None:
         self.bridge.detach_link()
@@ -392,9 +404,16 @@ class Session:
             pass  # audio never waits for the registry; what was lost is history, not the call
 
 
-def _bridge_limits(service: Service) -> BridgeLimits:
-    return BridgeLimits(
+def _worker(claim: Claim | None) -> str:
+    return claim.worker.id if claim is not None and claim.worker is not None else ""
+
+
+def _make_bridge(service: Service, events: Session) -> Bridge | Relay:
+    limits = BridgeLimits(
         playout=PlayoutLimits(lead=service.playout_lead),
         stream_quiet=service.stream_quiet,
         link_dead=service.link_dead,
     )
+    if service.protocol == "relay":
+        return Relay(limits, events)
+    return Bridge(service.sample_rate, limits, events, service.hold_audio)

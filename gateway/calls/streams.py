@@ -14,7 +14,7 @@ from dataclasses import replace
 from gateway.calls.admission import Denied, Ticket, admit
 from gateway.calls.node import Node
 from gateway.calls.session import Session
-from gateway.media.bridge import Stream
+from gateway.media.base import Stream
 from gateway.protocol.ends import CloseCode
 from gateway.sockets import Socket
 from serializers.base import Connected, Rejected, Serializer, Start
@@ -124,7 +124,11 @@ class StreamDoor:
     async def _admit(self, start: Start) -> None:
         assert self._socket is not None and self._serializer is not None
         stream = Stream(self._socket, self._serializer, start, tuple(self._spoken))
-        session = await admit(self._node, self._ticket, stream)
+        try:
+            session = await admit(self._node, self._ticket, stream)
+        except Exception:  # a bug of ours must not leave a caller on a dead line
+            self.refuse("internal_error", CloseCode.BOT_RAISED)
+            raise
         if isinstance(session, Denied):
             self.refuse(session.reason, session.code)
             return

@@ -13,6 +13,8 @@ import secrets
 from dataclasses import dataclass
 
 MAX_TOKEN = 400
+ON_HOLD = 0
+"""The attempt of a token that was given without a claim: its caller waits in the stream for a slot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ async def renew_claims(node: Node) -> None:
     """For ever: renew what this node's sessions hold; those that somebody else holds now are let go."""
     while True:
         await asyncio.sleep(node.leases.renew * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
-        held = {session.id: session.claim.fence for session in node.sessions.values()}
+        held = {s.id: s.claim.fence for s in node.sessions.values() if s.claim is not None}
         if not held:
             continue
         try:
@@ -30,7 +30,7 @@ async def renew_claims(node: Node) -> None:
             continue
         for session in lost:
             live = node.sessions.get(session)
-            if live is not None and live.claim.fence == held[session]:
+            if live is not None and live.claim is not None and live.claim.fence == held[session]:
                 live.superseded()
 
 

@@ -9,96 +9,22 @@ Frames cross in one step: decode, transcode, send. No task, no queue, no log lin
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
 
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
-from gateway.media.playout import Playout, PlayoutLimits
+from gateway.media.base import BridgeEvents, BridgeLimits, Counts, Stream
+from gateway.media.hold import Hold
+from gateway.media.playout import Playout
 from gateway.protocol import pcm
 from gateway.sockets import Socket
-from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, Start, Stop
+from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, Stop
 
+HOLD_BLOCK_MS = 100
 DRAIN_MARK = "gw_drained"
 """The mark that tells us that the last word has been heard."""
-
-
-@dataclass(frozen=True, slots=True)
-class BridgeLimits:
-    """Seconds, unless said otherwise."""
-
-    playout: PlayoutLimits = PlayoutLimits()
-    waiting: float = 10.0
-    """Caller audio kept while there is no bot to hear it; the oldest is dropped."""
-    stream_unsent: int = 256 * 1024
-    """Bytes not yet taken by the kernel for a carrier beyond which audio is dropped: it does not read."""
-    link_unsent: int = 256 * 1024
-    """Bytes not yet taken by the kernel for a worker beyond which its audio is dropped: it hangs or is too slow."""
-    link_ping: float = 1.0
-    """A link is asked this often, behind the audio: bytes handed to TCP are gone, a pong is not."""
-    link_slow: float = 5.0
-    """Unanswered this long: new audio is dropped and counted rather than piled up in front of the bot."""
-    link_dead: float = 10.0
-    """Unanswered this long: the worker is lost."""
-    stream_quiet: float = 10.0
-    """A carrier that sends no media is asked by a ping; a leg on hold is silent, so silence alone proves nothing."""
-    stream_pong: float = 5.0
-    """And given this long to answer."""
-    silence_after: float = 10.0
-    """Carriers that drop a call to which nothing is sent get a frame of silence this often."""
-    behind: float = 2.0
-    """What waits for the last word to be heard waits this long beyond our own estimate of it."""
-
-
-class BridgeEvents(Protocol):
-    """What the bridge tells the session. Called in the loop; must not block."""
-
-    def stream_stopped(self, reason: str) -> None:
-        """The carrier ended the stream in good order."""
-
-    def stream_dead(self) -> None:
-        """The carrier does not answer any more."""
-
-    def link_dead(self) -> None:
-        """The worker does not answer any more."""
-
-    def bot_hangup(self, reason: str) -> None:
-        """The bot has ended the call, and its last word has been heard."""
-
-    def bot_transfer(self, to: str) -> None:
-        """The bot hands the caller over, and its last word has been heard."""
-
-    def bot_digits(self, digits: str) -> None:
-        """The bot presses keys, and this carrier's stream cannot."""
-
-    def bot_state(self, state: bytes) -> None:
-        """The bot leaves this for its successor."""
-
-
-@dataclass(slots=True)
-class Counts:
-    """What passed and what did not. Frames are messages of audio."""
-
-    from_carrier: int = 0
-    to_carrier: int = 0
-    to_bot: int = 0
-    from_bot: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    bad: Counter[str] = field(default_factory=Counter)
-    first_audio: float = 0.0
-    """When the first audio went to the carrier (the clock's time), 0 before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A carrier's stream after its handshake. handshake: its messages up to `start`, as they came."""
-
-    socket: Socket
-    serializer: Serializer
-    start: Start
-    handshake: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -122,9 +48,11 @@ class _Drain:
 
 
 class Bridge:
-    """One session's audio. link_rate: of the bot's PCM, Hz."""
+    """One session's audio. link_rate: of the bot's PCM, Hz. hold_audio: PCM at that rate, played over and over to a
+    caller who has no bot.
+    """
 
-    def __init__(self, link_rate: int, limits: BridgeLimits, events: BridgeEvents) -> None:
+    def __init__(self, link_rate: int, limits: BridgeLimits, events: BridgeEvents, hold_audio: bytes = b"") -> None:
         self.counts = Counts()
         self.pcm_format = AudioFormat.of("l16", link_rate)
         self._limits = limits
@@ -135,10 +63,15 @@ class Bridge:
         self._frame = self.pcm_format.bytes_for_ms(20)
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
+        self._hold_memory = self.pcm_format.bytes_for_ms(1000)
         self._waiting_max = int(limits.waiting * self.pcm_format.bytes_for_ms(1000))
         self._next_ping = 0.0
         self._next_played = 0.0
+        self._hold = Hold(hold_audio, self.pcm_format.bytes_for_ms(HOLD_BLOCK_MS)) if hold_audio else None
+        self._alone_since: float | None = None
+        """Since when the caller has had no bot; None while he has one."""
         self._played_before = 0
+        """What earlier streams played, less what was not the present bot's."""
         self._drain: _Drain | None = None
         self._overflowing = False
 
@@ -237,7 +170,9 @@ class Bridge:
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Tell the bot of the call, then all that the caller has said meanwhile."""
-        self._link, self._link_slow = link, False
+        self._end_hold(now)
+        self._link, self._link_slow, self._alone_since = link, False, None
+        self._played_before -= self._played(now)
         self._next_ping = now + self._limits.link_ping
         link.send(pcm.encode(start))
         while self._waiting:
@@ -248,6 +183,7 @@ class Bridge:
     def detach_link(self) -> None:
         """No bot for now: the caller's audio waits."""
         self._link = None
+        self._alone_since = None  # the next tick sees it
 
     def tell(self, message: pcm.ToWorker) -> None:
         """Say something to the bot, if there is one."""
@@ -298,7 +234,7 @@ class Bridge:
         stream = self._stream
         if stream is None:
             return
-        played = self._played_before + stream.playout.played_ms(now)
+        played = self._played(now)
         stream.to_carrier.reset()
         marks = stream.serializer.flush_marks()
         self._say(stream.serializer.clear())
@@ -306,6 +242,32 @@ class Bridge:
         self._tell_flushed([m.name for m in marks], dropped.marks)
         self.tell(pcm.Cleared(played, dropped.ms))
         self._finish_drain()
+
+    def _played(self, now: float) -> int:
+        """Milliseconds of the present bot's audio that have been heard."""
+        return self._played_before + (self._stream.playout.played_ms(now) if self._stream is not None else 0)
+
+    # Hold.
+
+    def _play_hold(self, stream: _Playing, now: float) -> None:
+        """Keep a little ahead of the carrier, as a real-time bot would."""
+        if self._alone_since is None:
+            self._alone_since = now
+        if self._hold is None or now - self._alone_since < self._limits.hold_after:
+            return
+        while stream.playout.unplayed(now) < HOLD_BLOCK_MS / 1000:
+            stream.playout.play(stream.to_carrier.feed(self._hold.next()), now)
+
+    def _end_hold(self, now: float) -> None:
+        """The bot is here: what is left of the hold audio must not be in its way."""
+        if self._hold is None or not self._hold.stop():
+            return
+        while self._waiting_bytes > self._hold_memory:  # what he said to the music is stale
+            self._waiting_bytes -= len(self._waiting.popleft())
+        if self._stream is not None:
+            self._stream.to_carrier.reset()
+            self._stream.playout.clear(now)
+            self._say(self._stream.serializer.clear())
 
     def _tell_flushed(self, *groups: list[str] | tuple[str, ...]) -> None:
         for names in groups:
@@ -381,10 +343,12 @@ class Bridge:
             stream.playout.play(stream.playout.format.silence(stream.playout.format.bytes_for_ms(20)), now)
             stream.last_sent = now
         self._watch_stream(stream, now)
+        if self._link is None:
+            self._play_hold(stream, now)
         if now >= self._next_played:
             self._next_played = now + 1.0
             if stream.playout.unplayed(now) > 0:
-                self.tell(pcm.Played(self._played_before + stream.playout.played_ms(now)))
+                self.tell(pcm.Played(self._played(now)))
 
     def _watch_stream(self, stream: _Playing, now: float) -> None:
         if now - stream.last_media <= self._limits.stream_quiet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.media.bridge import BridgeEvents, BridgeLimits, Counts, Stream
+from gateway.media.base import BridgeEvents, BridgeLimits, Counts, Stream
 from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Serializer, Stop

@@ -222,8 +222,8 @@ class Call:
         return log
 
     async def linger_in_background(self, seconds: float) -> None:
-        """The instructions have run out while streams are still open: the call ends in `seconds`."""
-        if any(not task.done() for _, task in self._background):
+        """The instructions have run out while a two-way stream is still open: the call ends in `seconds`."""
+        if any(stream.wire.spec.bidirectional and not task.done() for stream, task in self._background):
             await self.wait(seconds)
 
     async def _end_background(self) -> None:

@@ -22,6 +22,7 @@ NEAR_MS = 4  # a lag within this of the last one is the same lag: fractional del
 FAR_MS = 3000
 AUDIBLE = 200.0  # RMS; below it G.711's own noise decides
 MATCH = 0.7  # correlation of a window
+MATCH_ELSEWHERE = 0.85  # at another lag: neighbouring periods of a voice are alike, too
 MATCH_FRAME = 0.5  # of one frame, where 160 samples are fewer and a filter's edge shows more
 
 
@@ -46,26 +47,26 @@ class Alignment:
 def align(sent: Pcm, heard: Pcm, rate: int) -> Alignment:
     """The lag of each window of `sent` in `heard`, both int16 at `rate`."""
     window = rate * WINDOW_MS // 1000
-    s, h = sent.astype(np.float64), heard.astype(np.float64)
-    measured = _follow(s, h, window, rate)
+    s = sent.astype(np.float64)
+    # Silence on both sides: a window whose end was not heard is still where its beginning is.
+    h = np.pad(heard.astype(np.float64), window)
+    measured = _follow(s, h, window, rate) if len(heard) else np.full(-(-len(s) // window), np.nan)
     lost = _lost_frames(s, h, measured, window, rate)
-    return Alignment(_filled(measured), window, lost)
+    return Alignment(_filled(measured) - window, window, lost)
 
 
 def _follow(s: Float, h: Float, window: int, rate: int) -> Float:
     """The lag of each audible window, NaN for the others."""
     lags = np.full(-(-len(s) // window), np.nan)
-    if not len(s) or not len(h):
-        return lags
     lag = _global_lag(s, h)
     for index in range(len(lags)):
         piece = s[index * window : (index + 1) * window]
         if _rms(piece) < AUDIBLE:
             continue
         at = index * window
-        for reach in (NEAR_MS, FAR_MS):
+        for reach, enough in ((NEAR_MS, MATCH), (FAR_MS, MATCH_ELSEWHERE)):
             found, match = _best_lag(piece, h, at, lag, rate * reach // 1000)
-            if match >= MATCH:
+            if match >= enough:
                 lag = found
                 lags[index] = found
                 break

@@ -18,7 +18,7 @@ from gateway.simulator.voice import Voice, voice_for
 
 TAIL = 0.3  # of the echo, beyond the audio's own length: resamplers, padding of the last chunk
 NEVER_START_PATIENCE = 15.0
-MISBEHAVE_AT = 0.5
+MISBEHAVE_AT = 0.2
 OVERSIZED = 1 << 20
 
 

@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
-import httpx
 import pytest
 
-from tests.acceptance.carriers import CARRIERS, FORM, NAMES, Answer, Carrier, Exotel, Plivo, Telnyx, Twilio, read_xml
-from tests.acceptance.program import GOLDEN, SCALE, Gateway, place_bot, service, settings
+from tests.acceptance.carriers import CARRIERS, FORM, NAMES, Answer, Carrier, Exotel, Plivo, Telnyx, Twilio, http, read_xml
+from tests.acceptance.program import GOLDEN, Gateway, place_bot, service, settings
 
 WITH_XML = ("twilio", "telnyx", "plivo")
 HOSTILE = {
@@ -122,7 +121,7 @@ async def test_exotel(gateway: Gateway) -> None:
 async def test_exotel_as_captured(gateway: Gateway) -> None:
     path = (GOLDEN / "exotel-01-dynamic-url-get-outbound.url").read_text().strip()
     query = urlsplit(path).query
-    async with httpx.AsyncClient() as client:
+    async with http() as client:
         from tests.acceptance.program import EXOTEL_SECRET
 
         response = await client.get(f"{gateway.url}/webhooks/exotel/voice?{query}", auth=("x", EXOTEL_SECRET))
@@ -144,7 +143,7 @@ async def test_exotel_status_as_captured(gateway: Gateway) -> None:
     raw = (GOLDEN / "exotel-04-statuscallback.multipart").read_bytes()
     kind = {"content-type": "multipart/form-data; boundary=form-data-boundary-lebu8d9e3h8xzvhf"}
     crlf = raw if b"\r\n" in raw else raw.replace(b"\n", b"\r\n")
-    async with httpx.AsyncClient() as client:
+    async with http() as client:
         url = f"{gateway.url}/webhooks/exotel/status"
         response = await client.post(url, content=crlf, headers=kind, auth=("x", EXOTEL_SECRET))
     assert response.status_code == 200
@@ -209,8 +208,7 @@ async def test_hostile_value_in_the_query(name: str, kind: str, gateway: Gateway
     """What does not fit is left out; what fits comes through, apart from what XML cannot hold."""
     carrier = CARRIERS[name](gateway.url)
     value = HOSTILE[kind]
-    if len(value) > 50_000:
-        value = value[:8000]  # a longer request line is refused by any HTTP server
+    value = value[:2000]  # a far longer request line is refused by any HTTP server
     answer = await carrier.voice(carrier.new_call(), f"note={quote(value, safe='')}&campaign=spring")
     whole(carrier, answer, "note")
     assert answer.stream, answer.response.text
@@ -266,9 +264,9 @@ async def test_own_keys_are_stripped(gateway: Gateway) -> None:
     """``key``, ``serviceHost`` and the session are ours: no bot and no carrier's log gets them as parameters."""
     for name in ("twilio", "telnyx"):
         carrier = CARRIERS[name](gateway.url)
-        answer = await carrier.voice(carrier.new_call(), "key=abc&serviceHost=echo.acme&session=1&token=t&color=red")
+        answer = await carrier.voice(carrier.new_call(), "key=abc&serviceHost=echo.acme&session=1&color=red")
         assert answer.parameters["color"] == "red"
-        assert not {"key", "session", "token"} & set(answer.parameters), answer.parameters
+        assert not {"key", "session"} & set(answer.parameters), answer.parameters
 
 
 @pytest.mark.parametrize("capture", ["telnyx-01-webhook-call.initiated.json", "telnyx-02-webhook-call.answered.json"])
@@ -276,7 +274,7 @@ async def test_telnyx_call_control_event_at_voice(capture: str, gateway: Gateway
     """200, so that it is not sent again, and one line that says what to do."""
     body = (GOLDEN / capture).read_bytes()
     before = len(gateway.lines)
-    async with httpx.AsyncClient(timeout=5 * SCALE) as client:
+    async with http() as client:
         headers = Telnyx("").sign(body) | {"content-type": "application/json"}
         response = await client.post(f"{gateway.url}/webhooks/telnyx/voice", content=body, headers=headers)
     assert response.status_code == 200
@@ -309,14 +307,14 @@ async def test_status_callback_at_voice_is_answered_empty(name: str, status: str
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_call_that_has_ended_is_hung_up(name: str, gateway: Gateway) -> None:
-    """A hang-up event first, then the webhook: no slot is taken for nobody."""
+@pytest.mark.parametrize("known", [True, False], ids=["known", "overtaken"])
+async def test_a_call_that_has_ended_is_hung_up(name: str, known: bool, gateway: Gateway) -> None:
+    """The hang-up event may also overtake the webhook: no slot is taken for nobody."""
     carrier = CARRIERS[name](gateway.url)
     call = carrier.new_call()
-    if name == "exotel":
-        response = await carrier.get("status", call, Status="completed")  # type: ignore[attr-defined]
-    else:
-        response = await carrier.post(f"{gateway.url}/webhooks/{name}/status", carrier.fields(call) | STATUS[name])
+    if known:
+        assert (await carrier.voice(call)).stream
+    response = await carrier.status(call)
     assert response.status_code == 200
     answer = await carrier.voice(call)
     assert not answer.stream, answer.response.text
@@ -329,5 +327,5 @@ async def test_head_and_empty_form(name: str, gateway: Gateway) -> None:
         return
     response = await carrier.post(f"{gateway.url}/webhooks/{name}/voice", {})
     assert response.status_code in (200, 400, 403), response.status_code
-    async with httpx.AsyncClient() as client:
+    async with http() as client:
         assert (await client.head(f"{gateway.url}/webhooks/{name}/voice", headers=FORM)).status_code in (403, 405)

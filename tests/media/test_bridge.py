@@ -11,7 +11,8 @@ import pytest
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.errors import UnsupportedCodec
-from gateway.media.bridge import DRAIN_MARK, Bridge, BridgeLimits, Stream
+from gateway.media.base import BridgeLimits, Stream
+from gateway.media.bridge import DRAIN_MARK, Bridge
 from gateway.protocol import pcm
 from serializers.base import MediaFormat
 from serializers.exotel import ExotelSerializer

@@ -69,7 +69,9 @@ class FakeGateway:
     url: str = ""
 
     async def __aenter__(self) -> FakeGateway:
-        listener = socket.create_server(("127.0.0.1", 0))
+        # asyncio sets TCP_NODELAY only where the protocol is spelled out; without it answers wait 40 ms for an ACK.
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         routes = [
             Route("/{path:path}", self._http, methods=["GET", "POST"]),

@@ -19,7 +19,7 @@ def test_the_public_key_belongs_to_the_seed(seed: str | bytes) -> None:
 
 @pytest.mark.parametrize("seed", ["00", b"short", "zz"])
 def test_a_bad_seed_is_refused(seed: str | bytes) -> None:
-    with pytest.raises(ValueError, match="32 bytes|hexadecimal"):
+    with pytest.raises(ValueError, match=r"32 bytes|hexadecimal"):
         _ = Credentials(telnyx_seed=seed).telnyx_seed_bytes
 
 

@@ -63,7 +63,9 @@ async def test_a_replayed_webhook_is_signed_anew() -> None:
     recording = await record("twilio")
     recorder = Recorder()
     async with FakeGateway() as gateway:
-        await replay(recording, gateway.url, credentials=TOKENS, query={"serviceHost": "a.b"}, recorder=recorder, linger=0.1)
+        await replay(
+            recording, gateway.url, credentials=TOKENS, query={"serviceHost": "a.b"}, recorder=recorder, linger=0.1
+        )
     seen = gateway.requests[0]
     from urllib.parse import parse_qsl
 

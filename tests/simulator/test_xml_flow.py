@@ -119,7 +119,7 @@ async def test_a_start_stream_only_receives() -> None:
         "twilio",
         '<Response><Start><Stream url="{ws}/ws/twilio/t"/></Start><Pause length="1"/></Response>',
         audio=speech(0.3),
-        seconds=3.0,
+        seconds=2.0,
     )
     assert report.verbs == ["Stream in background", "Pause 1"]
     assert report.frames_sent >= 15

@@ -1,0 +1,115 @@
+-- session, queue (0 or 1), floor, avoided workers...
+-- floor: attempts counted elsewhere, in another service that the session has left.
+
+local session, queue, floor = ARGV[OWN], ARGV[OWN + 1] == '1', tonumber(ARGV[OWN + 2])
+
+local function avoiding(workers)
+  local set = {}
+  for _, worker in ipairs(workers) do
+    set[worker] = true
+  end
+  return { n = #workers, set = set }
+end
+
+local avoided = {}
+for i = OWN + 3, #ARGV do
+  avoided[#avoided + 1] = ARGV[i]
+end
+local avoid = avoiding(avoided)
+
+-- How many more this host could take: it starts workers as needed, static ones are what they are.
+local function capacity(host, h, free, who, not_these)
+  if h[3] ~= '1' then
+    return free
+  end
+  local ready = call('ZCARD', key('ready', host))
+  for worker in pairs(not_these.set) do
+    if call('ZSCORE', key('ready', host), worker) then
+      ready = ready - 1
+    end
+  end
+  local own = call('HGET', key('own', host), who)
+  if own and not not_these.set[own] then
+    ready = ready + 1
+  end
+  return math.min(free, ready)
+end
+
+local hosts = call('ZRANGE', P .. ':hosts', 0, -1)
+
+local function could_serve(who, not_these)
+  for _, host in ipairs(hosts) do
+    local free, h = free_units(host)
+    if free > 0 and capacity(host, h, free, who, not_these) > 0 then
+      return true
+    end
+  end
+  return false
+end
+
+-- Of those ahead in the queue, how many could take something now: whoever avoids all that is free holds up nobody.
+local function contenders(ahead)
+  local count = ahead
+  if ahead > 0 and call('HLEN', P .. ':avoiding') > 0 then
+    for _, other in ipairs(call('ZRANGE', P .. ':queue', 0, ahead - 1)) do
+      local list = call('HGET', P .. ':avoiding', other)
+      if list and not could_serve(other, avoiding(cjson.decode(list))) then
+        count = count - 1
+      end
+    end
+  end
+  return count
+end
+
+local claim = load(session)
+if claim and (avoid.set[claim.worker] or not alive(claim)) then
+  give_up(session, 'moved')
+  claim = nil
+end
+
+if not claim then
+  local total, best, best_ready, best_share, best_static = 0, nil, false, 0, '0'
+  for _, host in ipairs(hosts) do
+    local free, h = free_units(host)
+    local units = free > 0 and capacity(host, h, free, session, avoid) or 0
+    if units > 0 then
+      total = total + units
+      local ready, share = best_worker(host, session, avoid) ~= nil, free / tonumber(h[1])
+      if not best or (ready and not best_ready) or (ready == best_ready and share > best_share) then
+        best, best_ready, best_share, best_static = host, ready, share, h[3]
+      end
+    end
+  end
+  local ahead = call('ZRANK', P .. ':queue', session) or call('ZCARD', P .. ':queue')
+  if total <= contenders(ahead) then
+    if not queue then
+      return { 'full', #hosts }
+    end
+    if not call('ZSCORE', P .. ':queue', session) then
+      call('ZADD', P .. ':queue', ticket(), session)
+    end
+    call('ZADD', P .. ':waits', now + QUEUED, session)
+    if avoid.n > 0 then
+      call('HSET', P .. ':avoiding', session, cjson.encode(avoided))
+    else
+      call('HDEL', P .. ':avoiding', session)
+    end
+    return { 'queued', ahead + 1 }
+  end
+  leave_queue(session)
+  claim = {
+    host = best, worker = '', static = best_static, fresh = 1, fence = 0, expires = 0, pending = 0, pexpires = 0,
+    since = ticket(), attempt = tonumber(call('HGET', key('session', session), 'attempt') or 0),
+  }
+  assign(best, session, claim, avoid)
+end
+
+if claim.pending <= floor then
+  -- Attempts count on over claims that were lost: a token of an older one must never be taken for a newer.
+  local k = key('session', session)
+  claim.pending = math.max(tonumber(call('HGET', k, 'count') or 0), floor) + 1
+  claim.pexpires = now + RESERVED
+  call('HSET', k, 'count', claim.pending)
+  save(session, claim)
+end
+return claim_reply(session, claim, claim.pending, 0, claim.pexpires)

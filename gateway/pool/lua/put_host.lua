@@ -1,0 +1,41 @@
+-- host, epoch, cap, protocol, key, static, number of workers, workers..., (session, fence, worker)...
+-- Returns 0 if a newer epoch is known, else 1 and the running sessions that were believed.
+
+local host, epoch, cap, static = ARGV[OWN], tonumber(ARGV[OWN + 1]), ARGV[OWN + 2], ARGV[OWN + 5]
+local count = tonumber(ARGV[OWN + 6])
+
+local h = call('HMGET', key('host', host), 'epoch', 'draining')
+local known_epoch = tonumber(h[1] or epoch)
+if known_epoch > epoch then
+  return { 0 }
+end
+-- A host that drains says so to each gateway, and registers with each: the same start of it does not begin anew.
+local draining = (h[1] and known_epoch == epoch) and h[2] or 0
+call('HSET', key('host', host), 'epoch', epoch, 'cap', cap, 'protocol', ARGV[OWN + 3], 'key', ARGV[OWN + 4],
+  'static', static, 'draining', draining)
+call('ZADD', P .. ':hosts', now + HOST, host)
+local known = set_workers(host, OWN + 7, count, false)
+
+-- A session stays with the host if its worker does, or if it had none yet.
+local held = call('HGETALL', key('held', host))
+for i = 1, #held, 2 do
+  if held[i + 1] ~= '' and not known[held[i + 1]] then
+    give_up(held[i], 'moved')
+  end
+end
+
+local believed = { 1 }
+for i = OWN + 7 + count, #ARGV, 3 do
+  local session, fence, worker = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+  local claim = load(session)
+  if fence > 0 and known[worker] and not (claim and claim.fence >= fence) then
+    local attempt = math.max(1, tonumber(call('HGET', key('session', session), 'count') or 0))
+    if restore(session, fence, host, worker, attempt, static) then
+      believed[#believed + 1] = session
+    end
+  end
+end
+make_room(host, 0)
+settle(host)
+hint()
+return believed

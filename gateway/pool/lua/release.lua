@@ -1,0 +1,10 @@
+-- session, fence
+
+local session, fence = ARGV[OWN], tonumber(ARGV[OWN + 1])
+local claim = load(session)
+if claim and claim.fence == fence then
+  give_up(session, 'released')
+elseif fence > 0 and tonumber(call('HGET', key('session', session), 'last') or 0) == fence then
+  call('HSET', key('session', session), 'how', 'released')
+end
+return 1

@@ -1,0 +1,9 @@
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake gateway's echo needs no 300 ms to come back."""
+    monkeypatch.setattr("gateway.simulator.talker.TAIL", 0.05)
