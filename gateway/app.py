@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from importlib.resources import as_file, files
 from urllib.parse import urlsplit
 
 import structlog
@@ -14,6 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from gateway.audio.files import convert, read_wav
 from gateway.calls.inbound import voice
 from gateway.calls.node import Node
 from gateway.calls.resume import connect, resume
@@ -23,10 +26,10 @@ from gateway.calls.tokens import Signer
 from gateway.calls.upgrades import Doorkeeper
 from gateway.carriers import CARRIERS
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
-from gateway.errors import RegistryUnavailable, SettingsError
+from gateway.errors import AudioError, RegistryUnavailable, SettingsError
 from gateway.pool.memory import MemoryRegistry
 from gateway.pool.registry import Leases
-from gateway.settings import Settings
+from gateway.settings import ServiceSettings, Settings
 
 log = structlog.get_logger(__name__)
 
@@ -50,10 +53,25 @@ def make_node(settings: Settings, *, dev: bool = False, leases: Leases | None = 
         public_url=settings.public_url,
         registry=MemoryRegistry(leases),
         signer=Signer(keys),
-        services=Services(section.service() for section in settings.services),
+        services=Services(replace(section.service(), hold_audio=_hold_audio(section)) for section in settings.services),
         carriers=_carriers(settings, dev),
         leases=leases,
     )
+
+
+def _hold_audio(section: ServiceSettings) -> bytes:
+    """PCM at the service's rate. Raises SettingsError for a file that is no WAV."""
+    if section.when_full.kind != "hold":
+        return b""
+    try:
+        if section.hold_audio:
+            pcm, rate = read_wav(section.hold_audio)
+        else:
+            with as_file(files("gateway") / "assets" / "hold.wav") as packaged:
+                pcm, rate = read_wav(packaged)
+    except AudioError as error:
+        raise SettingsError(f"services.{section.host}.hold_audio", str(error)) from None
+    return convert(pcm, rate, section.sample_rate).astype("<i2").tobytes()
 
 
 def _carriers(settings: Settings, dev: bool) -> dict[str, Carrier]:

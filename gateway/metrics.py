@@ -181,13 +181,15 @@ class Metrics(Collector):
             self._note_first_audio(meter)
             self._ended.add(meter, self._bad_label)
 
-    def timed(self, direction: str, take: Callable[[bytes, bool, float], None], data: bytes, now: float) -> None:
+    def timed(
+        self, direction: str, take: Callable[[bytes, bool, float], None], data: bytes, text: bool, now: float
+    ) -> None:
         """Pass one message of audio on, and time its way: decoded, transcoded and written to the other socket.
 
         take: `stream_received` or `link_received` of a bridge. Waiting to be read is not in it: that is the loop's lag.
         """
         began = time.perf_counter()
-        take(data, direction == "inbound", now)
+        take(data, text, now)
         self._transit.observe(time.perf_counter() - began, direction)
 
     def sample(self, now: float) -> None:
@@ -242,15 +244,19 @@ class Metrics(Collector):
             ("direction",),
             self._transit,
         )
-        yield _counter(
-            "frames", "Audio messages from and to carriers.", ("carrier", "direction"), sums.frames
-        )
+        yield _counter("frames", "Audio messages from and to carriers.", ("carrier", "direction"), sums.frames)
         yield _counter("frames_dropped", "Audio messages lost here.", ("direction", "reason"), sums.dropped)
         yield _counter(
-            "bad_messages", "Messages in streams that gave nothing, and carriers' errors.", ("carrier", "reason"), sums.bad
+            "bad_messages",
+            "Messages in streams that gave nothing, and carriers' errors.",
+            ("carrier", "reason"),
+            sums.bad,
         )
         yield _histogram(
-            "playout_seconds", "Audio not heard yet, sampled once a second from each call that has some.", (), self._playout
+            "playout_seconds",
+            "Audio not heard yet, sampled once a second from each call that has some.",
+            (),
+            self._playout,
         )
         yield _counter("rejected", "What was refused at the door.", ("where", "reason"), self.rejected)
         yield _gauge(

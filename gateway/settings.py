@@ -106,6 +106,7 @@ class ServiceSettings(Section):
     playout_lead_ms: int = Field(200, ge=20, le=5000)
     quiet_seconds: float = Field(10.0, gt=0)
     hung_worker_seconds: float = Field(10.0, gt=2)
+    hold_audio: str = ""
     record: str = ""
 
     @field_validator("when_full")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,8 @@ from gateway.calls.tokens import Signer
 from gateway.carriers.base import Carrier
 from gateway.errors import RegistryUnavailable
 from gateway.media.ticker import Ticker
-from gateway.pool.registry import Leases, Registry
+from gateway.metrics import Metrics
+from gateway.pool.registry import Claim, ClaimResult, Leases, Queued, Registry
 
 if TYPE_CHECKING:
     from gateway.calls.hosts import HostDoor
@@ -80,9 +81,13 @@ class Node:
     draining: bool = False
     overloaded: bool = False
     """The event loop is late: nobody new is admitted, for those who talk would hear it."""
-    rejected: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(where, reason): what was refused at the door."""
+    metrics: Metrics = field(default_factory=Metrics)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    @property
+    def rejected(self) -> Counter[tuple[str, str]]:
+        """(where, reason): what was refused at the door."""
+        return self.metrics.rejected
 
     @property
     def public_ws(self) -> str:
@@ -101,6 +106,12 @@ class Node:
         """A host has so many workers ready."""
         self.warm[host] = max(self.warm.get(host, 0), ready)
 
+    def note_overload(self, on: bool, lag: float) -> None:
+        """The event loop keeps up, or it does not. lag: its mean, seconds."""
+        if on != self.overloaded:
+            self.overloaded = on
+            log.warning("overloaded" if on else "no longer overloaded", lag=round(lag, 3), calls=len(self.sessions))
+
     def refuse(self, where: str, reason: str, **details: str) -> None:
         """Count and log one refusal: one line, no secrets, no raw paths."""
         self.rejected[where, reason] += 1
@@ -113,6 +124,18 @@ class Node:
                 return await answer
         except TimeoutError:
             raise RegistryUnavailable("the registry did not answer in time") from None
+
+    async def claim(
+        self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False
+    ) -> ClaimResult:
+        """`registry.claim` as by `ask`, timed."""
+        began, outcome = time.perf_counter(), "unavailable"
+        try:
+            result = await self.ask(self.registry.claim(service, session, avoid=avoid, queue=queue))
+            outcome = "claimed" if isinstance(result, Claim) else "queued" if isinstance(result, Queued) else "full"
+            return result
+        finally:
+            self.metrics.claims.observe(time.perf_counter() - began, outcome)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run beside everything else; a failure is logged, and nothing is forgotten."""

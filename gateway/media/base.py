@@ -65,6 +65,11 @@ class BridgeEvents(Protocol):
         """The bot leaves this for its successor."""
 
 
+CARRIER_ERROR = "carrier_error"
+MAX_REASONS = 40
+"""Reasons of bad messages that one call keeps apart: a stranger can make up error numbers as he likes."""
+
+
 @dataclass(slots=True)
 class Counts:
     """What passed and what did not. Frames are messages of audio."""
@@ -77,6 +82,11 @@ class Counts:
     bad: Counter[str] = field(default_factory=Counter)
     first_audio: float = 0.0
     """When the first audio went to the carrier (the clock's time), 0 before."""
+
+    def note_carrier_error(self, code: str) -> None:
+        """A carrier has complained. Counted by its error number, where it has one like other errors' numbers."""
+        numbered = len(code) <= 6 and code.isascii() and code.isdecimal() and len(self.bad) < MAX_REASONS
+        self.bad[f"{CARRIER_ERROR}_{code}" if numbered else CARRIER_ERROR] += 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,10 @@ class Bridge:
         """There is a stream to play to."""
         return self._stream is not None
 
+    def unplayed(self, now: float) -> float:
+        """Seconds of audio that the caller has still to hear."""
+        return self._stream.playout.unplayed(now) if self._stream is not None else 0.0
+
     def attach_stream(self, stream: Stream, now: float) -> None:
         """Play to this stream from now on. Raises UnsupportedCodec, before anything has changed."""
         start, serializer = stream.start, stream.serializer
@@ -136,7 +140,7 @@ class Bridge:
             case Stop(reason):
                 self._events.stream_stopped(reason)
             case Failure(code, _):
-                self.counts.bad[f"carrier_error_{code[:16]}" if code.isalnum() else "carrier_error"] += 1
+                self.counts.note_carrier_error(code)
             case Rejected(reason):
                 self.counts.bad[reason] += 1
 

@@ -34,6 +34,10 @@ class Relay:
         """There is a stream."""
         return self._stream is not None
 
+    def unplayed(self, now: float) -> float:
+        """Nothing waits here; what the carrier has still to play, only the bot knows."""
+        return 0.0
+
     def attach_stream(self, stream: Stream, now: float) -> None:
         """Relay this stream from now on, beginning with its handshake."""
         self._stream, self._serializer = stream.socket, stream.serializer
