@@ -139,7 +139,7 @@ def _live(node: Node, session: str) -> Session | None:
 
 async def _claim(node: Node, service: Service, session: str) -> Claim | None:
     """A confirmed claim for a stream that has none waiting; None: the pool is full."""
-    claimed = await node.ask(node.registry.claim(service.host, session))
+    claimed = await node.claim(service.host, session)
     if not isinstance(claimed, Claim):
         return None
     confirmed = await node.ask(node.registry.confirm(session, claimed.attempt))

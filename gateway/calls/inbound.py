@@ -51,7 +51,7 @@ async def _reserve(node: Node, visit: Visit, service: Service) -> HttpAnswer:
     if node.overloaded:  # counts as full, but holding would cost as much as serving
         node.refuse("voice", "overloaded", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, ringing=True)
-    claim = await node.ask(node.registry.claim(service.host, visit.session))
+    claim = await node.claim(service.host, visit.session)
     if not isinstance(claim, Claim):
         if service.when_full.kind == "hold" and node.wall() < facts.created + node.leases.reserved:
             return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, facts.created))

@@ -87,6 +87,7 @@ async def link_up(
         except LinkError as error:
             failure = error
         log.warning("worker unreachable", session=quest.session, worker=found.worker.id, error=str(failure))
+        node.suspect(found.worker.id)
         tries, claim, avoid = tries + 1, None, avoid | {found.worker.id}
         if tries >= node.limits.connect_tries or loop.time() >= deadline:
             return Unlinked(EndReason.NO_WORKER)
@@ -99,7 +100,7 @@ async def take_slot(node: Node, quest: Quest, avoid: frozenset[str] = frozenset(
     while True:
         held = quest.hold_until - loop.time()
         try:
-            claimed = await node.ask(registry.claim(quest.service, quest.session, avoid=avoid, queue=held > 0))
+            claimed = await node.claim(quest.service, quest.session, avoid=avoid, queue=held > 0)
             if isinstance(claimed, Claim):
                 confirmed = await node.ask(registry.confirm(quest.session, claimed.attempt))
                 if isinstance(confirmed, Claim):

@@ -76,6 +76,8 @@ class Node:
     """Worker hosts connected to this node."""
     warm: dict[str, int] = field(default_factory=dict)
     """Per host: the most ready workers it has ever had at once."""
+    suspects: dict[str, float] = field(default_factory=dict)
+    """Workers that did not answer lately, and until when (unix time) they are not taken."""
     streams: int = 0
     """Carriers' WebSockets that are open."""
     draining: bool = False
@@ -96,6 +98,16 @@ class Node:
 
     def url(self, path: str) -> str:
         return self.public_url + path
+
+    def suspect(self, worker: str) -> None:
+        """This worker did not answer: it is not offered to anybody for a while."""
+        self.suspects[worker] = self.wall() + self.limits.suspect
+
+    def suspected(self) -> frozenset[str]:
+        """Workers not to be taken now."""
+        now = self.wall()
+        self.suspects = {worker: until for worker, until in self.suspects.items() if until > now}
+        return frozenset(self.suspects)
 
     def start_worker(self, host: str, session: str) -> None:
         """Ask a host to start a worker for a session. One that is connected elsewhere learns of it with its beat."""
@@ -125,13 +137,13 @@ class Node:
         except TimeoutError:
             raise RegistryUnavailable("the registry did not answer in time") from None
 
-    async def claim(
-        self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False
-    ) -> ClaimResult:
-        """`registry.claim` as by `ask`, timed."""
+    async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
+        """`registry.claim` as by `ask`, timed, past workers that did not answer lately."""
         began, outcome = time.perf_counter(), "unavailable"
         try:
-            result = await self.ask(self.registry.claim(service, session, avoid=avoid, queue=queue))
+            result = await self.ask(
+                self.registry.claim(service, session, avoid=self.suspected().union(avoid), queue=queue)
+            )
             outcome = "claimed" if isinstance(result, Claim) else "queued" if isinstance(result, Queued) else "full"
             return result
         finally:

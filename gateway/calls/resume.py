@@ -77,8 +77,10 @@ async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
 
 
 async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> HttpAnswer:
+    cause = {"dial": "transfer_failed", "digits": "digits"}.get(visit.webhook.ours.get("after", ""), "stream_lost")
     if facts.attempt >= MAX_ATTEMPTS:
         node.refuse("resume", "too_many_attempts", carrier=visit.carrier.name)
+        node.metrics.resumes[cause, "too_many_attempts"] += 1
         return visit.carrier.answer_hangup()
     again = FactEvent(
         carrier=visit.carrier.name,
@@ -88,15 +90,18 @@ async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> H
         continuation=Continuation("attach", seq=facts.continuation.seq + 1),
     )
     facts = await node.ask(node.registry.merge(visit.session, again))
-    claim = await node.ask(node.registry.claim(service.host, visit.session))
+    claim = await node.claim(service.host, visit.session)
     if isinstance(claim, Claim) and not claim.fresh and claim.worker is not None and _is_leaving(node, visit, facts):
         # The bot was told that the caller had hung up. He had not: he gets a new one.
-        claim = await node.ask(node.registry.claim(service.host, visit.session, avoid=(claim.worker.id,)))
+        claim = await node.claim(service.host, visit.session, avoid=(claim.worker.id,))
     if not isinstance(claim, Claim):
         if service.when_full.kind == "hold":
+            node.metrics.resumes[cause, "held"] += 1
             return visit.carrier.answer_attach(hold_answer(node, visit, service, facts, node.wall()))
         node.refuse("resume", "full", carrier=visit.carrier.name)
+        node.metrics.resumes[cause, "full"] += 1
         return fall_back(node, visit, service.when_full, ringing=False)
+    node.metrics.resumes[cause, "attached"] += 1
     log.info("attaching again", session=visit.session, carrier=visit.carrier.name, attempt=claim.attempt)
     return visit.carrier.answer_attach(stream_answer(node, visit, service, claim, facts))
 

@@ -20,6 +20,7 @@ from gateway.media.base import BridgeLimits, Stream
 from gateway.media.bridge import Bridge
 from gateway.media.playout import PlayoutLimits
 from gateway.media.relay import Relay
+from gateway.metrics import TIMED
 from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
@@ -75,8 +76,13 @@ class Link(Handler):
         self.socket = socket
 
     def received(self, data: bytes, text: bool) -> None:
-        if self._session.link is self:
-            self._session.bridge.link_received(data, text, self._time())
+        if self._session.link is not self:
+            return
+        bridge = self._session.bridge
+        if text or bridge.counts.from_bot % TIMED:
+            bridge.link_received(data, text, self._time())
+        else:
+            self._session.node.metrics.timed("outbound", bridge.link_received, data, text, self._time())
 
     def closed(self, code: int, reason: str) -> None:
         self.gone.set()
@@ -99,6 +105,7 @@ class Session:
         self.call: CallData | None = None
         self.starts = facts.starts
         self._started = False
+        self._lost_worker = False
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._now = asyncio.get_running_loop().time
         self._ends_at = self._now() + service.max_call
@@ -127,8 +134,12 @@ class Session:
             self._seek_worker(claim)
 
     def stream_received(self, stream: Stream, data: bytes, text: bool, now: float) -> None:
-        if stream is self.stream:
+        if stream is not self.stream:
+            return
+        if self.bridge.counts.from_carrier % TIMED:
             self.bridge.stream_received(data, text, now)
+        else:
+            self.node.metrics.timed("inbound", self.bridge.stream_received, data, text, now)
 
     def stream_closed(self, stream: Stream, code: int) -> None:
         self._post(_StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
@@ -184,10 +195,13 @@ class Session:
         self.node.ticker.add(self.bridge)
         self._log.info("session started", on_hold=self.claim is None)
         reason: EndReason | None = EndReason.UNKNOWN_END
-        try:
-            reason = await self._serve()
-        finally:
-            await self._wrap_up(reason)
+        structlog.contextvars.bind_contextvars(session=self.id, carrier=self.facts.carrier, service=self.service.host)
+        with self.node.metrics.call(self.facts.carrier, self.service.host, self.bridge, self._now()) as meter:
+            try:
+                reason = await self._serve()
+            finally:
+                meter.ended = reason
+                await self._wrap_up(reason)
 
     async def _serve(self) -> EndReason | None:
         """Until the session ends. None: somebody else serves it now."""
@@ -212,6 +226,7 @@ class Session:
                 case Linked(socket, claim, Link() as link):
                     self._linked(socket, claim, link)
                 case Unlinked(reason, superseded):
+                    self._note_resume("superseded" if superseded else "no_worker")
                     return None if superseded else reason
                 case _LinkGone(link, code) if link is self.link:
                     ended, how = self._lose_link(code)
@@ -255,6 +270,7 @@ class Session:
     def _linked(self, socket: Socket, claim: Claim, link: Link) -> None:
         self._linking = None
         self.claim, self.link = claim, link
+        self._note_resume("attached")
         if link.gone.is_set():
             self._post(_LinkGone(link, CloseCode.ABNORMAL))
             return
@@ -291,13 +307,20 @@ class Session:
         if link is not None and link.socket is not None:
             link.socket.abort()
         if self.starts >= self.node.limits.starts:
+            self.node.metrics.resumes["worker_lost", "too_many_starts"] += 1
             return True, EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST
         self._log.warning("worker lost, taking another", code=code)
+        self._lost_worker = True
         if code in (CloseCode.BOT_RAISED, CloseCode.DRAINING):  # it said so itself: no use in asking again
             self._seek_worker(None, avoid=frozenset({_worker(self.claim)}))
         else:
             self._seek_worker(None, after=self.node.limits.redial)
         return False, None
+
+    def _note_resume(self, result: str) -> None:
+        if self._lost_worker:
+            self._lost_worker = False
+            self.node.metrics.resumes["worker_lost", result] += 1
 
     # The stream, and what the carrier does when it has ended.
 

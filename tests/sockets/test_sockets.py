@@ -19,7 +19,6 @@ from websockets.asyncio.client import connect as ws_connect
 from websockets.asyncio.server import serve as ws_serve
 from websockets.frames import Frame, Opcode
 
-from gateway import sockets
 from gateway.errors import LinkError, LinkRefused, LinkTimeout
 from gateway.sockets import Accept, Decision, Refusal, Socket, Upgrade, connect, server_protocol
 
@@ -187,7 +186,7 @@ async def test_request_that_is_no_http_is_dropped(request_bytes: bytes) -> None:
 
 
 async def test_request_that_never_comes_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "HANDSHAKE_TIMEOUT", 0.02 * S)
+    monkeypatch.setattr("gateway.sockets.server.HANDSHAKE_TIMEOUT", 0.02 * S)
     async with serving(accept(Recorder())) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with contextlib.suppress(ConnectionError):
@@ -367,7 +366,7 @@ async def test_messages_after_our_close_are_not_delivered() -> None:
 
 
 async def test_close_that_is_never_answered_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "CLOSE_TIMEOUT", 0.02 * S)
+    monkeypatch.setattr("gateway.sockets.shell.CLOSE_TIMEOUT", 0.02 * S)
     handler = Recorder()
     async with serving(accept(handler)) as port:
         _, writer, _ = await shake(port)

@@ -1,0 +1,120 @@
+"""The client's end: `connect`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from websockets.client import ClientProtocol
+from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.frames import Frame
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+from websockets.uri import parse_uri
+
+from gateway.errors import LinkError, LinkRefused, LinkTimeout
+from gateway.sockets.base import MAX_SIZE, Handler, Socket, wire_log
+from gateway.sockets.shell import Shell
+
+
+async def connect(
+    url: str,
+    handler: Handler,
+    *,
+    headers: Mapping[str, str],
+    subprotocol: str | None = None,
+    timeout: float,
+    max_size: int = MAX_SIZE,
+    target: str = "/ws",
+) -> Socket:
+    """Open a WebSocket; `handler.opened` has been called when this returns.
+
+    url: `ws://…`, `wss://…`, or `unix:/path.sock`, where `target` is the path (and query) that is asked for.
+    timeout: seconds until the handshake is done.
+    Raises LinkRefused(status) for any answer but 101, LinkTimeout, and LinkError if there is nobody.
+    """
+    loop = asyncio.get_running_loop()
+    is_unix = url.startswith("unix:")
+    try:
+        uri = parse_uri(f"ws://localhost{target}" if is_unix else url)
+    except (InvalidURI, ValueError) as e:
+        raise LinkError(f"not the address of a worker: {url}") from e
+    offered = [Subprotocol(subprotocol)] if subprotocol else None
+    conn = ClientProtocol(uri, subprotocols=offered, max_size=max_size, logger=wire_log)
+    shell = ClientShell(conn, handler, headers)
+    connected = False
+    try:
+        async with asyncio.timeout(timeout):
+            if is_unix:
+                await loop.create_unix_connection(lambda: shell, url.removeprefix("unix:"))
+            else:
+                ssl = _ssl_context() if uri.secure else None
+                await loop.create_connection(lambda: shell, uri.host, uri.port, ssl=ssl)
+            await shell.answered
+            connected = True
+    except TimeoutError:
+        raise LinkTimeout(f"no answer within {timeout:g} s") from None
+    except OSError as e:
+        raise LinkError(f"cannot connect: {e.strerror or e}") from e
+    finally:
+        if not connected:
+            shell.answered.cancel()
+            shell.abort()
+    return shell
+
+
+def _ssl_context() -> Any:
+    import ssl
+
+    return ssl.create_default_context()
+
+
+class ClientShell(Shell):
+    """The client's end. Made by `connect`."""
+
+    _conn: ClientProtocol
+
+    def __init__(self, conn: ClientProtocol, handler: Handler, headers: Mapping[str, str]) -> None:
+        super().__init__()
+        self._conn = conn
+        self._waiting = handler
+        self._headers = headers
+        self.answered: asyncio.Future[None] = self._loop.create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        request = self._conn.connect()
+        for name, value in self._headers.items():
+            request.headers[name] = value
+        self._conn.send_request(request)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._check_failed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._check_failed()
+
+    def _event(self, event: Request | Response | Frame) -> None:
+        if isinstance(event, Response):
+            if self._conn.handshake_exc is None:
+                self._open(self._waiting)
+                if not self.answered.done():
+                    self.answered.set_result(None)
+        else:
+            super()._event(event)
+
+    def _check_failed(self) -> None:
+        if self.answered.done() or (self._conn.handshake_exc is None and self._transport is not None):
+            return
+        match self._conn.handshake_exc:
+            case InvalidStatus(response=response):
+                error: LinkError = LinkRefused(response.status_code, response.reason_phrase)
+            case Exception(__cause__=EOFError()) | None:
+                error = LinkError("the connection was closed before it was answered")
+            case _:
+                error = LinkRefused(0, "(not the answer of a WebSocket server)")
+        self.answered.set_exception(error)
