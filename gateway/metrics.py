@@ -16,12 +16,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from gateway.media.base import CARRIER_ERROR, Counts
 from gateway.pool.registry import Slots
@@ -66,7 +65,7 @@ class Histogram:
 
     def buckets(self) -> list[tuple[str, float]]:
         """As Prometheus wants them: (upper end, how many up to there), the last one "+Inf"."""
-        ends = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
+        ends = (*(f"{bound:g}" for bound in self._bounds), "+Inf")
         return list(zip(ends, map(float, accumulate(self._counts)), strict=True))
 
 
@@ -228,9 +227,9 @@ class Metrics(Collector):
         for meter in self._live:
             sums.add(meter, self._bad_label)
             active[meter.carrier, meter.service] += meter.ended is None
-        yield _gauge("calls_active", "Calls in progress.", ("carrier", "service_host"), active)
+        yield _gauge("calls_active", "Calls in progress.", ("carrier", "service_host"), active.items())
         yield _counter(
-            "calls", "Calls that have ended, by EndReason.", ("carrier", "service_host", "outcome"), sums.calls
+            "calls", "Calls that have ended, by EndReason.", ("carrier", "service_host", "outcome"), sums.calls.items()
         )
         yield _histogram(
             "webhook_seconds", "From a webhook's last byte to our answer.", ("carrier", "outcome"), self.webhooks
@@ -244,13 +243,13 @@ class Metrics(Collector):
             ("direction",),
             self._transit,
         )
-        yield _counter("frames", "Audio messages from and to carriers.", ("carrier", "direction"), sums.frames)
-        yield _counter("frames_dropped", "Audio messages lost here.", ("direction", "reason"), sums.dropped)
+        yield _counter("frames", "Audio messages from and to carriers.", ("carrier", "direction"), sums.frames.items())
+        yield _counter("frames_dropped", "Audio messages lost here.", ("direction", "reason"), sums.dropped.items())
         yield _counter(
             "bad_messages",
             "Messages in streams that gave nothing, and carriers' errors.",
             ("carrier", "reason"),
-            sums.bad,
+            sums.bad.items(),
         )
         yield _histogram(
             "playout_seconds",
@@ -258,33 +257,36 @@ class Metrics(Collector):
             (),
             self._playout,
         )
-        yield _counter("rejected", "What was refused at the door.", ("where", "reason"), self.rejected)
+        yield _counter("rejected", "What was refused at the door.", ("where", "reason"), self.rejected.items())
         yield _gauge(
             "worker_slots",
             "Workers and claims of a pool as the registry has them: the same on all nodes, do not add them up.",
             ("service_host", "state"),
-            {(host, state): n for host, slots in self._slots.items() for state, n in _states(slots)},
+            [
+                ((host, state), getattr(slots, state))
+                for host, slots in self._slots.items()
+                for state in Slots.__slots__
+            ],
         )
         yield _histogram("claim_seconds", "One question for a slot to the registry.", ("outcome",), self.claims)
-        yield _counter("resumes", "Calls that lost a worker or a stream.", ("cause", "result"), self.resumes)
-        yield _counter("dialout", "Calls that we placed.", ("carrier", "result"), self.dialouts)
+        yield _counter("resumes", "Calls that lost a worker or a stream.", ("cause", "result"), self.resumes.items())
+        yield _counter("dialout", "Calls that we placed.", ("carrier", "result"), self.dialouts.items())
         yield _histogram("event_loop_lag_seconds", "How late the 20 ms tick ran.", (), self.lag)
 
 
-def _states(slots: Slots) -> Iterator[tuple[str, int]]:
-    return ((name, getattr(slots, name)) for name in Slots.__slots__)
+_Values: TypeAlias = Iterable[tuple[tuple[str, ...], float]]
 
 
-def _gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Metric:
+def _gauge(name: str, text: str, labels: tuple[str, ...], values: _Values) -> Metric:
     family = GaugeMetricFamily(f"gateway_{name}", text, labels=labels)
-    for key, value in values.items():
+    for key, value in values:
         family.add_metric(key, value)
     return family
 
 
-def _counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Metric:
+def _counter(name: str, text: str, labels: tuple[str, ...], values: _Values) -> Metric:
     family = CounterMetricFamily(f"gateway_{name}", text, labels=labels)  # it adds the _total
-    for key, value in values.items():
+    for key, value in values:
         family.add_metric(key, value)
     return family
 

@@ -152,7 +152,7 @@ async def test_decision_that_raises_is_logged_and_answered_500(caplog: pytest.Lo
         reader, writer, head = await shake(port)
         assert head.startswith(b"HTTP/1.1 500") and await reader.read() == b""
         writer.close()
-    assert [r.name for r in caplog.records] == ["gateway.sockets"]
+    assert [r.name for r in caplog.records] == ["gateway.sockets.server"]
 
 
 async def test_request_without_upgrade_is_426_or_answered_plainly() -> None:
@@ -426,7 +426,7 @@ async def test_handler_that_raises_is_logged_once_and_closed_1011(where: str, ca
         await neighbour.send("alive")
         assert await neighbour.recv() == "alive"
         await neighbour.close()
-    records = [r for r in caplog.records if r.name == "gateway.sockets"]
+    records = [r for r in caplog.records if r.name == "gateway.sockets.shell"]
     assert len(records) == 1 and records[0].exc_info is not None
 
 
@@ -441,7 +441,7 @@ async def test_handler_that_raises_when_told_of_the_end_is_logged(caplog: pytest
         _, writer, _ = await shake(port)
         writer.close()
         await handler.end()
-    assert [r.name for r in caplog.records] == ["gateway.sockets"]
+    assert [r.name for r in caplog.records] == ["gateway.sockets.shell"]
 
 
 # What a socket knows of its peer.
