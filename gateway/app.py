@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.audio.files import convert, read_wav
@@ -27,6 +28,7 @@ from gateway.calls.upgrades import Doorkeeper
 from gateway.carriers import CARRIERS
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import AudioError, RegistryUnavailable, SettingsError
+from gateway.ops import health_routes
 from gateway.pool.memory import MemoryRegistry
 from gateway.pool.registry import Leases
 from gateway.settings import ServiceSettings, Settings
@@ -107,26 +109,10 @@ def make_app(node: Node, ready: Callable[[], bool]) -> Starlette:
     """The HTTP routes. ready: has every local host had its `min_warm`?"""
     prefix = urlsplit(node.public_url).path
 
-    async def livez(_: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def readyz(_: Request) -> Response:
-        if node.draining or not ready():
-            return PlainTextResponse("draining\n" if node.draining else "not ready\n", status_code=503)
-        return PlainTextResponse("ready\n")
-
-    async def lbz(_: Request) -> Response:
-        return PlainTextResponse("draining\n" if node.draining else "ok\n", status_code=404 if node.draining else 200)
-
     async def transports(_: Request) -> Response:
         return JSONResponse({"status": "ready", "transports": list(node.carriers)})
 
-    routes = [
-        Route("/livez", livez),
-        Route("/readyz", readyz),
-        Route("/lbz", lbz),
-        Route("/status", transports),
-    ]
+    routes = [*health_routes(node, ready), Route("/status", transports)]
     webhooks: dict[str, Webhook] = {
         "voice": voice,
         "resume": resume,
@@ -155,11 +141,17 @@ def _endpoint(node: Node, handle: Webhook, prefix: str) -> Callable[[Request], A
         if body is None:
             node.refuse("webhook", "too_large", carrier=carrier.name)
             return Response(status_code=413)
+        structlog.contextvars.bind_contextvars(carrier=carrier.name)
+        began, outcome = time.perf_counter(), "failed"
         try:
             answer = await handle(node, carrier, _http_request(request, body, prefix))
+            outcome = {400: "malformed", 403: "refused"}.get(answer.status, "noted" if handle is status else "answered")
         except RegistryUnavailable:
+            outcome = "unavailable"
             node.refuse("webhook", "registry_down", carrier=carrier.name)
             return Response(status_code=503)
+        finally:
+            node.metrics.webhooks.observe(time.perf_counter() - began, carrier.name, outcome)
         return Response(
             answer.body, status_code=answer.status, media_type=answer.content_type, headers=dict(answer.headers)
         )

@@ -11,18 +11,22 @@ import uvicorn
 from gateway.errors import SettingsError
 
 
-def bind(host: str, port: int, *, setting: str = "--host/--port") -> socket.socket:
-    """A listening socket, port 0 meaning any. Raises SettingsError, naming `setting`, when it cannot be had."""
+def bind(host: str, port: int, *, setting: str = "--host/--port", mend: str = "") -> socket.socket:
+    """A listening socket, port 0 meaning any.
+
+    Raises SettingsError when it cannot be had; setting: what has named it; mend: what to do about it.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
         sock.listen(2048)  # from now on connections wait for us instead of being refused
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         sock.close()
-        reason = error.strerror or str(error) if isinstance(error, OSError) else "no such port"
-        raise SettingsError(setting, f"cannot listen on {host}:{port}: {reason}") from None
+        reason = (error.strerror if isinstance(error, OSError) else None) or "no such host or port"
+        problem = f"cannot listen on {host}:{port}: {reason}"
+        raise SettingsError(setting, f"{problem}; {mend}" if mend else problem) from None
     sock.set_inheritable(True)
     return sock
 

@@ -70,12 +70,13 @@ def bind_ops(ops_bind: str, *, or_any: bool = False) -> socket.socket | None:
         return None
     host, _, port = ops_bind.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
+    mend = 'name another "host:port", port 0 for any, or "" for none'
     try:
-        return bind(host, int(port), setting=SETTING)
-    except SettingsError as error:
-        if or_any:
-            return bind(host, 0, setting=SETTING)
-        raise SettingsError(SETTING, f'{error.problem}; name another "host:port", port 0 for any, or "" for none') from None
+        return bind(host, int(port), setting=SETTING, mend=mend)
+    except SettingsError:
+        if not or_any:
+            raise
+    return bind(host, 0, setting=SETTING, mend=mend)
 
 
 class OpsServer:

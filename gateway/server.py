@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,38 +15,16 @@ import uvicorn
 
 from gateway.app import make_app, make_doorkeeper, make_node
 from gateway.calls.node import Node
+from gateway.calls.overload import Pulse
 from gateway.calls.upkeep import keep_static, renew_claims, static_host
-from gateway.errors import SettingsError
+from gateway.listening import HttpServer, address
 from gateway.local_hosts import LocalHosts
+from gateway.ops import OpsServer, bind_ops
 from gateway.protocol.ends import EndReason
 from gateway.settings import Settings
 from gateway.sockets import server_protocol
 
 log = structlog.get_logger(__name__)
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, port 0 meaning any. Raises SettingsError when it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except (OSError, OverflowError) as error:
-        sock.close()
-        reason = error.strerror if isinstance(error, OSError) else "no such port"
-        raise SettingsError("--host/--port", f"cannot listen on {host}:{port}: {reason}") from None
-    sock.listen(2048)  # from now on connections wait for us instead of being refused
-    sock.set_inheritable(True)
-    return sock
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without its own signals: what a signal means to calls in progress is ours to say."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 @dataclass
@@ -79,11 +56,12 @@ class Server:
             h11_max_incomplete_event_size=64 * 1024,
             timeout_graceful_shutdown=3,
         )
-        web = _Uvicorn(config)
+        web = HttpServer(config)
         stop = _Stop(node, self.settings.server.drain_seconds)
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.signalled, signum)
         node.ticker.start()
+        ops = self._serve_ops(node, hosts.ready)
         serving = asyncio.create_task(web.serve(sockets=[self.sock]), name="http")
         upkeep = [node.spawn(renew_claims(node), "renew claims"), *self._static_workers(node)]
         try:
@@ -103,7 +81,18 @@ class Server:
             for task in upkeep:
                 task.cancel()
             node.ticker.stop()
+            if ops is not None:
+                await ops.stop()
         return 0
+
+    def _serve_ops(self, node: Node, ready: Callable[[], bool]) -> OpsServer | None:
+        server = self.settings.server
+        # Two gateways in --dev shall do beside each other, unless somebody has asked for that very address.
+        sock = bind_ops(server.ops_bind, or_any=self.dev and "ops_bind" not in server.model_fields_set)
+        if sock is None:
+            return None
+        log.info("metrics and health", ops=f"http://{address(sock)}")
+        return OpsServer(node, ready, sock)
 
     def _static_workers(self, node: Node) -> list[asyncio.Task[Any]]:
         tasks = []
@@ -117,6 +106,7 @@ class Server:
     async def _announce(self, node: Node, hosts: LocalHosts) -> None:
         for carrier in node.carriers.values():
             await asyncio.to_thread(carrier.warm_up)
+        node.ticker.add(Pulse(node))  # not before: what importing SDKs costs the loop says nothing about calls
         await hosts.until_ready()
         log.info("ready", public_url=node.public_url, carriers=sorted(node.carriers))
         self.on_ready(node)

@@ -27,6 +27,8 @@ from serializers.numbers import e164
 
 PREFIX = "GATEWAY_"
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "GATEWAY_WORKER_KEY"})
+"""Variables of ours that are no settings; the second is for `gateway worker`."""
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 DEV_SERVICE = "echo"
@@ -235,7 +237,7 @@ def configured(path: str | None, environ: Mapping[str, str] | None = None) -> bo
     if path or environ.get(CONFIG_VARIABLE):
         return True
     known = {name for entry in CARRIERS.values() for name in entry.env}
-    return any(name in known or name.startswith(PREFIX) for name in environ)
+    return any(name in known or (name.startswith(PREFIX) and name not in OTHER_VARIABLES) for name in environ)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -251,7 +253,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
     """`GATEWAY_SERVER__DRAIN_SECONDS=10` sets server.drain_seconds. Values may be JSON; what is none is a string."""
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or name == CONFIG_VARIABLE or not text:
+        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or not text:
             continue
         *parents, key = name.removeprefix(PREFIX).lower().split("__")
         section = tree

@@ -56,12 +56,12 @@ def _parameters(facts: Facts) -> list[tuple[str, str]]:
     return [(name, value) for name, value in parameters if value][:MAX_PARAMETERS]
 
 
-def fall_back(node: Node, visit: Visit, fallback: Fallback, *, ringing: bool) -> HttpAnswer:
-    """What a caller gets when there is no bot. ringing: the call can still be refused unanswered."""
+def fall_back(node: Node, visit: Visit, fallback: Fallback, *, at_voice: bool = False) -> HttpAnswer:
+    """What a caller gets when there is no bot. at_voice: he rings, and can be refused unanswered (and unpaid)."""
     carrier = visit.carrier
     if fallback.kind == "forward" and carrier.can.transfer and node.dial_allowed(fallback.to):
         action = webhook_url(node, carrier, "resume", session=visit.session, after="forward")
         return carrier.answer_dial(fallback.to, caller=visit.webhook.to_number, action_url=action)
-    if ringing and carrier.can.refuse_unanswered:
-        return carrier.answer_reject("busy")
-    return carrier.answer_hangup()
+    if not at_voice:
+        return carrier.answer_hangup()
+    return carrier.answer_over() if visit.webhook.status == "answered" else carrier.answer_reject("busy")

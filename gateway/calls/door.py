@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import structlog
+
 from gateway.calls.node import Node
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Refused, Webhook
 from gateway.errors import RegistryUnavailable
@@ -42,6 +44,7 @@ async def receive(node: Node, carrier: Carrier, request: HttpRequest, where: str
             node.refuse(where, "foreign", carrier=carrier.name, note=webhook.note)
         return carrier.answer_empty()
     session, facts = await _find(node, carrier, verified.account, webhook)
+    structlog.contextvars.bind_contextvars(session=session)
     return Visit(carrier, webhook, verified.account, session, facts)
 
 

@@ -31,7 +31,7 @@ async def voice(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswe
         return await _reserve(node, visit, service)
     except RegistryUnavailable:
         node.refuse("voice", "registry_down", carrier=carrier.name)
-        return fall_back(node, visit, service.when_down, ringing=True)
+        return fall_back(node, visit, service.when_down, at_voice=True)
 
 
 def choose_service(node: Node, visit: Visit) -> Service | None:
@@ -44,19 +44,19 @@ def choose_service(node: Node, visit: Visit) -> Service | None:
 async def _reserve(node: Node, visit: Visit, service: Service) -> HttpAnswer:
     facts = await node.ask(node.registry.merge(visit.session, _heard(node, visit, service)))
     if facts.status == "ended":
-        return visit.carrier.answer_hangup()
+        return visit.carrier.answer_over()
     if node.draining:
         node.refuse("voice", "draining", carrier=visit.carrier.name)
-        return fall_back(node, visit, service.when_full, ringing=True)
+        return fall_back(node, visit, service.when_full, at_voice=True)
     if node.overloaded:  # counts as full, but holding would cost as much as serving
         node.refuse("voice", "overloaded", carrier=visit.carrier.name)
-        return fall_back(node, visit, service.when_full, ringing=True)
+        return fall_back(node, visit, service.when_full, at_voice=True)
     claim = await node.claim(service.host, visit.session)
     if not isinstance(claim, Claim):
         if service.when_full.kind == "hold" and node.wall() < facts.created + node.leases.reserved:
             return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, facts.created))
         node.refuse("voice", "no_worker" if claim == Full(hosts=0) else "full", carrier=visit.carrier.name)
-        return fall_back(node, visit, service.when_full, ringing=True)
+        return fall_back(node, visit, service.when_full, at_voice=True)
     return visit.carrier.answer_stream(stream_answer(node, visit, service, claim, facts))
 
 

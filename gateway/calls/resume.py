@@ -36,7 +36,7 @@ async def resume(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnsw
         return await _continue(node, visit, service)
     except RegistryUnavailable:
         node.refuse("resume", "registry_down", carrier=carrier.name)
-        return fall_back(node, visit, service.when_down, ringing=False)
+        return fall_back(node, visit, service.when_down)
 
 
 async def connect(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
@@ -100,7 +100,7 @@ async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> H
             return visit.carrier.answer_attach(hold_answer(node, visit, service, facts, node.wall()))
         node.refuse("resume", "full", carrier=visit.carrier.name)
         node.metrics.resumes[cause, "full"] += 1
-        return fall_back(node, visit, service.when_full, ringing=False)
+        return fall_back(node, visit, service.when_full)
     node.metrics.resumes[cause, "attached"] += 1
     log.info("attaching again", session=visit.session, carrier=visit.carrier.name, attempt=claim.attempt)
     return visit.carrier.answer_attach(stream_answer(node, visit, service, claim, facts))

@@ -122,8 +122,6 @@ class StreamAnswer:
 class CarrierCan:
     """What a carrier can do; declared, so that nobody has to ask for its name."""
 
-    refuse_unanswered: bool = True
-    """Busy can be said before the call is answered (and paid for)."""
     transfer: bool = True
     """A continuation can dial somebody else."""
     digits: bool = True
@@ -192,6 +190,10 @@ class Carrier(ABC):
     @abstractmethod
     def answer_hangup(self) -> HttpAnswer:
         """End the call."""
+
+    def answer_over(self) -> HttpAnswer:
+        """At /voice, to a call that cannot be refused any more: it was answered, or has been served."""
+        return self.answer_hangup()
 
     @abstractmethod
     def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:

@@ -85,7 +85,7 @@ class ExotelCarrier(Carrier):
 
     name: ClassVar[str] = "exotel"
     # The flow has answered the call, or has not, before it comes to us. Connect waits 5 s, Voicebot 10 s.
-    can: ClassVar[CarrierCan] = CarrierCan(refuse_unanswered=False, digits=False, webhook_seconds=5.0)
+    can: ClassVar[CarrierCan] = CarrierCan(digits=False, webhook_seconds=5.0)
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -172,6 +172,10 @@ class ExotelCarrier(Carrier):
 
     def answer_reject(self, reason: str) -> HttpAnswer:
         return HttpAnswer(content_type=_TEXT, status=503)
+
+    def answer_over(self) -> HttpAnswer:
+        """Voicebot expects a URL; without one the flow goes on."""
+        return self.answer_reject("rejected")
 
     def answer_hangup(self) -> HttpAnswer:
         """Branch A of Passthru, where the flow ends."""

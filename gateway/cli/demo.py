@@ -57,6 +57,8 @@ async def _demo(out: Path, audio: str | None) -> int:
 def _settings(credentials: Credentials) -> str:
     """A configuration as a user would write it, with every carrier's credentials."""
     return f"""
+[server]
+ops_bind = ""
 [carriers.twilio]
 account_sid = "{credentials.twilio_account_sid}"
 auth_token = "{credentials.twilio_auth_token}"

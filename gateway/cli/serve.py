@@ -27,8 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gateway.errors import SettingsError
+    from gateway.listening import address, bind
     from gateway.logs import configure
-    from gateway.server import Server, bind
+    from gateway.server import Server
     from gateway.settings import configured, is_loopback, load
 
     if not arguments.dev and not configured(arguments.config):
@@ -43,8 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     sock = bind(arguments.host, arguments.port)
     settings = with_bot(settings, bot=arguments.bot, dev=arguments.dev)
     if not settings.public_url and is_loopback(arguments.host):
-        host, port = sock.getsockname()[:2]
-        settings = settings.model_copy(update={"public_url": f"http://{f'[{host}]' if ':' in host else host}:{port}"})
+        settings = settings.model_copy(update={"public_url": f"http://{address(sock)}"})
     server = Server(settings, sock, dev=arguments.dev)
     try:
         import uvloop

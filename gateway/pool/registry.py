@@ -2,11 +2,16 @@
 
 Two implementations behind one interface: `memory` for one process, `redis` for many nodes. Implementations have
 no tasks, sockets of their own making, or callbacks; every method awaits where Redis would, and raises nothing but
-`RegistryUnavailable`. What is full, queued or stale is a value.
+`RegistryUnavailable`. What is full, queued or stale is a value. After an outage of a second or more, nothing is taken
+for expired for one lease of its kind (of a reservation: `confirmed`): nobody could renew it.
 
 A claim's life: `claim` reserves one unit of a host's cap for a session and, if one is ready, a worker; unconfirmed
 it expires. `confirm`, once for each attempt, when the stream has started: it gives a new fence, which only grows.
 `renew` while the session lives. `release`, fenced: only the newest holder's counts.
+
+Static workers know nothing of us, so a node beats for them, with what their /readyz says: `ready`, or `busy` for any
+other answer or none. One that has served is not offered again before a later beat finds it ready; one whose confirmed
+claim ran out unreleased, not before beats have found it something else and then ready, or `Leases.static` is over.
 """
 
 from __future__ import annotations
@@ -39,6 +44,9 @@ class Leases:
     """Facts of a session that is not known to have ended; no call is longer."""
     ended: float = 600.0
     """Facts of one that has: callbacks come late and repeat, but not for ever."""
+    static: float = 7200.0
+    """A static worker whose claim ran out unreleased may still be talking: as long as a call may last, it is not
+    offered again, unless it is seen not ready meanwhile."""
 
     def scaled(self, factor: float) -> Leases:
         """The same, all `factor` times as long."""
@@ -131,7 +139,11 @@ class Registry(Protocol):
     """See the module's docstring. session: the session id, everywhere."""
 
     async def put_host(self, host: Host, running: Sequence[Running] = ()) -> bool:
-        """Replace all that is known of this host. False: a newer epoch of it is known, nothing was done."""
+        """Replace all that is known of this host. False: a newer epoch of it is known, nothing was done.
+
+        running: sessions that its workers serve. One with a higher fence than is known is believed. If that leaves the
+        cap too small, sessions that have no worker yet, or no stream, give way. A host that drains still does.
+        """
 
     async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:
         """Renew the host's lease and its workers' states. None: unknown, `put_host` again.
@@ -164,7 +176,10 @@ class Registry(Protocol):
         """The confirmed claim as it is now: with its worker, as soon as the host has started one."""
 
     async def renew(self, claims: Mapping[str, int]) -> set[str]:
-        """Renew confirmed claims, {session: fence}. Returns the sessions that are no longer held by that fence."""
+        """Renew confirmed claims, {session: fence}. Returns the sessions that are no longer held by that fence.
+
+        After an outage, a claim that is gone is entered again if nobody has taken its place and it was not released.
+        """
 
     async def release(self, session: str, fence: int) -> None:
         """Give the slot back, if the session is still held by this fence (0: an unconfirmed claim). Idempotent."""
@@ -186,3 +201,6 @@ class Registry(Protocol):
 
     async def slots(self, service: str) -> Slots:
         """A count of the pool as it is now."""
+
+    async def close(self) -> None:
+        """Let go of connections, if there are any. Idempotent."""

@@ -10,7 +10,19 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 
-from tests.acceptance.carriers import CARRIERS, FORM, NAMES, Answer, Carrier, Exotel, Plivo, Telnyx, Twilio, http, read_xml
+from tests.acceptance.carriers import (
+    CARRIERS,
+    FORM,
+    NAMES,
+    Answer,
+    Carrier,
+    Exotel,
+    Plivo,
+    Telnyx,
+    Twilio,
+    http,
+    read_xml,
+)
 from tests.acceptance.program import GOLDEN, Gateway, place_bot, service, settings
 
 WITH_XML = ("twilio", "telnyx", "plivo")
@@ -195,7 +207,7 @@ async def test_hostile_value_in_every_field(name: str, kind: str, gateway: Gatew
     """Signed as it is, so it comes from the carrier: well-formed XML, nothing injected, or an honest refusal."""
     carrier = CARRIERS[name](gateway.url)
     value = HOSTILE[kind]
-    for field in ("From", "To", "CallerName", "Direction", "x\"><y"):
+    for field in ("From", "To", "CallerName", "Direction", 'x"><y'):
         call = carrier.new_call()
         form = carrier.fields(call) | {field: value}
         response = await carrier.post(f"{gateway.url}/webhooks/{name}/voice", form)

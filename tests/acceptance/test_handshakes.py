@@ -64,7 +64,17 @@ JUNK: dict[str, str | bytes] = {
     "binary-json": b'{"event":"media","media":{"payload":"//8="}}',
     "60-kilobytes": json.dumps({"event": "weather", "wind": "x" * 60_000}),
 }
-BEFORE_START = ("empty", "not-json", "array", "null-event", "unknown-event", "media-null", "start-null", "start-array", "binary")
+BEFORE_START = (
+    "empty",
+    "not-json",
+    "array",
+    "null-event",
+    "unknown-event",
+    "media-null",
+    "start-null",
+    "start-array",
+    "binary",
+)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +150,9 @@ def without(message: dict[str, Any], *path: str, value: Any = ...) -> dict[str, 
 
 def variants(carrier: Carrier, start: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Starts that a lenient edge takes: every one holds the call's id and the stream's somewhere."""
-    form = {"twilio": "mediaFormat", "telnyx": "media_format", "plivo": "mediaFormat", "exotel": "media_format"}[carrier.name]
+    form = {"twilio": "mediaFormat", "telnyx": "media_format", "plivo": "mediaFormat", "exotel": "media_format"}[
+        carrier.name
+    ]
     found = {
         "as it is": start,
         "ints": numbers(start, int),
@@ -149,8 +161,12 @@ def variants(carrier: Carrier, start: dict[str, Any]) -> dict[str, dict[str, Any
         "camel": camel(start),
         "extra": start | {"surprise": {"a": [1]}, "start": start["start"] | {"surprise": None}},
     }
-    parameters = {"twilio": "customParameters", "telnyx": "custom_parameters", "exotel": "custom_parameters"}.get(carrier.name)
-    optional = [key for key in (parameters, "tracks", "tags", "client_state", "from", "to", form) if key in start["start"]]
+    parameters = {"twilio": "customParameters", "telnyx": "custom_parameters", "exotel": "custom_parameters"}.get(
+        carrier.name
+    )
+    optional = [
+        key for key in (parameters, "tracks", "tags", "client_state", "from", "to", form) if key in start["start"]
+    ]
     for key in optional:
         found[f"no {key}"] = without(start, "start", key)
         found[f"null {key}"] = without(start, "start", key, value=None)
@@ -172,7 +188,9 @@ def variants(carrier: Carrier, start: dict[str, Any]) -> dict[str, dict[str, Any
     if account:
         found["null account"] = without(start, "start", account, value=None)
     if carrier.name == "telnyx":
-        found["parameters as a list"] = without(start, "start", "custom_parameters", value=[{"name": "a", "value": "b"}])
+        found["parameters as a list"] = without(
+            start, "start", "custom_parameters", value=[{"name": "a", "value": "b"}]
+        )
         found["parameters in camel case"] = start | {"start": start["start"] | {"customParameters": {"a": "b"}}}
     if carrier.name == "exotel":
         found["rate with a unit"] = without(start, "start", form, "sample_rate", value="8000Hz")
@@ -255,7 +273,9 @@ async def test_junk_after_start_never_ends_the_call(name: str, gateway: Gateway)
             "second start": carrier.start(call, phone.stream, {}),
             "start of another call": carrier.start(carrier.new_call(), phone.stream, {}),
             "connected again": carrier.connected() or {"event": "connected"},
-            "media of another track": without(carrier.media(phone.stream, 1, b"\x80" * 160), "media", "track", value="outbound"),
+            "media of another track": without(
+                carrier.media(phone.stream, 1, b"\x80" * 160), "media", "track", value="outbound"
+            ),
             "media of another stream": carrier.media("another", 1, b"\xff" * 160),
             "ten": "{",
         }
@@ -574,5 +594,3 @@ async def test_connection_dies_before_start(name: str, gateway: Gateway) -> None
                     phone.drop()
     async with carrier.phone(call, answer) as phone:
         await phone.hears_echo("at last", 0.2)
-
-

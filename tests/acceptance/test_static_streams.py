@@ -54,7 +54,9 @@ async def status_of(carrier: Carrier, url: str, **options: Any) -> int:
         return error.response.status_code
 
 
-async def answered_by(carrier: Carrier, url: str, bot: Path, parameters: dict[str, str] | None = None, **options: Any) -> Any:
+async def answered_by(
+    carrier: Carrier, url: str, bot: Path, parameters: dict[str, str] | None = None, **options: Any
+) -> Any:
     """Calls; hears its echo; the note that ``bot`` made of the call."""
     call = carrier.new_call(*options.pop("numbers", ()))
     async with carrier.open(url, **options) as phone:
@@ -141,7 +143,9 @@ async def test_plivo_by_its_signature(gateway: Gateway, other_bot: Path) -> None
 
 
 @pytest.mark.parametrize("name", ("telnyx", "exotel"))
-async def test_service_host_by_parameter_then_number(name: str, gateway: Gateway, echo_bot: Path, other_bot: Path) -> None:
+async def test_service_host_by_parameter_then_number(
+    name: str, gateway: Gateway, echo_bot: Path, other_bot: Path
+) -> None:
     carrier = CARRIERS[name](gateway.url)
     base = f"{ws(gateway)}/ws/{name}?key={STREAM_KEYS[name]}"
     numbers = ("05550100009", "05550100077") if name == "exotel" else ("+15550100002", "+15550100077")
@@ -222,5 +226,3 @@ async def test_bot_hangs_up_a_static_stream(gateway: Gateway) -> None:
         await phone.shake(carrier.new_call())
         await phone.press("#")
         assert await phone.ends(3 * SCALE) == 1000
-
-

@@ -1,0 +1,72 @@
+"""A call in relay mode: the worker's contract is Pipecat Cloud's, and every close of its socket is a normal end."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from tests.calls.conftest import PATIENCE, start
+
+CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
+
+
+@pytest.fixture
+def service(service):
+    return replace(service, protocol="relay")
+
+
+async def relayed(gateway):
+    carrier = await gateway.open(await gateway.stream_path())
+    carrier.send(CONNECTED)
+    carrier.send(start())
+    async with asyncio.timeout(PATIENCE):
+        while not any(bot.connections for bot in gateway.bots):
+            await asyncio.sleep(0.005)
+    return carrier, next(bot for bot in gateway.bots if bot.connections)
+
+
+@pytest.fixture(autouse=True)
+def carriers_words(monkeypatch):
+    """The bot speaks the carrier's wire, which has `event` where ours has `type`."""
+    from tests.calls import conftest
+
+    original = conftest._BotEar.received
+
+    def received(self, data, text):
+        if text:
+            self.bot.audio += data + b"\n"
+        else:
+            original(self, data, text)
+
+    monkeypatch.setattr(conftest._BotEar, "received", received)
+
+
+async def test_the_worker_gets_connected_and_start_as_the_carrier_sent_them(gateway):
+    _, bot = await relayed(gateway)
+    async with asyncio.timeout(PATIENCE):
+        while bot.audio.count(b"\n") < 2:
+            await asyncio.sleep(0.005)
+    first, second, *_ = bytes(bot.audio).split(b"\n")
+    assert b'"connected"' in first
+    assert b'"start"' in second
+    assert bot.headers[0]["x-daily-session-id"] in gateway.node.sessions
+    assert "sec-websocket-protocol" not in bot.headers[0]
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_every_end_of_the_workers_socket_is_the_end_of_the_call(gateway, how):
+    carrier, bot = await relayed(gateway)
+    getattr(bot.socket, how)()
+    assert await carrier.until_closed() == 1000
+    assert b"Hangup" in (await gateway.resume()).content
+    assert sum(bot.connections for bot in gateway.bots) == 1
+
+
+async def test_a_lost_stream_ends_the_session_and_resume_brings_another_bot(gateway):
+    carrier, bot = await relayed(gateway)
+    carrier.socket.abort()
+    async with asyncio.timeout(PATIENCE):
+        while bot.closed_with is None:
+            await asyncio.sleep(0.005)

@@ -1,0 +1,95 @@
+"""The relay: the carrier's own messages pass through untouched, handshake first."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.media.base import BridgeLimits, Stream
+from gateway.media.relay import MAX_WAITING, Relay
+from gateway.protocol import pcm
+from serializers.twilio import TwilioSerializer
+
+CONNECTED = b'{"event":"connected","protocol":"Call","version":"1.0.0"}'
+START = (
+    b'{"event":"start","sequenceNumber":"1","start":{"accountSid":"AC1","streamSid":"MZ1","callSid":"CA1",'
+    b'"tracks":["inbound"],"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000,"channels":1}},"streamSid":"MZ1"}'
+)
+MEDIA = b'{"event":"media","streamSid":"MZ1","media":{"track":"inbound","chunk":"1","payload":"////"}}'
+STOP = b'{"event":"stop","streamSid":"MZ1","stop":{"callSid":"CA1"}}'
+LINK_START = pcm.Start("s1", "support.acme", "twilio", 7, {}, 16000)
+
+
+@pytest.fixture
+def relay(listener):
+    return Relay(BridgeLimits(), listener)
+
+
+@pytest.fixture
+def joined(relay, stream_socket, link_socket):
+    serializer = TwilioSerializer()
+    [start] = serializer.decode(START)
+    relay.attach_stream(Stream(stream_socket, serializer, start, (CONNECTED, START)), 0.0)
+    relay.attach_link(link_socket, LINK_START, 0.0)
+    return relay
+
+
+def test_the_handshake_comes_first_and_unchanged(joined, link_socket):
+    assert link_socket.sent == [CONNECTED.decode(), START.decode()]
+
+
+def test_messages_before_there_is_a_worker_wait_for_it_in_order(relay, stream_socket, link_socket):
+    serializer = TwilioSerializer()
+    [start] = serializer.decode(START)
+    relay.attach_stream(Stream(stream_socket, serializer, start, (CONNECTED, START)), 0.0)
+    relay.stream_received(MEDIA, True, 0.0)
+    relay.attach_link(link_socket, LINK_START, 0.1)
+    assert link_socket.sent == [CONNECTED.decode(), START.decode(), MEDIA.decode()]
+
+
+def test_not_more_than_twelve_seconds_wait(relay):
+    for _ in range(MAX_WAITING + 5):
+        relay.stream_received(MEDIA, True, 0.0)
+    assert relay.counts.dropped["no_bot"] == 5
+
+
+def test_messages_pass_both_ways_untouched(joined, stream_socket, link_socket):
+    joined.stream_received(MEDIA, True, 0.0)
+    joined.link_received(b'{"event":"media","streamSid":"MZ1","media":{"payload":"AAAA"}}', True, 0.0)
+    joined.link_received(b"\x00\x01", False, 0.0)
+    assert link_socket.sent[-1] == MEDIA.decode()
+    assert stream_socket.sent == ['{"event":"media","streamSid":"MZ1","media":{"payload":"AAAA"}}', b"\x00\x01"]
+
+
+def test_the_carriers_stop_is_passed_on_and_told(joined, link_socket, listener):
+    joined.stream_received(STOP, True, 0.0)
+    assert link_socket.sent[-1] == STOP.decode()
+    assert listener.heard == [("stream_stopped", "")]
+
+
+def test_the_end_of_the_session_closes_the_link(joined, link_socket):
+    joined.tell(pcm.Status("anything", {}))
+    assert link_socket.closed is None
+    joined.tell(pcm.Stop("caller_hangup"))
+    assert link_socket.closed == 1000
+
+
+def test_who_does_not_read_is_not_buried(joined, stream_socket, link_socket):
+    link_socket.unsent = stream_socket.unsent = 10**6
+    joined.stream_received(MEDIA, True, 0.0)
+    joined.link_received(MEDIA, True, 0.0)
+    assert (joined.counts.dropped["link_slow"], joined.counts.dropped["stream_slow"]) == (1, 1)
+
+
+def test_without_a_stream_the_bot_speaks_to_nobody(joined):
+    joined.detach_stream(0.0)
+    joined.link_received(MEDIA, True, 0.0)
+    assert joined.counts.dropped["no_stream"] == 1
+    assert not joined.streaming
+
+
+def test_a_drain_has_nothing_to_wait_for(joined):
+    done = []
+    joined.drain(lambda: done.append(True), 0.0)
+    joined.tick(1.0)
+    joined.detach_link()
+    assert done
