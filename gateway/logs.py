@@ -41,8 +41,8 @@ def configure(*, json: bool | None = None, level: int = logging.INFO) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries speak up only when something is wrong: at INFO, uvicorn logs every WebSocket's path, tokens and all, even
-    # with access_log off; httpx every URL; Twilio's client the numbers it dials.
+    # Libraries speak up only when something is wrong: at INFO, uvicorn logs every WebSocket's path, tokens and all,
+    # even with access_log off; httpx every URL; Twilio's client the numbers it dials.
     root.setLevel(logging.WARNING)
     for ours in ("gateway", "serializers"):
         logging.getLogger(ours).setLevel(level)

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -40,6 +40,14 @@ class Section(BaseModel):
     """A table of the TOML file."""
 
     model_config = STRICT
+
+
+def _split(url: str) -> SplitResult:
+    """urlsplit, but what it says of a bad address would show it."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise PydanticCustomError("url", "is no URL") from None
 
 
 class ServerSettings(Section):
@@ -129,7 +137,7 @@ class ServiceSettings(Section):
     @classmethod
     def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if urlsplit(url).scheme not in ("ws", "wss"):
+            if _split(url).scheme not in ("ws", "wss"):
                 raise PydanticCustomError("worker_url", "must be ws:// or wss:// URLs")
         return urls
 
@@ -182,7 +190,7 @@ class Settings(Section):
     def _public(cls, value: str) -> str:
         if not value:
             return value
-        url = urlsplit(value)
+        url = _split(value)
         if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
             raise PydanticCustomError("public_url", 'must be like "https://voice.example.com", a path is allowed')
         if url.scheme == "http" and not is_loopback(url.hostname):
@@ -260,12 +268,12 @@ def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):
-                raise SettingsError(name, f"{parent} is a list in the file and cannot be set from the environment")
+                raise SettingsError(name, f"{parent} is not a table, so nothing in it can be set")
         section[key] = _value(text)
 
 
 def _value(text: str) -> Any:
-    if text[:1] in "[{":
+    if text[:1] in ("[", "{", '"'):
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError:

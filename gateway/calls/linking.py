@@ -57,13 +57,15 @@ async def link_up(
     quest: Quest,
     claim: Claim | None,
     make_handler: Callable[[], Handler],
+    took: Callable[[Claim], None],
     *,
     avoid: frozenset[str] = frozenset(),
 ) -> Linked | Unlinked:
     """Open a link for this confirmed claim, or for the next one to be had; never raises.
 
     claim: None to take a fresh one, which is given on the same worker if it lives. A worker that cannot be reached is
-    passed over for another, within `connect_tries` and `connect_all`. avoid: workers not to be taken.
+    passed over for another, within `connect_tries` and `connect_all`. took: is told of each claim at once, so that
+    nobody forgets to give it back. avoid: workers not to be taken.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + node.limits.connect_all
@@ -71,6 +73,8 @@ async def link_up(
     while True:
         started = loop.time()
         found = claim if claim is not None else await take_slot(node, quest, avoid)
+        if isinstance(found, Claim):
+            took(found)
         if isinstance(found, Claim) and found.worker is None:
             found = await _await_worker(node, found)
         if isinstance(found, Unlinked):

@@ -7,11 +7,10 @@ without it. The task decides what a broken link, a lost stream or a bot's wish m
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import structlog
 
+from gateway.calls.events import End, Event, Link, LinkGone, StreamGone, Wish
 from gateway.calls.linking import Linked, Quest, Unlinked, link_up
 from gateway.calls.node import Node
 from gateway.calls.services import Service
@@ -25,68 +24,13 @@ from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.ends import CloseCode, EndReason
-from gateway.sockets import Handler, Socket
+from gateway.sockets import Socket
 from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class _StreamGone:
-    """orderly: the carrier said stop, or closed with 1000."""
-
-    stream: Stream
-    orderly: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _LinkGone:
-    link: Link
-    code: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Wish:
-    """The bot's, and its last word has been heard."""
-
-    kind: str
-    value: str
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    """reason None: somebody else serves the session now."""
-
-    reason: EndReason | None
-
-
-_Event: TypeAlias = _StreamGone | _LinkGone | _Wish | _End | Linked | Unlinked
-
-
-class Link(Handler):
-    """One link's callbacks, for as long as the session goes by it."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._time = asyncio.get_running_loop().time
-        self.socket: Socket | None = None
-        self.gone = asyncio.Event()
-
-    def opened(self, socket: Socket) -> None:
-        self.socket = socket
-
-    def received(self, data: bytes, text: bool) -> None:
-        if self._session.link is not self:
-            return
-        bridge = self._session.bridge
-        if text or bridge.counts.from_bot % TIMED:
-            bridge.link_received(data, text, self._time())
-        else:
-            self._session.node.metrics.timed("outbound", bridge.link_received, data, text, self._time())
-
-    def closed(self, code: int, reason: str) -> None:
-        self.gone.set()
-        self._session.link_closed(self, code)
+NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
+"""Ends for which the caller is not to blame."""
 
 
 class Session:
@@ -106,13 +50,14 @@ class Session:
         self.starts = facts.starts
         self._started = False
         self._lost_worker = False
-        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._now = asyncio.get_running_loop().time
         self._ends_at = self._now() + service.max_call
         self._parked_until: float | None = None
         self._linking: asyncio.Task[None] | None = None
         self._state = facts.state
         self._state_seq = facts.state_seq
+        self._keeping: asyncio.Task[None] | None = None
         self.ended: EndReason | None = None
         self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
 
@@ -142,24 +87,24 @@ class Session:
             self.node.metrics.timed("inbound", self.bridge.stream_received, data, text, now)
 
     def stream_closed(self, stream: Stream, code: int) -> None:
-        self._post(_StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
+        self._post(StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
 
     def link_closed(self, link: Link, code: int) -> None:
-        self._post(_LinkGone(link, code))
+        self._post(LinkGone(link, code))
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside (drain, API)."""
-        self._post(_End(reason))
+        self._post(End(reason))
 
     def superseded(self) -> None:
         """The registry says that the claim is no longer ours."""
-        self._post(_End(None))
+        self._post(End(None))
 
     # What the bridge says.
 
     def stream_stopped(self, reason: str) -> None:
         if self.stream is not None:
-            self._post(_StreamGone(self.stream, orderly=True))
+            self._post(StreamGone(self.stream, orderly=True))
 
     def stream_dead(self) -> None:
         if self.stream is not None:
@@ -169,22 +114,30 @@ class Session:
     def link_dead(self) -> None:
         if self.link is not None:
             self._log.warning("worker does not answer")
-            self._post(_LinkGone(self.link, CloseCode.ABNORMAL))
+            self._post(LinkGone(self.link, CloseCode.ABNORMAL))
 
     def bot_hangup(self, reason: str) -> None:
-        self._post(_Wish("hangup", reason))
+        self._post(Wish("hangup", reason))
 
     def bot_transfer(self, to: str) -> None:
-        self._post(_Wish("transfer", to))
+        self._post(Wish("transfer", to))
 
     def bot_digits(self, digits: str) -> None:
-        self._post(_Wish("digits", digits))
+        self._post(Wish("digits", digits))
 
     def bot_state(self, state: bytes) -> None:
         self._state, self._state_seq = state, self._state_seq + 1
-        self._remember(FactEvent(state=state, state_seq=self._state_seq))
+        if self._keeping is None or self._keeping.done():
+            self._keeping = self.node.spawn(self._keep_state(), f"state {self.id}")
 
-    def _post(self, event: _Event) -> None:
+    async def _keep_state(self) -> None:
+        """One at a time, however often the bot says it; the last one is kept."""
+        kept = 0
+        while kept != self._state_seq:
+            kept = self._state_seq
+            await self._merge(FactEvent(state=self._state, state_seq=kept))
+
+    def _post(self, event: Event) -> None:
         self._events.put_nowait(event)
 
     # The task.
@@ -213,9 +166,9 @@ class Session:
                         return EndReason.MAX_DURATION
                     if self._parked_until is not None and self._now() >= self._parked_until:
                         return EndReason.STREAM_LOST  # else a new stream came while we slept
-                case _End(reason):
+                case End(reason):
                     return reason
-                case _StreamGone(stream, orderly) if stream is self.stream:
+                case StreamGone(stream, orderly) if stream is self.stream:
                     self._lose_stream()
                     if orderly:
                         return EndReason.CALLER_HANGUP
@@ -228,20 +181,20 @@ class Session:
                 case Unlinked(reason, superseded):
                     self._note_resume("superseded" if superseded else "no_worker")
                     return None if superseded else reason
-                case _LinkGone(link, code) if link is self.link:
+                case LinkGone(link, code) if link is self.link:
                     ended, how = self._lose_link(code)
                     if ended:
                         return how
-                case _Wish("hangup", _):
+                case Wish("hangup", _):
                     return EndReason.BOT_HANGUP
-                case _Wish("transfer", to):
+                case Wish("transfer", to):
                     if self._may_transfer(to):
                         await self._continue("dial", to)
                         return EndReason.TRANSFERRED
-                case _Wish("digits", digits):
+                case Wish("digits", digits):
                     await self._press(digits)
 
-    async def _next_event(self) -> _Event | None:
+    async def _next_event(self) -> Event | None:
         """The next event, or None when a deadline has passed."""
         deadline = self._ends_at
         if self._parked_until is not None:
@@ -263,16 +216,21 @@ class Session:
         async def seek() -> None:
             if after:
                 await asyncio.sleep(after)
-            self._post(await link_up(self.node, quest, claim, lambda: Link(self), avoid=avoid))
+            self._post(await link_up(self.node, quest, claim, lambda: Link(self), self._hold_claim, avoid=avoid))
 
         self._linking = self.node.spawn(seek(), f"link {self.id}")
 
+    def _hold_claim(self, claim: Claim) -> None:
+        """The newest fence is ours to renew and to give back, whether or not its worker can be reached."""
+        if self.claim is None or claim.fence >= self.claim.fence:
+            self.claim = claim
+
     def _linked(self, socket: Socket, claim: Claim, link: Link) -> None:
-        self._linking = None
-        self.claim, self.link = claim, link
+        self._linking, self.link = None, link
+        self._hold_claim(claim)
         self._note_resume("attached")
         if link.gone.is_set():
-            self._post(_LinkGone(link, CloseCode.ABNORMAL))
+            self._post(LinkGone(link, CloseCode.ABNORMAL))
             return
         if claim.fresh or not self._started:
             self.starts += 1
@@ -375,13 +333,20 @@ class Session:
         self.bridge.tell(pcm.Stop(reason))
         ours = reason is not EndReason.CALLER_HANGUP
         if ours and reason is not EndReason.TRANSFERRED:
-            await self._continue("hangup")
+            await self._continue(*self._last_resort(reason))
         self._lose_stream()
         await self._merge(FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.wall()))
         await self._await_worker_done()
         self._leave(CloseCode.NORMAL)
         await self._give_back()
         self._log.info("session ended", reason=reason)
+
+    def _last_resort(self, reason: EndReason) -> tuple[ContinuationKind, str]:
+        """What is left for a caller whose bot is lost: the service's forward, if it has one."""
+        forward = self.service.when_full
+        if reason in NO_BOT and forward.kind == "forward" and self.node.dial_allowed(forward.to):
+            return "dial", forward.to
+        return "hangup", ""
 
     async def _await_worker_done(self) -> None:
         """The slot stays taken until the worker is done, at most `wrapup` long."""
@@ -414,6 +379,9 @@ class Session:
         self._lose_stream()
         self._drop_link(code)
         self.node.ticker.discard(self.bridge)
+        while not self._events.empty():
+            if isinstance(event := self._events.get_nowait(), Linked):  # it came too late to be of use
+                event.socket.close(CloseCode.NORMAL)
         if self.node.sessions.get(self.id) is self:
             del self.node.sessions[self.id]
 

@@ -1,5 +1,7 @@
 """Validate the settings, and say, a line each, what would refuse or lose calls in production.
 
+Starts one worker of each bot, to say how many of them `min_warm` must keep ready for the calls that come meanwhile.
+
 Lines that begin with "note" are no fault. Exit status: 0 = these settings can take calls, 1 = something
 would go wrong, 2 = the settings cannot be read.
 """
@@ -14,17 +16,29 @@ if TYPE_CHECKING:
     from gateway.settings import ServiceSettings, Settings
 
 NOTE = "note: "
+MEASURE_SECONDS = 10.0
+"""How long one bot may take to be imported and started here. Slower ones exist; this is a check."""
 HELP = "validate settings; say what would refuse or lose calls"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="TOML settings (default: $GATEWAY_CONFIG)")
+    parser.add_argument(
+        "--cps", type=float, metavar="N", help="calls a second to be ready for (default: [dialout] cps)"
+    )
+    parser.add_argument("--no-measure", action="store_true", help="start no worker: nothing of a bot is run")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from gateway.errors import SettingsError
     from gateway.settings import load
 
-    findings = list(examine(load(arguments.config)))
+    if arguments.cps is not None and not 0 < arguments.cps < float("inf"):
+        raise SettingsError("--cps", "must be more than 0")
+    settings = load(arguments.config)
+    findings = list(examine(settings))
+    if not arguments.no_measure:
+        findings += measure(settings, arguments.cps or settings.dialout.cps)
     for finding in findings:
         print(finding)
     wrong = [finding for finding in findings if not finding.startswith(NOTE)]
@@ -83,3 +97,36 @@ def _service(service: ServiceSettings) -> Iterator[str]:
             check_target(service.bot)
         except BotError as error:
             yield f"{name}.bot: {error}"
+
+
+def measure(settings: Settings, cps: float) -> Iterator[str]:
+    """One line for each bot: how long its workers take to start, and how many must be warm for that."""
+    from gateway.errors import BotError
+    from gateway.worker.load import check_target
+
+    for service in settings.services:
+        try:
+            check_target(service.bot)
+        except BotError:
+            continue  # there is none, as `examine` has said
+        try:
+            yield _measured(service, cps)
+        except BotError as error:
+            yield f"services.{service.host}.bot: {error}"
+
+
+def _measured(service: ServiceSettings, cps: float) -> str:
+    import asyncio
+
+    from gateway.cli.start_time import measure_start, needed_warm
+
+    try:
+        seconds = asyncio.run(measure_start(service.bot, MEASURE_SECONDS))
+        takes = f"a worker starts in {seconds * 1000:.0f} ms"
+    except TimeoutError:
+        seconds = MEASURE_SECONDS
+        takes = f"a worker takes more than {seconds:.0f} s to start"
+    needed = needed_warm(cps, seconds)
+    name = f"services.{service.host}.min_warm"
+    line = f"{name}: {takes}; {cps:g} calls a second need {needed} warm, it is {service.min_warm}"
+    return NOTE + line if service.min_warm >= needed else line

@@ -3,61 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from gateway.errors import RegistryUnavailable
-from gateway.pool.facts import FactEvent, Facts, merge
-from gateway.pool.registry import (
-    Claim,
-    ClaimResult,
-    Full,
-    Host,
-    Leases,
-    Once,
-    Queued,
-    Slots,
-    Stale,
-)
+from gateway.pool.breaker import Outage
+from gateway.pool.deadlines import Deadlines
+from gateway.pool.facts import FactEvent, Facts
+from gateway.pool.memory_host import Held, HostState
+from gateway.pool.memory_records import Records
+from gateway.pool.registry import Claim, ClaimResult, Full, Host, Leases, Once, Queued, Slots, Stale
 from gateway.protocol.workers import Running, Worker
 
-
-@dataclass(slots=True)
-class _HostEntry:
-    host: Host
-    workers: dict[str, Worker]
-    expires: float
-    sessions: set[str]
-    """Those that hold a unit of the cap: exactly the entries of `_held` that name this host."""
-    draining: bool = False
-
-    @property
-    def free(self) -> int:
-        return 0 if self.draining else self.host.cap - len(self.sessions)
+_Queue = dict[str, frozenset[str]]
+"""Sessions on hold, in their order, and the workers that each avoids."""
 
 
 @dataclass(slots=True)
-class _Held:
-    """A unit of a host's cap, held by a session: by a confirmed stream (fence > 0), for one to come (pending > 0),
-    or both, when a call comes back for another stream on the same worker.
+class _Waiters:
+    """Those in `freed`, for one service."""
+
+    count: int = 0
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """Of a session: how many were given out, and the newest that was confirmed. They count on over claims that were
+    lost: a token of an older attempt must never be taken for a newer.
     """
 
-    service: str
-    host: str
-    worker: str = ""
-    fence: int = 0
-    attempt: int = 0
-    expires: float = 0.0
-    """Of the confirmed claim."""
-    pending: int = 0
-    pending_expires: float = 0.0
-    fresh: bool = True
-
-    @property
-    def until(self) -> float:
-        return max(self.expires if self.fence else 0.0, self.pending_expires if self.pending else 0.0)
+    given: int = 0
+    confirmed: int = 0
 
 
 class MemoryRegistry:
@@ -68,94 +46,103 @@ class MemoryRegistry:
         self.down = False
         """Set it, and every method raises RegistryUnavailable, as a Redis that is cut off would."""
         self._clock = clock
-        self._hosts: dict[str, _HostEntry] = {}
-        self._held: dict[str, _Held] = {}
-        self._sessions: dict[str, set[str]] = {}
-        """Per host; kept when the host is lost: its workers may live, and their calls with them."""
-        self._attempts: dict[str, tuple[int, float]] = {}
-        self._queues: dict[str, dict[str, float]] = {}
-        self._facts: dict[str, tuple[Facts, float]] = {}
-        self._aliases: dict[str, str] = {}
-        self._aliases_of: dict[str, set[str]] = {}
-        self._once: dict[str, tuple[str, float, float]] = {}
+        self._outage = Outage()
+        self._hosts: dict[str, HostState] = {}
+        self._host_ends: Deadlines[str] = Deadlines()
+        self._spent_ends: Deadlines[str] = Deadlines()
+        self._held: dict[str, Held] = {}
+        self._claim_ends: Deadlines[str] = Deadlines()
+        self._attempts: dict[str, _Attempts] = {}
+        self._attempts_end: Deadlines[str] = Deadlines()
+        self._queues: dict[str, _Queue] = {}
+        self._places_end: Deadlines[tuple[str, str]] = Deadlines()
+        self._records = Records(self.leases)
         self._fence = 0
-        self._freed: dict[str, asyncio.Event] = {}
-        self._expiry: list[tuple[float, str, str]] = []
+        self._ticket = 0
+        self._freed: dict[str, _Waiters] = {}
+
+    async def close(self) -> None:
+        pass
 
     # Hosts.
 
     async def put_host(self, host: Host, running: Sequence[Running] = ()) -> bool:
         now = await self._enter()
-        old = self._hosts.get(host.id)
-        if old is not None and old.host.epoch > host.epoch:
+        state = self._hosts.setdefault(host.id, HostState())
+        known = state.host
+        if known is not None and known.epoch > host.epoch:
             return False
-        sessions = self._sessions.setdefault(host.id, set())
-        entry = _HostEntry(host, {w.id: w for w in host.workers}, now + self.leases.host, sessions)
-        self._hosts[host.id] = entry
-        self._expire_at(entry.expires, "host", host.id)
-        for session in tuple(sessions):
-            self._rehouse(session, entry)
+        # A host that drains says so to each gateway, and registers with each: the same start does not begin anew.
+        state.draining = state.draining and known is not None and known.epoch == host.epoch
+        state.host = host
+        state.set_workers(host.workers, now, beat=False)
+        self._host_ends.set(host.id, now + self.leases.host)
+        for session, held in list(state.held.items()):
+            if held.service != host.service or (held.worker and held.worker not in state.workers):
+                self._give_up(session, now)
         for run in running:
-            self._take_over(run, entry, now)
-        self._settle(entry)
+            self._take_over(run, host, state, now)
+        self._make_room(state, 0, now)
+        state.settle()
+        self._hint(host.service)
         return True
 
     async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:
         now = await self._enter()
-        entry = self._hosts.get(host_id)
-        if entry is None or entry.host.epoch != epoch:
+        state = self._hosts.get(host_id)
+        if state is None or state.host is None or state.host.epoch != epoch:
             return None
-        entry.workers = {w.id: w for w in workers}
-        entry.expires = now + self.leases.host
-        self._expire_at(entry.expires, "host", host_id)
-        self._settle(entry)
-        return tuple(sorted(s for s in entry.sessions if not self._held[s].worker))
+        state.set_workers(workers, now, beat=True)
+        self._host_ends.set(host_id, now + self.leases.host)
+        state.settle()
+        self._hint(state.host.service)
+        return tuple(state.waiting)
 
     async def drop_host(self, host_id: str, epoch: int) -> None:
         await self._enter()
-        entry = self._hosts.get(host_id)
-        if entry is not None and entry.host.epoch <= epoch:
+        state = self._hosts.get(host_id)
+        if state is not None and state.host is not None and state.host.epoch <= epoch:
             self._forget_host(host_id)
 
     async def drain_host(self, host_id: str, epoch: int) -> None:
         await self._enter()
-        entry = self._hosts.get(host_id)
-        if entry is not None and entry.host.epoch == epoch:
-            entry.draining = True
+        state = self._hosts.get(host_id)
+        if state is not None and state.host is not None and state.host.epoch == epoch:
+            state.draining = True
 
     # Claims.
 
     async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
         now = await self._enter()
         avoid = frozenset(avoid)
-        held = self._held.get(session)
+        held = self._load(session, now)
         if held is not None and (held.service != service or held.worker in avoid or not self._alive(held)):
-            self._give_up(session)
+            self._give_up(session, now)
             held = None
         if held is None:
-            entry, result = self._place(service, session, avoid, queue, now)
-            if entry is None:
-                return result
-            held = _Held(service, entry.host.id)
-            self._held[session] = held
-            entry.sessions.add(session)
-            self._assign(entry, session, held, avoid)
+            place = self._place(service, session, avoid, queue, now)
+            if not isinstance(place, HostState):
+                return place
+            held = self._enter_claim(session, place, avoid)
         if not held.pending:
-            held.pending = self._attempts.get(session, (0, 0.0))[0] + 1
-            self._count_attempt(session, held.pending, now)
+            attempts = self._attempts_of(session, now)
+            attempts.given += 1
+            held.pending = attempts.given
             held.pending_expires = _whole_ms(now + self.leases.reserved)
-            self._expire_at(held.pending_expires, "held", session)
+            self._claim_ends.set(session, held.until)
         return self._claim_of(session, held, held.pending, fence=0, expires=held.pending_expires)
 
     async def confirm(self, session: str, attempt: int) -> Claim | Stale:
         now = await self._enter()
-        held = self._held.get(session)
-        if held is None or held.pending != attempt or not self._alive(held):
-            return Stale(spent=held is not None and 0 < attempt <= held.attempt)
+        held = self._load(session, now)
+        if held is None or attempt <= 0 or held.pending != attempt or not self._alive(held):
+            attempts = self._attempts.get(session)
+            return Stale(spent=attempts is not None and 0 < attempt <= attempts.confirmed)
         self._fence = max(self._fence + 1, int(now * 1e6))
         held.fence, held.attempt, held.pending = self._fence, attempt, 0
+        self._attempts_of(session, now).confirmed = attempt
         held.expires = now + self.leases.confirmed
-        self._expire_at(held.expires, "held", session)
+        self._claim_ends.set(session, held.until)
         claim = self._claim_of(session, held, attempt, fence=held.fence, expires=held.expires)
         held.fresh = False
         return claim
@@ -176,64 +163,53 @@ class MemoryRegistry:
                 lost.add(session)
                 continue
             held.expires = now + self.leases.confirmed
-            self._expire_at(held.expires, "held", session)
+            self._claim_ends.set(session, held.until)
         return lost
 
     async def release(self, session: str, fence: int) -> None:
-        await self._enter()
+        now = await self._enter()
         held = self._held.get(session)
         if held is not None and held.fence == fence:
-            self._give_up(session)
+            self._give_up(session, now)
 
     async def leave(self, service: str, session: str) -> None:
         await self._enter()
-        if self._queues.get(service, {}).pop(session, None) is not None:
-            self._hint(service)
+        self._leave(service, session)
 
     # Facts, keys, hints.
 
     async def merge(self, session: str, event: FactEvent) -> Facts:
-        now = await self._enter()
-        known, _ = self._facts.get(session, (Facts(session=session), 0.0))
-        facts = merge(known, event)
-        expires = now + (self.leases.ended if facts.status == "ended" else self.leases.facts)
-        self._facts[session] = (facts, expires)
-        self._expire_at(expires, "facts", session)
-        for alias in event.aliases:
-            self._aliases.setdefault(alias, session)
-            self._aliases_of.setdefault(session, set()).add(alias)
-        return facts
+        return self._records.merge(session, event, await self._enter())
 
     async def find(self, alias: str) -> Facts | None:
         await self._enter()
-        entry = self._facts.get(self._aliases.get(alias, alias))
-        return entry[0] if entry else None
+        return self._records.find(alias)
 
     async def once(self, key: str, ttl: float, value: str = "") -> Once:
-        now = await self._enter()
-        known = self._once.get(key)
-        if known is not None:
-            return Once(False, known[0], now - known[1])
-        self._once[key] = (value, now, now + ttl)
-        self._expire_at(now + ttl, "once", key)
-        return Once(True, value, 0.0)
+        return self._records.once(key, ttl, value, await self._enter())
 
     async def freed(self, service: str, timeout: float) -> None:
-        await self._enter()
-        event = self._freed.setdefault(service, asyncio.Event())
+        waiters = self._freed.setdefault(service, _Waiters())  # before anything is awaited: no hint is missed
+        waiters.count += 1
         try:
-            await asyncio.wait_for(event.wait(), timeout)
+            await self._enter()
+            await asyncio.wait_for(waiters.event.wait(), timeout)
         except TimeoutError:
             pass
+        finally:
+            waiters.count -= 1
+            if not waiters.count and self._freed.get(service) is waiters:
+                del self._freed[service]
 
     async def slots(self, service: str) -> Slots:
         await self._enter()
         cap = used = 0
         states = {"ready": 0, "starting": 0, "busy": 0, "done": 0}
-        for entry in self._hosts_of(service):
-            cap += 0 if entry.draining else entry.host.cap
-            used += len(entry.sessions)
-            for worker in entry.workers.values():
+        for state in self._hosts_of(service):
+            assert state.host is not None
+            cap += 0 if state.draining else state.host.cap
+            used += len(state.held)
+            for worker in state.workers.values():
                 states[worker.state] += 1
         queued = len(self._queues.get(service, ()))
         return Slots(cap, used, states["ready"], states["starting"], states["busy"], queued)
@@ -242,175 +218,201 @@ class MemoryRegistry:
 
     async def _enter(self) -> float:
         await asyncio.sleep(0)
-        if self.down:
-            raise RegistryUnavailable("the registry is down")
         now = self._clock()
+        if self.down:
+            self._outage.missed(now)
+            raise RegistryUnavailable("the registry is down")
+        self._outage.answered(now)
         self._purge(now)
         return now
 
-    def _expire_at(self, when: float, kind: str, key: str) -> None:
-        heapq.heappush(self._expiry, (when, kind, key))
-
     def _purge(self, now: float) -> None:
-        """Drop what has expired. The heap may name things renewed since: their own field decides."""
-        while self._expiry and self._expiry[0][0] <= now:
-            _, kind, key = heapq.heappop(self._expiry)
-            match kind:
-                case "host" if key in self._hosts and self._hosts[key].expires <= now:
-                    self._forget_host(key)
-                case "held" if key in self._held:
-                    self._expire_held(key, self._held[key], now)
-                case "once" if key in self._once and self._once[key][2] <= now:
-                    del self._once[key]
-                case "facts" if key in self._facts and self._facts[key][1] <= now:
-                    self._forget_session(key)
-                case "attempts" if key in self._attempts and self._attempts[key][1] <= now:
-                    if key in self._held:
-                        self._count_attempt(key, self._attempts[key][0], now)
-                    else:
-                        del self._attempts[key]
-                case "queue":
-                    service, _, session = key.partition("\n")
-                    if self._queues.get(service, {}).get(session, now + 1) <= now:
-                        del self._queues[service][session]
-                        self._hint(service)
+        """Drop what has expired, but after an outage forgive for one lease: nobody could renew."""
+        back = self._outage.back(now)
+        if back >= self.leases.host:
+            for host_id in self._host_ends.due(now):
+                self._forget_host(host_id)
+        if back >= self.leases.confirmed:
+            for session in self._claim_ends.due(now):
+                self._give_up(session, now, lost=True)
+        if back >= self.leases.queued:
+            for service, session in self._places_end.due(now):
+                self._leave(service, session)
+        for session in self._attempts_end.due(now):
+            if session in self._held:
+                self._attempts_end.set(session, now + self.leases.ended)
+            else:
+                del self._attempts[session]
+        for host_id in self._spent_ends.due(now):
+            self._hosts[host_id].spent.clear()
+            self._tidy(host_id)
+        self._records.purge(now)
 
-    def _count_attempt(self, session: str, attempt: int, now: float) -> None:
-        """Attempts count on over claims that were lost: a token of an older one must never be taken for a newer."""
-        self._attempts[session] = (attempt, now + self.leases.ended)
-        self._expire_at(now + self.leases.ended, "attempts", session)
+    def _load(self, session: str, now: float) -> Held | None:
+        """The claim, without a reservation that has expired."""
+        held = self._held.get(session)
+        if held is not None and held.pending and held.pending_expires <= now:
+            if self._outage.back(now) >= self.leases.confirmed:
+                held.pending = 0
+        return held
 
-    def _expire_held(self, session: str, held: _Held, now: float) -> None:
-        if held.pending and held.pending_expires <= now:
-            held.pending = 0
-        if held.until <= now:
-            self._give_up(session)
+    def _enter_claim(self, session: str, place: HostState, avoid: frozenset[str]) -> Held:
+        assert place.host is not None
+        held = Held(place.host.service, place.host.id, self._next_ticket(), place.host.static)
+        self._held[session] = held
+        place.enter(session, held, avoid)
+        return held
 
-    def _forget_session(self, session: str) -> None:
-        del self._facts[session]
-        for alias in self._aliases_of.pop(session, ()):
-            if self._aliases.get(alias) == session:
-                del self._aliases[alias]
+    def _next_ticket(self) -> int:
+        self._ticket += 1
+        return self._ticket
 
-    def _forget_host(self, host_id: str) -> None:
-        entry = self._hosts.pop(host_id)
-        if not entry.sessions:
-            del self._sessions[host_id]
-        self._hint(entry.host.service)
+    def _attempts_of(self, session: str, now: float) -> _Attempts:
+        self._attempts_end.set(session, now + self.leases.ended)
+        return self._attempts.setdefault(session, _Attempts())
 
-    def _give_up(self, session: str) -> None:
+    def _give_up(self, session: str, now: float, *, lost: bool = False) -> None:
+        """End a claim. lost: for want of renewal; else its holder, or whoever seeks another place, knows of it."""
         held = self._held.pop(session)
-        sessions, entry = self._sessions[held.host], self._hosts.get(held.host)
-        sessions.discard(session)
-        if entry is not None:
-            self._settle(entry)
-        elif not sessions:
-            del self._sessions[held.host]
+        self._claim_ends.discard(session)
+        if session in self._attempts:
+            self._attempts_end.set(session, now + self.leases.ended)
+        state = self._hosts[held.host]
+        if held.static and held.fence and held.worker:
+            state.spent[held.worker] = now + self.leases.static if lost else 0.0
+            self._spent_ends.set(held.host, now + self.leases.static)
+        state.leave(session)
+        state.settle()
+        self._tidy(held.host)
         self._hint(held.service)
 
+    def _forget_host(self, host_id: str) -> None:
+        state = self._hosts[host_id]
+        assert state.host is not None
+        self._host_ends.discard(host_id)
+        self._hint(state.host.service)
+        state.host, state.draining = None, False
+        state.set_workers((), 0.0, beat=False)
+        self._tidy(host_id)
+
+    def _tidy(self, host_id: str) -> None:
+        state = self._hosts[host_id]
+        if state.host is None and not state.held and not state.spent:
+            del self._hosts[host_id]
+            self._spent_ends.discard(host_id)
+
     def _hint(self, service: str) -> None:
-        event = self._freed.pop(service, None)
-        if event is not None:
-            event.set()
+        if service in self._freed:
+            self._freed.pop(service).event.set()
 
-    def _hosts_of(self, service: str) -> Iterator[_HostEntry]:
-        return (e for e in self._hosts.values() if e.host.service == service)
+    def _leave(self, service: str, session: str) -> None:
+        queue = self._queues.get(service, {})
+        if session in queue:
+            self._unqueue(service, session)
+            self._hint(service)
 
-    def _alive(self, held: _Held) -> bool:
-        entry = self._hosts.get(held.host)
-        if entry is None:
+    def _unqueue(self, service: str, session: str) -> None:
+        queue = self._queues.get(service, {})
+        if queue.pop(session, None) is not None and not queue:
+            del self._queues[service]
+        self._places_end.discard((service, session))
+
+    def _hosts_of(self, service: str) -> list[HostState]:
+        return [state for state in self._hosts.values() if state.host is not None and state.host.service == service]
+
+    def _alive(self, held: Held) -> bool:
+        state = self._hosts[held.host]
+        if state.host is None:
             return False
-        worker = entry.workers.get(held.worker)
+        worker = state.workers.get(held.worker)
         return not held.worker or (worker is not None and worker.state != "done")
 
     def _place(
         self, service: str, session: str, avoid: frozenset[str], queue: bool, now: float
-    ) -> tuple[_HostEntry, ClaimResult] | tuple[None, ClaimResult]:
+    ) -> HostState | Queued | Full:
         """A host for a newcomer, or why there is none. Those on hold go first, in their order."""
-        hosts = list(self._hosts_of(service))
-        waiting = self._queues.setdefault(service, {})
+        hosts = self._hosts_of(service)
+        waiting = self._queues.get(service, {})
         ahead = list(waiting).index(session) if session in waiting else len(waiting)
-        able = [e for e in hosts if e.free > 0 and self._can_serve(e, avoid)]
-        if sum(min(e.free, self._capacity(e, avoid)) for e in able) > ahead:
-            waiting.pop(session, None)
-            best = max(able, key=lambda e: (bool(self._ready(e, avoid)), e.free / e.host.cap))
-            return best, Full(len(hosts))
+        able = {id(state): state.capacity(session, avoid) for state in hosts}
+        if sum(able.values()) > self._contenders(hosts, waiting, ahead):
+            self._unqueue(service, session)
+            return max(
+                (state for state in hosts if able[id(state)]),
+                key=lambda state: (bool(state.best_worker(session, avoid)), state.free / state.host.cap),
+            )
         if not queue:
-            return None, Full(len(hosts))
-        waiting[session] = now + self.leases.queued
-        self._expire_at(waiting[session], "queue", f"{service}\n{session}")
-        return None, Queued(ahead + 1)
+            return Full(len(hosts))
+        self._queues.setdefault(service, {})[session] = avoid
+        self._places_end.set((service, session), now + self.leases.queued)
+        return Queued(ahead + 1)
 
-    def _can_serve(self, entry: _HostEntry, avoid: frozenset[str]) -> bool:
-        return not entry.host.static or bool(self._ready(entry, avoid))
+    def _contenders(self, hosts: Collection[HostState], waiting: _Queue, ahead: int) -> int:
+        """Of those ahead, how many could take something now: whoever avoids all that is free holds up nobody."""
+        first = list(waiting.items())[:ahead]
+        return sum(not avoid or any(state.capacity(one, avoid) for state in hosts) for one, avoid in first)
 
-    def _capacity(self, entry: _HostEntry, avoid: frozenset[str]) -> int:
-        """How many more it could take: a host starts workers as needed, static ones are what they are."""
-        return len(self._ready(entry, avoid)) if entry.host.static else entry.free
-
-    def _ready(self, entry: _HostEntry, avoid: frozenset[str] = frozenset()) -> list[Worker]:
-        """Workers to be had: ready, and not promised to anybody."""
-        taken = {self._held[s].worker for s in entry.sessions}
-        return [w for w in entry.workers.values() if w.state == "ready" and w.id not in taken and w.id not in avoid]
-
-    def _assign(self, entry: _HostEntry, session: str, held: _Held, avoid: frozenset[str] = frozenset()) -> None:
-        """Give a worker to a claim without one: one started for this session, or else one started for nobody."""
-        ready = self._ready(entry, avoid)
-        own = [w for w in ready if w.session == session]
-        anyone = [w for w in ready if not w.session]
-        if own or anyone:
-            held.worker = (own or anyone)[0].id
-            held.fresh = True
-
-    def _settle(self, entry: _HostEntry) -> None:
-        """After the host's workers have changed: those who wait for one get it, oldest attempt first."""
-        for session in sorted(entry.sessions, key=lambda s: (self._held[s].until, s)):
-            held = self._held[session]
-            if not held.worker:
-                self._assign(entry, session, held)
-        if entry.free > 0:
-            self._hint(entry.host.service)
-
-    def _rehouse(self, session: str, entry: _HostEntry) -> None:
-        """The host registered again: a session stays with it if its worker does, or if it had none yet."""
-        held = self._held[session]
-        if held.service != entry.host.service or (held.worker and held.worker not in entry.workers):
-            self._give_up(session)
-
-    def _take_over(self, run: Running, entry: _HostEntry, now: float) -> None:
-        """The host reports a running session: believed if it is newer than what we know."""
-        held = self._held.get(run.session)
-        if (held is not None and held.fence >= run.fence) or run.worker not in entry.workers or run.fence <= 0:
+    def _take_over(self, run: Running, host: Host, state: HostState, now: float) -> None:
+        """The host reports a running session: believed if it is newer than what we know. A reservation for its next
+        stream stays good.
+        """
+        held = self._load(run.session, now)
+        if run.fence <= 0 or run.worker not in state.workers or (held is not None and held.fence >= run.fence):
             return
+        rival = state.held.get(state.taken.get(run.worker, ""))
+        if rival is not None and rival.fence > run.fence:
+            return
+        attempts = self._attempts_of(run.session, now)
+        found = Held(host.service, host.id, self._next_ticket(), host.static, run.worker, run.fence, fresh=False)
+        found.attempt = held.attempt if held is not None else max(1, attempts.given)
+        found.expires = now + self.leases.confirmed
+        attempts.given, attempts.confirmed = max(attempts.given, found.attempt), max(attempts.confirmed, found.attempt)
+        if rival is not None:
+            self._displace(rival, run, state, now)
+        state.take(run.session, run.worker)  # before anything is given up, which hands out what comes free
+        if held is not None and held is not rival:
+            self._give_up(run.session, now)
         if held is not None:
-            self._give_up(run.session)
+            found.pending, found.pending_expires = held.pending, held.pending_expires
+        self._make_room(state, 1, now)
+        self._held[run.session] = found
+        state.enter(run.session, found)
+        self._claim_ends.set(run.session, found.until)
         self._fence = max(self._fence, run.fence)
-        attempt = max(1, self._attempts.get(run.session, (0, 0.0))[0])
-        self._count_attempt(run.session, attempt, now)
-        self._held[run.session] = _Held(
-            entry.host.service,
-            entry.host.id,
-            run.worker,
-            run.fence,
-            attempt,
-            now + self.leases.confirmed,
-            fresh=False,
-        )
-        entry.sessions.add(run.session)
-        self._expire_at(now + self.leases.confirmed, "held", run.session)
 
-    def _claim_of(self, session: str, held: _Held, attempt: int, *, fence: int, expires: float) -> Claim:
-        entry = self._hosts[held.host]
+    def _displace(self, rival: Held, run: Running, state: HostState, now: float) -> None:
+        """The worker serves somebody else than we thought. It is not to be offered meanwhile."""
+        session = state.taken[run.worker]
+        rival.worker = ""
+        state.taken[run.worker] = run.session
+        self._give_up(session, now)
+
+    def _make_room(self, state: HostState, units: int, now: float) -> None:
+        """Somebody who is talking needs a unit of a full host: whoever has no worker yet gives way, first those whose
+        stream has not started, the newest first.
+        """
+        assert state.host is not None
+        excess = len(state.held) + units - state.host.cap
+        if excess > 0:
+            giving = [
+                (held.fence > 0, -held.since, s) for s, held in state.held.items() if not held.fence or not held.worker
+            ]
+            for _, _, session in sorted(giving)[:excess]:
+                self._give_up(session, now)
+
+    def _claim_of(self, session: str, held: Held, attempt: int, *, fence: int, expires: float) -> Claim:
+        state = self._hosts[held.host]
+        assert state.host is not None
         return Claim(
             session=session,
             service=held.service,
             host=held.host,
-            worker=entry.workers.get(held.worker),
+            worker=state.workers.get(held.worker),
             attempt=attempt,
             fence=fence,
             expires=expires,
-            protocol=entry.host.protocol,
-            link_key=entry.host.link_key,
+            protocol=state.host.protocol,
+            link_key=state.host.link_key,
             fresh=held.fresh,
         )
 

@@ -483,7 +483,7 @@ class Exotel(Carrier):
         return await self.voice(call) if response.status_code == 302 else Answer(response)
 
     def obey(self, response: httpx.Response) -> Answer:
-        if response.status_code != 200:
+        if response.status_code != 200 or not response.content:
             return Answer(response)
         url = response.json()["url"]
         return Answer(response, url, dict(parse_qsl(urlsplit(url).query, keep_blank_values=True)))
@@ -686,5 +686,8 @@ class Phone:
         self._tasks[1].cancel()
         for task in self._tasks[2:]:
             task.cancel()
-        await self.socket.close()
+        try:
+            await self.socket.close()
+        except AttributeError:  # websockets aborting a transport that the peer has already torn down
+            pass
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -10,7 +10,7 @@
 --   held:<host>       hash  session -> worker ('' while it waits for one); its length is `used`
 --   taken:<host>      hash  worker -> session: the same, seen from the other side
 --   waiting:<host>    zset  sessions that hold a unit and wait for a worker, oldest first
---   spent:<host>      hash  static worker that has served -> 'released', or when it is forgiven, ms
+--   spent:<host>      hash  static worker that has served -> when a beat may bring it back, ms
 --   session:<session> hash  the claim: host worker static since fresh, fence expires, pending pexpires; and what
 --                           outlives it: count and attempt (given, confirmed), last (fence), how (it ended)
 --   due               zset  session -> when its claim ends, ms
@@ -164,7 +164,7 @@ local function give_up(session, how)
   if worker ~= '' then
     call('HDEL', key('taken', host), worker)
     if f[3] == '1' and fence > 0 then
-      call('HSET', key('spent', host), worker, how == 'lost' and now + STATIC or 'released')
+      call('HSET', key('spent', host), worker, how == 'lost' and now + STATIC or 0)
       call('PEXPIRE', key('spent', host), STATIC)
     end
     offer(host, worker, now_us)
@@ -330,8 +330,8 @@ local function set_workers(host, first, count, beat)
     known[w[1]] = true
     if spent and beat then
       if w[3] ~= 'ready' then
-        call('HSET', key('spent', host), w[1], 'released')
-      elseif spent == 'released' or tonumber(spent) <= now then
+        call('HSET', key('spent', host), w[1], 0)
+      elseif tonumber(spent) <= now then
         call('HDEL', key('spent', host), w[1])
       end
     end

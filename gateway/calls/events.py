@@ -1,0 +1,76 @@
+"""What wakes a session: news of its streams and links, wishes of its bot, orders from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from gateway.calls.linking import Linked, Unlinked
+from gateway.media.base import Stream
+from gateway.metrics import TIMED
+from gateway.protocol.ends import EndReason
+from gateway.sockets import Handler, Socket
+
+if TYPE_CHECKING:
+    from gateway.calls.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGone:
+    """orderly: the carrier said stop, or closed in good order."""
+
+    stream: Stream
+    orderly: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkGone:
+    """code: of the close, 1006 when it broke."""
+
+    link: Link
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The bot's, and its last word has been heard. kind: "hangup", "transfer" or "digits"."""
+
+    kind: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Somebody ends the session. reason None: somebody else serves it now."""
+
+    reason: EndReason | None
+
+
+Event: TypeAlias = StreamGone | LinkGone | Wish | End | Linked | Unlinked
+
+
+class Link(Handler):
+    """One link's callbacks, for as long as the session goes by it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._time = asyncio.get_running_loop().time
+        self.socket: Socket | None = None
+        self.gone = asyncio.Event()
+
+    def opened(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def received(self, data: bytes, text: bool) -> None:
+        if self._session.link is not self:
+            return
+        bridge = self._session.bridge
+        if text or bridge.counts.from_bot % TIMED:
+            bridge.link_received(data, text, self._time())
+        else:
+            self._session.node.metrics.timed("outbound", bridge.link_received, data, text, self._time())
+
+    def closed(self, code: int, reason: str) -> None:
+        self.gone.set()
+        self._session.link_closed(self, code)

@@ -1,0 +1,68 @@
+"""How long a worker takes to start: the one number from which `min_warm` follows."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from gateway.errors import BotError
+from gateway.worker.process import Report, Spec
+from gateway.worker.spawn import END_TIMEOUT, Fresh, Spawner, Zygote
+
+BASELINE = 1
+"""Warm workers that even a bot that starts at once wants: the caller who comes now waits for nothing."""
+
+
+def needed_warm(cps: float, start_seconds: float) -> int:
+    """The `min_warm` for calls that come this fast: while a worker starts, those before it must suffice."""
+    return max(BASELINE, math.ceil(cps * start_seconds))
+
+
+async def measure_start(target: str, limit: float) -> float:
+    """Seconds from asking for a worker of this bot until it is ready, its prewarm() included, the bot's module having
+    been imported before, as in a worker host.
+
+    Raises BotError if the bot cannot be used, TimeoutError if importing and starting it take longer than limit.
+    """
+    spawner: Spawner | None = None
+    try:
+        async with asyncio.timeout(limit):
+            spawner = await _spawner(target)
+            return await _start_one(spawner)
+    finally:
+        if spawner is not None:
+            await spawner.close(END_TIMEOUT)
+
+
+async def _spawner(target: str) -> Spawner:
+    """As the fleet chooses it: a zygote where forking is safe."""
+    if sys.platform == "linux":
+        zygote = Zygote(target, lambda *_: None, lambda: None)
+        if await zygote.start() == 1:
+            return zygote
+        await zygote.close(END_TIMEOUT)
+    return Fresh(target, lambda *_: None)
+
+
+async def _start_one(spawner: Spawner) -> float:
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    # The worker takes its directory with it when it ends.
+    with tempfile.TemporaryDirectory(prefix="gw-", ignore_cleanup_errors=True) as folder, ours:
+        ours.setblocking(False)
+        ours.send(Spec("check", f"unix:{Path(folder) / 'check.sock'}", "", "", 0.0).line())
+        began = loop.time()
+        spawner.spawn(theirs, lambda _: None)
+        unread = b""
+        while data := await loop.sock_recv(ours, 65536):
+            *lines, unread = (unread + data).split(b"\n")
+            for report in map(Report.read, lines):
+                if report.failed:
+                    raise BotError(report.failed)
+                if report.state == "ready":
+                    return loop.time() - began
+    raise BotError("its worker ended before it was ready")
