@@ -6,6 +6,8 @@ Not the hot path: one task per connection takes its messages in order, so that a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
 
 import structlog
 
@@ -98,10 +100,11 @@ class HostDoor:
             service=message.service_host,
             protocol=message.protocol,
             cap=message.cap,
-            workers=message.workers,
+            workers=_named_apart(message.host, message.workers),
             link_key=message.link_key,
         )
-        if not await self._node.ask(self._node.registry.put_host(host, message.running)):
+        running = [replace(run, worker=_name(message.host, run.worker)) for run in message.running]
+        if not await self._node.ask(self._node.registry.put_host(host, running)):
             self._node.refuse("worker_host", "stale_epoch")
             self.close()
             return
@@ -116,7 +119,9 @@ class HostDoor:
         if self.host is None:
             self._say(workers.Gone())
             return
-        waiting = await self._node.ask(self._node.registry.beat(self.host.id, self.host.epoch, message.workers))
+        waiting = await self._node.ask(
+            self._node.registry.beat(self.host.id, self.host.epoch, _named_apart(self.host.id, message.workers))
+        )
         if waiting is None:
             self._say(workers.Gone())
             return
@@ -133,3 +138,12 @@ class HostDoor:
     async def _drain(self) -> None:
         if self.host is not None:
             await self._node.ask(self._node.registry.drain_host(self.host.id, self.host.epoch))
+
+
+def _named_apart(host: str, known: Iterable[workers.Worker]) -> tuple[workers.Worker, ...]:
+    """Every host has a w1 of its own; who is to be avoided must be known by more."""
+    return tuple(replace(worker, id=_name(host, worker.id)) for worker in known)
+
+
+def _name(host: str, worker: str) -> str:
+    return f"{host}/{worker}"

@@ -6,18 +6,17 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.breaker import Outage
 from gateway.pool.deadlines import Deadlines
 from gateway.pool.facts import FactEvent, Facts
 from gateway.pool.memory_host import Held, HostState
+from gateway.pool.memory_queue import Queues
 from gateway.pool.memory_records import Records
 from gateway.pool.registry import Claim, ClaimResult, Full, Host, Leases, Once, Queued, Slots, Stale
 from gateway.protocol.workers import Running, Worker
-
-_Queue = dict[str, frozenset[str]]
-"""Sessions on hold, in their order, and the workers that each avoids."""
 
 
 @dataclass(slots=True)
@@ -54,8 +53,7 @@ class MemoryRegistry:
         self._claim_ends: Deadlines[str] = Deadlines()
         self._attempts: dict[str, _Attempts] = {}
         self._attempts_end: Deadlines[str] = Deadlines()
-        self._queues: dict[str, _Queue] = {}
-        self._places_end: Deadlines[tuple[str, str]] = Deadlines()
+        self._queues = Queues()
         self._records = Records(self.leases)
         self._fence = 0
         self._ticket = 0
@@ -211,7 +209,7 @@ class MemoryRegistry:
             used += len(state.held)
             for worker in state.workers.values():
                 states[worker.state] += 1
-        queued = len(self._queues.get(service, ()))
+        queued = len(self._queues.of(service))
         return Slots(cap, used, states["ready"], states["starting"], states["busy"], queued)
 
     # Within: synchronous, so that every method above is one atomic step after `_enter`.
@@ -236,7 +234,7 @@ class MemoryRegistry:
             for session in self._claim_ends.due(now):
                 self._give_up(session, now, lost=True)
         if back >= self.leases.queued:
-            for service, session in self._places_end.due(now):
+            for service, session in self._queues.due(now):
                 self._leave(service, session)
         for session in self._attempts_end.due(now):
             if session in self._held:
@@ -251,9 +249,9 @@ class MemoryRegistry:
     def _load(self, session: str, now: float) -> Held | None:
         """The claim, without a reservation that has expired."""
         held = self._held.get(session)
-        if held is not None and held.pending and held.pending_expires <= now:
-            if self._outage.back(now) >= self.leases.confirmed:
-                held.pending = 0
+        forgiving = self._outage.back(now) < self.leases.confirmed
+        if held is not None and held.pending_expires <= now and not forgiving:
+            held.pending = 0
         return held
 
     def _enter_claim(self, session: str, place: HostState, avoid: frozenset[str]) -> Held:
@@ -306,16 +304,8 @@ class MemoryRegistry:
             self._freed.pop(service).event.set()
 
     def _leave(self, service: str, session: str) -> None:
-        queue = self._queues.get(service, {})
-        if session in queue:
-            self._unqueue(service, session)
+        if self._queues.leave(service, session):
             self._hint(service)
-
-    def _unqueue(self, service: str, session: str) -> None:
-        queue = self._queues.get(service, {})
-        if queue.pop(session, None) is not None and not queue:
-            del self._queues[service]
-        self._places_end.discard((service, session))
 
     def _hosts_of(self, service: str) -> list[HostState]:
         return [state for state in self._hosts.values() if state.host is not None and state.host.service == service]
@@ -332,24 +322,20 @@ class MemoryRegistry:
     ) -> HostState | Queued | Full:
         """A host for a newcomer, or why there is none. Those on hold go first, in their order."""
         hosts = self._hosts_of(service)
-        waiting = self._queues.get(service, {})
-        ahead = list(waiting).index(session) if session in waiting else len(waiting)
-        able = {id(state): state.capacity(session, avoid) for state in hosts}
-        if sum(able.values()) > self._contenders(hosts, waiting, ahead):
-            self._unqueue(service, session)
-            return max(
-                (state for state in hosts if able[id(state)]),
-                key=lambda state: (bool(state.best_worker(session, avoid)), state.free / state.host.cap),
-            )
+        ahead = self._queues.ahead(service, session)
+        able = [(state, state.capacity(session, avoid)) for state in hosts]
+        if sum(capacity for _, capacity in able) > self._contenders(service, hosts, ahead):
+            self._queues.leave(service, session)
+            offers = (state for state, capacity in able if capacity)
+            return max(offers, key=lambda state: (bool(state.best_worker(session, avoid)), state.share))
         if not queue:
             return Full(len(hosts))
-        self._queues.setdefault(service, {})[session] = avoid
-        self._places_end.set((service, session), now + self.leases.queued)
+        self._queues.join(service, session, avoid, now + self.leases.queued)
         return Queued(ahead + 1)
 
-    def _contenders(self, hosts: Collection[HostState], waiting: _Queue, ahead: int) -> int:
+    def _contenders(self, service: str, hosts: Collection[HostState], ahead: int) -> int:
         """Of those ahead, how many could take something now: whoever avoids all that is free holds up nobody."""
-        first = list(waiting.items())[:ahead]
+        first = islice(self._queues.of(service).items(), ahead)
         return sum(not avoid or any(state.capacity(one, avoid) for state in hosts) for one, avoid in first)
 
     def _take_over(self, run: Running, host: Host, state: HostState, now: float) -> None:

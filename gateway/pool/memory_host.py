@@ -60,6 +60,11 @@ class HostState:
         """Units of the cap that are to be had."""
         return 0 if self.host is None or self.draining else max(0, self.host.cap - len(self.held))
 
+    @property
+    def share(self) -> float:
+        """Of the cap, what is free."""
+        return self.free / self.host.cap if self.host is not None else 0.0
+
     def capacity(self, session: str, avoid: Collection[str]) -> int:
         """How many more it could take: a host starts workers as needed, static ones are what they are."""
         if self.host is None or not self.host.static:
