@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gateway.audio.format import AudioFormat
-    from gateway.simulator import CallReport, Credentials
+    from gateway.simulator import CallPlan, CallReport, Credentials
 
 HELP = "the main job, self-contained: four carriers call an echo bot"
 
 LINK_RATE = 16000
 CALLER_RATE = 8000
+APART = 0.3
+"""Seconds between the calls, so that one's beginning is not in the measure of another's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 async def _demo(out: Path, audio: str | None) -> int:
     from gateway.cli.child import gateway_child
     from gateway.cli.speech import speech
-    from gateway.simulator import CARRIERS, CallPlan, Credentials, place_call
+    from gateway.simulator import CARRIERS, CallPlan, Credentials
+    from gateway.simulator.call import load_signer, side_of
 
     said = speech(audio)
     credentials = Credentials.generate()
@@ -43,7 +46,9 @@ async def _demo(out: Path, audio: str | None) -> int:
     async with gateway_child(_settings(credentials)) as url:
         print(f"calling {url} as {', '.join(CARRIERS)}: {len(said) / 8000:.1f} s of speech each …", flush=True)
         plans = [CallPlan(carrier=name, base_url=url, audio=said, credentials=credentials) for name in CARRIERS]
-        reports = await asyncio.gather(*(place_call(plan) for plan in plans))
+        for plan in plans:
+            load_signer(side_of(plan), plan)  # the SDKs are slow to import, and would stall the calls that talk
+        reports = await asyncio.gather(*(_call(plan, n * APART) for n, plan in enumerate(plans)))
     results = [_judge(report, len(said) / CALLER_RATE) for report in reports]
     _print_table(results)
     _write_wavs(out, reports)
@@ -52,6 +57,13 @@ async def _demo(out: Path, audio: str | None) -> int:
         print(f"{result.report.carrier}: {'; '.join(result.faults)}")
     print("every call was whole" if not broken else f"{len(broken)} of {len(results)} calls were not whole")
     return 1 if broken else 0
+
+
+async def _call(plan: CallPlan, after: float) -> CallReport:
+    from gateway.simulator import place_call
+
+    await asyncio.sleep(after)
+    return await place_call(plan)
 
 
 def _settings(credentials: Credentials) -> str:

@@ -15,7 +15,7 @@ from gateway.simulator.plan import CallPlan
 from gateway.simulator.plivo import PlivoSide
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.report import CallReport
-from gateway.simulator.side import Request, Side, StreamSpec
+from gateway.simulator.side import Request, Side, StreamSpec, Wire
 from gateway.simulator.socket import ClientSocket
 from gateway.simulator.socket import Refused as HandshakeRefused
 from gateway.simulator.stream import Driver, MediaStream, StreamLog
@@ -202,9 +202,13 @@ class Call:
         self.report.stream_urls.append(spec.url)
         if self._recorder:
             self._recorder.stream(wire.stream_id, wire.inbound.name, wire.inbound.rate)
-        stream = MediaStream(wire, spec.url, self._recorder)
+        stream = self.media_stream(wire, spec.url)
         self.report.streams.append(stream.log)
         return stream, self.driver(), local_stream_url(spec.url, self.plan)
+
+    def media_stream(self, wire: Wire, url: str) -> MediaStream:
+        """The next stream."""
+        return MediaStream(wire, url, self._recorder)
 
     def driver(self) -> Driver:
         """Who talks on the next stream."""

@@ -124,9 +124,13 @@ class MediaStream:
         socket.send_text(data)
         now = clock.now()
         if frame is not None:
-            self.log.sent.append(SentFrame(now, frame))
+            self.said(now, frame)
         if self._recorder:
             self._recorder.message("carrier", data.decode("utf-8", "replace"))
+
+    def said(self, now: float, frame: bytes) -> None:
+        """Audio of the caller's has been sent."""
+        self.log.sent.append(SentFrame(now, frame))
 
     def send_binary(self, data: bytes) -> None:
         if self._socket is not None:

@@ -13,6 +13,7 @@ from functools import partial
 
 from gateway.simulator import clock
 from gateway.simulator.plan import CALLER_RATE, CallPlan
+from gateway.simulator.side import Wire
 from gateway.simulator.stream import MediaStream
 from gateway.simulator.voice import Voice, voice_for
 
@@ -77,7 +78,7 @@ class Talker:
             return
         self._start_message = self._wire.start()
         stream.send(self._start_message)
-        self._voice: Voice = voice_for(self._plan.audio, self._wire.inbound, self._wire.frame_ms)
+        self._voice = self.voice(self._wire)
         self._frame = self._wire.frame_ms / 1000
         now = clock.now()
         self._began = self._talk.begin(now)
@@ -86,6 +87,10 @@ class Talker:
         self._frames = min(len(self._voice), math.ceil(self._plan.stay / self._frame))
         self._misbehave()
         self._tick()
+
+    def voice(self, wire: Wire) -> Voice:
+        """What is said on this stream, in its encoding."""
+        return voice_for(self._plan.audio, wire.inbound, wire.frame_ms)
 
     def stop(self) -> None:
         for timer in self._timers:
