@@ -57,6 +57,18 @@ def examine(settings: Settings) -> Iterator[str]:
         yield "secret: shorter than 16 characters, stream tokens could be guessed: set a long random one"
     yield from _carriers(settings)
     yield from _services(settings)
+    yield from _not_built(settings)
+
+
+def _not_built(settings: Settings) -> Iterator[str]:
+    """Settings of the contract that this version reads and does not act upon."""
+    if settings.records:
+        yield f"{NOTE}records: this version keeps no call records"
+    if settings.api.keys:
+        yield f"{NOTE}api.keys: this version has no /v1 API and places no calls"
+    for service in settings.services:
+        if service.record:
+            yield f"{NOTE}services.{service.host}.record: this version records no calls"
 
 
 def _carriers(settings: Settings) -> Iterator[str]:
