@@ -18,6 +18,7 @@ from gateway.calls.node import Node
 from gateway.errors import BotError
 from gateway.settings import ServiceSettings, Settings
 from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions
+from gateway.worker.process import LOG_VARIABLE
 
 log = structlog.get_logger(__name__)
 
@@ -119,7 +120,8 @@ class LocalHosts:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gateway.worker.host",
-                env={**os.environ, OPTIONS_FD_VARIABLE: str(read)}, pass_fds=(read,),
+                env={**os.environ, LOG_VARIABLE: "console" if sys.stderr.isatty() else "json",
+                     OPTIONS_FD_VARIABLE: str(read)}, pass_fds=(read,),
                 stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         finally:

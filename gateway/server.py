@@ -81,6 +81,7 @@ class Server:
             for task in upkeep:
                 task.cancel()
             node.ticker.stop()
+            await node.rest.close()
             if ops is not None:
                 await ops.stop()
         return 0
@@ -106,6 +107,7 @@ class Server:
     async def _announce(self, node: Node, hosts: LocalHosts) -> None:
         for carrier in node.carriers.values():
             await asyncio.to_thread(carrier.warm_up)
+        await asyncio.to_thread(node.rest.warm_up)
         node.ticker.add(Pulse(node))  # not before: what importing SDKs costs the loop says nothing about calls
         await hosts.until_ready()
         log.info("ready", public_url=node.public_url, carriers=sorted(node.carriers))
@@ -129,6 +131,8 @@ class _Stop:
         if self._node.draining:
             log.warning("stopping now", signal=signal.Signals(signum).name, calls=len(self._node.sessions))
             self.forced = True
+            for session in tuple(self._node.sessions.values()):
+                session.end(EndReason.DRAINED)  # their bots would keep their host waiting
             self._done.set()
             return
         self._node.draining = True

@@ -22,6 +22,8 @@ from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
 
+OUR_PARAMETERS = frozenset({"from_number", "to_number"})
+"""Those that our own answer adds for bots that read the handshake; on a static stream they are its author's."""
 SERVICE_PARAMETERS = ("serviceHost", "_pipecatCloudServiceHost")
 """Custom parameters that name the service on a static stream; the second is Pipecat Cloud's."""
 
@@ -51,8 +53,8 @@ class Denied:
 async def admit(node: Node, ticket: Ticket, stream: Stream) -> Session | Denied:
     """The session of this stream, attached and running."""
     start = stream.start
-    if ticket.account and start.account_id and ticket.account != start.account_id:
-        return Denied("foreign_account")
+    if ticket.token is None and ticket.account and start.account_id and ticket.account != start.account_id:
+        return Denied("foreign_account")  # where it is ours, the token is bound to the call, whoever owns its number
     if node.draining and ticket.token is None:
         return Denied("draining", CloseCode.GOING_AWAY)
     try:
@@ -68,9 +70,10 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
     service = node.services.get(token.service)
     if service is None:
         return Denied("unknown_service")
-    facts = await node.ask(node.registry.find(token.session)) or Facts(session=token.session)
-    if not _names_its_call(node, token, stream.start, facts):
+    known = await node.ask(node.registry.find(token.session))
+    if not _names_its_call(node, token, stream.start, known):
         return Denied("wrong_call")
+    facts = known or Facts(token.session, token.carrier, call_id=stream.start.call_id, service=service.host)
     live = _live(node, token.session)
     streaming = live is not None and live.bridge.streaming
     if token.attempt == ON_HOLD:
@@ -88,12 +91,12 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
     return await _join(node, service, stream, await _claim(node, service, token.session), facts, live)
 
 
-def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts) -> bool:
-    if facts.call_id:
+def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts | None) -> bool:
+    """By what the webhook said; if the registry has forgotten that, by the session's id, which is made of the call's."""
+    if facts is not None and facts.call_id:
         return facts.call_id == start.call_id
     return any(
-        node.signer.owns(token.session, token.carrier, account, start.call_id)
-        for account in {facts.account, start.account_id, ""}
+        node.signer.owns(token.session, token.carrier, account, start.call_id) for account in (start.account_id, "")
     )
 
 
@@ -186,6 +189,7 @@ async def _end_unheard(node: Node, session: str, claim: Claim | None, reason: En
 def call_data(start: Start, facts: Facts, service: Service) -> CallData:
     """The handshake's CallData, with what the webhook knew: the same for all carriers."""
     call = start.call
+    body = {k: v for k, v in call.body.items() if not (facts.created and k in OUR_PARAMETERS)}
     return call.model_copy(
         update={
             "service_host": service.host,
@@ -194,6 +198,6 @@ def call_data(start: Start, facts: Facts, service: Service) -> CallData:
             "to_number": facts.to_number or call.to_number,
             "raw_from": facts.raw_from or call.raw_from,
             "raw_to": facts.raw_to or call.raw_to,
-            "body": {**call.body, **facts.body},
+            "body": {**body, **facts.body},
         }
     )

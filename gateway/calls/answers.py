@@ -22,9 +22,15 @@ def webhook_url(node: Node, carrier: Carrier, route: str, **query: str | int) ->
 
 
 def stream_answer(node: Node, visit: Visit, service: Service, claim: Claim, facts: Facts) -> StreamAnswer:
-    """The stream for this claim. A pure function of the claim: its expiry is the token's, not the clock."""
+    """The stream for this claim. A pure function of the claim and the request: no clock, its expiry is the token's."""
     token = StreamToken(claim.session, visit.carrier.name, service.host, claim.attempt, claim.expires)
     return _answer(node, visit, service, token, facts)
+
+
+def attempt_of(visit: Visit) -> int:
+    """The stream that the carrier comes from, by the URL that we gave it: known even if the registry has forgotten."""
+    attempt = visit.webhook.ours.get("attempt", "")
+    return int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 9 else 0
 
 
 def hold_answer(node: Node, visit: Visit, service: Service, facts: Facts, since: float) -> StreamAnswer:
@@ -38,7 +44,9 @@ def _answer(node: Node, visit: Visit, service: Service, token: StreamToken, fact
     name, session = token.carrier, token.session
     return StreamAnswer(
         url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
-        resume_url=webhook_url(node, visit.carrier, "resume", session=session, attempt=token.attempt),
+        resume_url=webhook_url(
+            node, visit.carrier, "resume", session=session, attempt=max(token.attempt, attempt_of(visit) + 1)
+        ),
         status_url=webhook_url(node, visit.carrier, "stream", session=session),
         parameters=_parameters(facts),
         media=service.media,

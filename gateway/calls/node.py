@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from gateway.calls.rest import Rest
 from gateway.calls.services import Services
 from gateway.calls.tokens import Signer
 from gateway.carriers.base import Carrier
@@ -52,6 +53,8 @@ class CallLimits:
     """Worker starts over the whole life of a session: a call that kills its bots is not given one after another."""
     suspect: float = 5.0
     """A worker that did not answer is not offered again for this long."""
+    rest: float = 1.5
+    """The carrier's REST API hangs up within this, or its XML does."""
     streams: int = 2000
     """WebSockets of carriers at once, in this process."""
 
@@ -78,6 +81,7 @@ class Node:
     """Per host: the most ready workers it has ever had at once."""
     suspects: dict[str, float] = field(default_factory=dict)
     """Workers that did not answer lately, and until when (unix time) they are not taken."""
+    rest: Rest = field(default_factory=Rest)
     streams: int = 0
     """Carriers' WebSockets that are open."""
     draining: bool = False
@@ -139,13 +143,16 @@ class Node:
 
     async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
         """`registry.claim` as by `ask`, timed, past workers that did not answer lately."""
-        began, outcome = time.perf_counter(), "unavailable"
+        began, outcome = time.perf_counter(), "canceled"
         try:
             result = await self.ask(
                 self.registry.claim(service, session, avoid=self.suspected().union(avoid), queue=queue)
             )
             outcome = "claimed" if isinstance(result, Claim) else "queued" if isinstance(result, Queued) else "full"
             return result
+        except RegistryUnavailable:
+            outcome = "unavailable"
+            raise
         finally:
             self.metrics.claims.observe(time.perf_counter() - began, outcome)
 

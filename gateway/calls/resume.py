@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import structlog
 
-from gateway.calls.answers import fall_back, hold_answer, stream_answer, webhook_url
+from gateway.calls.answers import attempt_of, fall_back, hold_answer, stream_answer, webhook_url
 from gateway.calls.door import Visit, receive
 from gateway.calls.inbound import choose_service
 from gateway.calls.node import Node
@@ -53,7 +53,7 @@ async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
     facts, after = visit.facts, visit.webhook.ours.get("after", "")
     if facts is None:
         # We know nothing of it: the registry was emptied. Once it is attached; a second time it is a loop.
-        if visit.webhook.ours.get("attempt", "1") != "1":
+        if attempt_of(visit) > 1:
             return visit.carrier.answer_hangup()
         facts = Facts(session=visit.session)
     if after == "forward" or (after == "dial" and visit.webhook.dial in ("completed", "")):
@@ -66,10 +66,14 @@ async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
         case Continuation("hangup"):
             return visit.carrier.answer_hangup()
         case Continuation("dial", to):
-            action = webhook_url(node, visit.carrier, "resume", session=visit.session, after="dial")
+            action = webhook_url(
+                node, visit.carrier, "resume", session=visit.session, attempt=attempt_of(visit), after="dial"
+            )
             return visit.carrier.answer_dial(to, caller=facts.to_number, action_url=action)
         case Continuation("digits", digits):
-            back = webhook_url(node, visit.carrier, "resume", session=visit.session, after="digits")
+            back = webhook_url(
+                node, visit.carrier, "resume", session=visit.session, attempt=attempt_of(visit), after="digits"
+            )
             return visit.carrier.answer_digits(digits, resume_url=back)
     if facts.status == "ending" and service.after_bot == "park":
         return visit.carrier.answer_park()
@@ -78,7 +82,7 @@ async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
 
 async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> HttpAnswer:
     cause = {"dial": "transfer_failed", "digits": "digits"}.get(visit.webhook.ours.get("after", ""), "stream_lost")
-    if facts.attempt >= MAX_ATTEMPTS:
+    if max(facts.attempt, attempt_of(visit)) >= MAX_ATTEMPTS:
         node.refuse("resume", "too_many_attempts", carrier=visit.carrier.name)
         node.metrics.resumes[cause, "too_many_attempts"] += 1
         return visit.carrier.answer_hangup()

@@ -333,13 +333,23 @@ class Session:
         self.bridge.tell(pcm.Stop(reason))
         ours = reason is not EndReason.CALLER_HANGUP
         if ours and reason is not EndReason.TRANSFERRED:
-            await self._continue(*self._last_resort(reason))
+            kind, value = self._last_resort(reason)
+            await self._continue(kind, value)
+            if kind == "hangup" and self.stream is not None:  # a carrier that left us first may have moved the call
+                await self._hang_up_by_rest()
         self._lose_stream()
         await self._merge(FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.wall()))
         await self._await_worker_done()
         self._leave(CloseCode.NORMAL)
         await self._give_back()
         self._log.info("session ended", reason=reason)
+
+    async def _hang_up_by_rest(self) -> None:
+        """The first line; the XML behind the stream is the second."""
+        carrier = self.node.carriers[self.facts.carrier]
+        request = carrier.hang_up(self.facts.call_id, self.facts.account)
+        if request is not None:
+            await self.node.rest.ask(request, seconds=self.node.limits.rest)
 
     def _last_resort(self, reason: EndReason) -> tuple[ContinuationKind, str]:
         """What is left for a caller whose bot is lost: the service's forward, if it has one."""

@@ -29,12 +29,13 @@ async def note_status(node: Node, visit: Visit) -> None:
     """Fold the news into the session's facts; an ended call ends its session here, if it lives on this node."""
     webhook = visit.webhook
     log.info("status", carrier=visit.carrier.name, kind=webhook.kind, status=webhook.status, detail=webhook.detail)
-    if visit.facts is None or webhook.status != "ended":
-        return  # news of a call that we have never heard of makes no session
-    event = FactEvent(status="ended", ended=node.wall())
+    if webhook.status != "ended":
+        return
+    # Of a call that we have not heard of yet, too: the end may overtake the beginning, and must not find it open.
+    event = FactEvent(carrier=visit.carrier.name, call_id=webhook.call_id, status="ended", ended=node.wall())
     try:
         await node.ask(node.registry.merge(visit.session, event))
-        if visit.facts.attempt == 0:  # it ended before its stream began: the slot is free again
+        if visit.facts is None or visit.facts.attempt == 0:  # it ended before its stream began: the slot is free again
             await node.ask(node.registry.release(visit.session, 0))
     except RegistryUnavailable:
         pass

@@ -126,7 +126,7 @@ def read_ours(request: HttpRequest) -> dict[str, str] | Refused:
         if name == KEY or (request.method == "GET" and name != OURS and not name.startswith(OURS_PREFIX)):
             continue
         values = fields.getlist(name)
-        if len(values) > 1:
+        if len(values) > 1 and (name == OURS or name.startswith(OURS_PREFIX)):  # the author's own may repeat
             return Refused("duplicate_field")
         ours[name] = values[0]
     return ours

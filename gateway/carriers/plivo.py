@@ -17,6 +17,7 @@ import hmac
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -28,6 +29,7 @@ from gateway.carriers.base import (
     HttpRequest,
     Kind,
     Refused,
+    RestCall,
     StreamAnswer,
     Verified,
     Webhook,
@@ -219,6 +221,18 @@ class PlivoCarrier(Carrier):
             stream=words.stream_state(event) if kind is Kind.STREAM else "",
             stream_id=fields.one("StreamID"),
             ours=ours,
+        )
+
+    def hang_up(self, call_id: str, account: str) -> RestCall | None:
+        owner = self.config.account(account) if self.config is not None else None
+        if owner is None or not owner.auth_token:
+            return None
+        base = self.rest_url(owner, "https://api.plivo.com")
+        return RestCall(
+            "DELETE",
+            f"{base}/v1/Account/{owner.auth_id}/Call/{quote(call_id, safe='')}/",
+            auth=(owner.auth_id, owner.auth_token[0].get_secret_value()),
+            done=("404",),  # over already
         )
 
     def asked(self, wanted: MediaFormat) -> MediaFormat:

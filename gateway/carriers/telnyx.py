@@ -14,12 +14,13 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from gateway.carriers import words
-from gateway.carriers.base import CarrierCan, HttpRequest, Kind, Refused, StreamAnswer, Verified, Webhook
+from gateway.carriers.base import CarrierCan, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified, Webhook
 from gateway.carriers.config import AccountConfig, CarrierConfig
 from gateway.carriers.form import LIMITS, Fields, offered_keys, read
 from gateway.carriers.secrets import Secrets, accepts, listed
@@ -157,6 +158,20 @@ class TelnyxCarrier(TwimlCarrier):
             return url
         secret = next((key for account in self.accounts for key in account.webhook_secret), None)
         return with_query(url, "key", secret.get_secret_value()) if secret else url
+
+    def hang_up(self, call_id: str, account: str) -> RestCall | None:
+        owner = self.config.account(account) if self.config is not None else None
+        if owner is None or not owner.api_key:
+            return None
+        # TeXML's CallSid is a call_control_id, which has colons.
+        base = self.rest_url(owner, "https://api.telnyx.com")
+        return RestCall(
+            "POST",
+            f"{base}/v2/calls/{quote(call_id, safe='')}/actions/hangup",
+            headers={"Authorization": f"Bearer {owner.api_key[0].get_secret_value()}"},
+            json={},
+            done=("90018", "90015"),  # ended already; no such call
+        )
 
     def kind_of(self, fields: Fields) -> Kind:
         call_status = fields.one("CallStatus")

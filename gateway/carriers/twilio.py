@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
 from gateway.carriers import words
-from gateway.carriers.base import CarrierCan, HttpRequest, Kind, Refused, StreamAnswer, Verified
+from gateway.carriers.base import CarrierCan, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified
 from gateway.carriers.config import AccountConfig, CarrierConfig
 from gateway.carriers.form import LIMITS, Fields, is_json, read, read_query
 from gateway.carriers.secrets import Secrets, same
@@ -120,6 +121,19 @@ class TwilioCarrier(TwimlCarrier):
             if _signed_by(secrets, urls, params, signature, settings.get("algorithm", "")):
                 return Verified(account.id)
         return Refused("bad_signature" if known else "unknown_key")
+
+    def hang_up(self, call_id: str, account: str) -> RestCall | None:
+        owner = self.config.account(account) if self.config is not None else None
+        if owner is None or not owner.auth_token:
+            return None
+        sid, base = owner.account_sid, self.rest_url(owner, "https://api.twilio.com")
+        return RestCall(
+            "POST",
+            f"{base}/2010-04-01/Accounts/{sid}/Calls/{quote(call_id, safe='')}.json",
+            auth=(sid, owner.auth_token[0].get_secret_value()),
+            form={"Status": "completed"},
+            done=("20404", "21220"),  # no such call; not in progress any more
+        )
 
     def kind_of(self, fields: Fields) -> Kind:
         call_status = fields.one("CallStatus")

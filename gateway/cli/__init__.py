@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import ModuleType
 
-from gateway.cli import call, check, demo, replay, serve, worker
+from gateway.cli import call, check, demo, load, replay, serve, worker
 
 COMMANDS: Mapping[str, ModuleType] = {
     "demo": demo,
     "serve": serve,
     "worker": worker,
     "call": call,
+    "load": load,
     "replay": replay,
     "check": check,
 }

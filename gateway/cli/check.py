@@ -140,5 +140,5 @@ def _measured(service: ServiceSettings, cps: float) -> str:
         takes = f"a worker takes more than {seconds:.0f} s to start"
     needed = needed_warm(cps, seconds)
     name = f"services.{service.host}.min_warm"
-    line = f"{name}: {takes}; {cps:g} calls a second need {needed} warm, it is {service.min_warm}"
+    line = f"{name}: {takes}; {cps:g} calls/s need {needed} warm, it is {service.min_warm}"
     return NOTE + line if service.min_warm >= needed else line

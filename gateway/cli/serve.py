@@ -39,10 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.dev and not is_loopback(arguments.host):
         raise SettingsError("--dev", f"is open to everybody and binds loopback only, not {arguments.host}")
-    settings = load(arguments.config)
-    configure()
+    settings = with_bot(load(arguments.config), bot=arguments.bot, dev=arguments.dev)
+    _check_bots(settings, arguments.bot)
     sock = bind(arguments.host, arguments.port)
-    settings = with_bot(settings, bot=arguments.bot, dev=arguments.dev)
+    configure()
     if not settings.public_url and is_loopback(arguments.host):
         settings = settings.model_copy(update={"public_url": f"http://{address(sock)}"})
     server = Server(settings, sock, dev=arguments.dev)
@@ -54,6 +54,21 @@ def run(arguments: argparse.Namespace) -> int:
         return asyncio.run(server.run())
     finally:
         sys.stderr.flush()
+
+
+def _check_bots(settings: Settings, flag: str | None) -> None:
+    """Say at once what a worker host would find out. Raises SettingsError for a bot that is not there."""
+    from gateway.errors import BotError, SettingsError
+    from gateway.worker.load import check_target
+
+    for section in settings.services:
+        try:
+            if section.bot:
+                check_target(section.bot)
+        except BotError as error:
+            raise SettingsError(
+                "--bot" if section.bot == flag else f"services.{section.host}.bot", str(error)
+            ) from None
 
 
 def with_bot(settings: Settings, *, bot: str | None, dev: bool) -> Settings:

@@ -61,9 +61,8 @@ class Bridge:
         self._link: Socket | None = None
         self._link_slow = False
         self._frame = self.pcm_format.bytes_for_ms(20)
-        self._waiting: deque[bytes] = deque()
+        self._waiting: deque[bytes | str] = deque()
         self._waiting_bytes = 0
-        self._hold_memory = self.pcm_format.bytes_for_ms(1000)
         self._waiting_max = int(limits.waiting * self.pcm_format.bytes_for_ms(1000))
         self._next_ping = 0.0
         self._next_played = 0.0
@@ -163,7 +162,7 @@ class Bridge:
             self.counts.to_bot += 1
             link.send(data)
 
-    def _wait(self, data: bytes) -> None:
+    def _wait(self, data: bytes | str) -> None:
         self._waiting.append(data)
         self._waiting_bytes += len(data)
         while self._waiting_bytes > self._waiting_max:
@@ -190,9 +189,11 @@ class Bridge:
         self._alone_since = None  # the next tick sees it
 
     def tell(self, message: pcm.ToWorker) -> None:
-        """Say something to the bot, if there is one."""
+        """Say something to the bot. Without one, a key waits among the caller's audio; all else is old news by then."""
         if self._link is not None:
             self._link.send(pcm.encode(message))
+        elif isinstance(message, pcm.Dtmf):
+            self._wait(pcm.encode(message))
 
     def link_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the bot's."""
@@ -266,8 +267,6 @@ class Bridge:
         """The bot is here: what is left of the hold audio must not be in its way."""
         if self._hold is None or not self._hold.stop():
             return
-        while self._waiting_bytes > self._hold_memory:  # what he said to the music is stale
-            self._waiting_bytes -= len(self._waiting.popleft())
         if self._stream is not None:
             self._stream.to_carrier.reset()
             self._stream.playout.clear(now)

@@ -37,8 +37,10 @@ class Outage:
 
     def back(self, now: float) -> float:
         """Seconds since the end of the last outage; infinite if there was none. What has expired is forgiven while
-        this is less than one lease of its kind.
+        this is less than one lease of its kind. 0 while one lasts: the question that ends it must forgive already.
         """
+        if self._since is not None and now - self._since >= MISSED:
+            return 0.0
         return now - self._over
 
 

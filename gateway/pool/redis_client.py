@@ -54,6 +54,8 @@ class RedisClient:
             protocol=2,
         )
         self._redis = redis.asyncio.Redis(connection_pool=self._pool)
+        # redis-py makes a bool of what SET answers, unless it built the command itself; SET … GET answers a value.
+        self._redis.set_response_callback("SET", lambda response, **_: response)
         self._turns = asyncio.Semaphore(connections)
         self._scripts = load_scripts(clock)
         self._monotonic = monotonic

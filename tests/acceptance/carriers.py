@@ -260,7 +260,8 @@ class Twilio(Carrier):
     def fields(self, call: Call) -> dict[str, str]:
         return {
             "CallSid": call.id, "AccountSid": call.account, "From": call.sender, "To": call.to, "Caller": call.sender,
-            "Called": call.to, "CallStatus": "ringing", "Direction": "inbound", "ApiVersion": "2010-04-01", "FromCity": "",
+            "Called": call.to, "CallStatus": "ringing", "Direction": "inbound", "ApiVersion": "2010-04-01",
+            "FromCity": "",
         }  # fmt: skip
 
     def headers(self, url: str, form: dict[str, str]) -> dict[str, str]:
@@ -313,8 +314,8 @@ class Telnyx(Carrier):
 
     def fields(self, call: Call) -> dict[str, str]:
         return {
-            "AccountSid": call.account, "CallSid": call.id, "CallSidLegacy": call.id, "From": call.sender, "To": call.to,
-            "CallStatus": "ringing", "ConnectionId": "1000000000000000001",
+            "AccountSid": call.account, "CallSid": call.id, "CallSidLegacy": call.id, "From": call.sender,
+            "To": call.to, "CallStatus": "ringing", "ConnectionId": "1000000000000000001",
         }  # fmt: skip
 
     def headers(self, url: str, form: dict[str, str]) -> dict[str, str]:
@@ -458,7 +459,8 @@ class Exotel(Carrier):
 
     def fields(self, call: Call) -> dict[str, str]:
         return {
-            "CallSid": call.id, "CallFrom": call.sender, "CallTo": call.to, "Direction": "incoming", "From": call.sender,
+            "CallSid": call.id, "CallFrom": call.sender, "CallTo": call.to, "Direction": "incoming",
+            "From": call.sender,
             "To": call.to, "Created": "Tue, 07 Jan 2025 15:51:06", "CurrentTime": "2025-01-07 15:51:06",
         }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -54,13 +54,8 @@ def gateway(folder: Path, echo_bot: Path) -> Iterator[Gateway]:
     numbered = service("numbered.acme", echo_bot, min_warm=0, numbers=["+15550100077", "+915550100077"], max=500)
     with Gateway.of(folder, settings(plain, wide, numbered)) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-async def clean(gateway: Gateway) -> AsyncIterator[None]:
-    yield
-    assert gateway.alive()
-    gateway.assert_clean()
+        assert running.alive()
+        running.assert_clean()
 
 
 def session_of(url: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.acceptance.carriers import ALAW, CARRIERS, L16_16K, NAMES, ULAW, Call, Carrier, Codec, Phone, Telnyx
+from tests.acceptance.carriers import ALAW, CARRIERS, L16_16K, NAMES, ULAW, Call, Carrier, Codec, Phone, Plivo, Telnyx
 from tests.acceptance.program import SCALE, CarrierRest, Gateway, notes_of, place_bot, service, settings
 
 LEAD = 0.2  # playout_lead_ms
@@ -45,7 +45,7 @@ class TelnyxOfEurope(Telnyx):
     codec = ALAW
 
 
-class PlivoWide(CARRIERS["plivo"]):  # type: ignore[misc]
+class PlivoWide(Plivo):
     codec = L16_16K
 
 
@@ -69,11 +69,15 @@ class Conversation:
         def found() -> list[dict[str, Any]]:
             return [one for one in self.notes(what) if having.items() <= one.items()]
 
-        await self.phone.until(lambda: len(found()) >= count, timeout, f"the bot noted no {what} {having}: {self.notes(what)}")
+        await self.phone.until(
+            lambda: len(found()) >= count, timeout, f"the bot noted no {what} {having}: {self.notes(what)}"
+        )
         return found()[count - 1]
 
 
-async def converse(leg: str, gateway: Gateway, bot: Path, run: Callable[[Conversation], Awaitable[None]], query: str = "") -> None:
+async def converse(
+    leg: str, gateway: Gateway, bot: Path, run: Callable[[Conversation], Awaitable[None]], query: str = ""
+) -> None:
     kind, service_host, codec = LEGS[leg]
     carrier = kind(gateway.url)
     call = carrier.new_call()
@@ -91,7 +95,9 @@ async def converse(leg: str, gateway: Gateway, bot: Path, run: Callable[[Convers
 async def on_all(run: Callable[[str], Awaitable[None]], legs: tuple[str, ...] = tuple(LEGS)) -> None:
     """On all legs at once; one failure names every leg that failed."""
     results = await asyncio.gather(*(run(leg) for leg in legs), return_exceptions=True)
-    failed = [f"{leg}: {result!r}" for leg, result in zip(legs, results, strict=True) if isinstance(result, BaseException)]
+    failed = [
+        f"{leg}: {result!r}" for leg, result in zip(legs, results, strict=True) if isinstance(result, BaseException)
+    ]
     assert not failed, "\n".join(failed)
 
 
@@ -143,7 +149,7 @@ async def test_digits_play_and_marks(gateway: Gateway, bot: Path) -> None:
 
 
 async def test_digits_to_the_far_end(gateway: Gateway, bot: Path) -> None:
-    """On the wire where the wire has it; else by the XML that follows the stream, and the same bot goes on; else refused."""
+    """On the wire where it can; else by the XML that follows the stream, the same bot going on; else refused."""
 
     async def run(leg: str) -> None:
         carrier = LEGS[leg][0](gateway.url)
@@ -162,9 +168,10 @@ async def test_digits_to_the_far_end(gateway: Gateway, bot: Path) -> None:
                 return
             assert await phone.ends(4) == 1000
         follow = await carrier.resume(answer, call)
-        tags = [child.tag for child in follow.xml]
-        assert tags == ["Play", "Connect", "Redirect"], follow.response.text
+        assert follow.xml[0].tag == "Play", follow.response.text
         assert follow.xml[0].get("digits") == "12#", follow.response.text
+        if not follow.stream:
+            follow = await carrier.resume(follow, call)
         async with carrier.phone(call, follow) as phone:
             again = Conversation(phone, call, bot)
             await again.noted("status", timeout=3, status="reattached")
@@ -209,21 +216,23 @@ async def test_thirty_seconds_at_once(gateway: Gateway, bot: Path) -> None:
     async def cut(leg: str) -> None:
         async def talk(one: Conversation) -> None:
             phone = one.phone
+            before, silent = len(phone.cleared), phone.seconds()  # a slow start has hold audio, cleared for the bot
             await phone.press("3")
             cleared = (await one.noted("clear"))["at"]
             await one.noted("mark", name="m-after", timeout=3)
-            assert len(phone.cleared) == 1, phone.cleared
+            clears = phone.cleared[before:]
+            assert len(clears) == 1, [at - cleared for at in clears]
             chunk = 0.2 if leg == "exotel" else 0.0
             # as if the carrier's clear did nothing: all that was ever sent is over by then
             end = 0.0
             for at, payload in phone.heard:
                 end = max(end, at) + len(payload) / phone.codec.width / phone.codec.rate
             assert end - cleared <= LEAD + 0.04 + chunk + NOISE, f"{end - cleared:.2f} s after the clear"
-            assert phone.cleared[0] - cleared < 0.04 + NOISE
+            assert clears[0] - cleared < 0.04 + NOISE
             marks = {mark["name"]: mark["played"] for mark in one.notes("mark")}
             assert marks == {"m0": True, "m30": False, "m-after": True}
             assert len(one.notes("mark")) == 3
-            heard = phone.seconds()
+            heard = phone.seconds() - silent
             assert 0.9 < heard < 1.9, heard
 
         await converse(leg, gateway, bot, talk)

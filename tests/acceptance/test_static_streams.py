@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,8 @@ def gateway(folder: Path, echo_bot: Path, other_bot: Path) -> Iterator[Gateway]:
     other = service("other.acme", other_bot, min_warm=4, numbers=["+15550100077", "+915550100077"])
     with Gateway.of(folder, settings(default, other)) as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-async def clean(gateway: Gateway) -> AsyncIterator[None]:
-    yield
-    assert gateway.alive()
-    gateway.assert_clean()
+        assert running.alive()
+        running.assert_clean()
 
 
 async def status_of(carrier: Carrier, url: str, **options: Any) -> int:

@@ -463,7 +463,7 @@ def test_machine_detection() -> None:
         (post({"Event": "StartApp"}), "no_call_id"),
         (post({"CallUUID": "x" * 600}), "no_call_id"),
         (post([("CallUUID", "1"), ("CallUUID", "2")]), "duplicate_field"),
-        (post({"CallUUID": "1"}, query="a=1&a=2"), "duplicate_field"),
+        (post({"CallUUID": "1"}, query="serviceHost=1&serviceHost=2"), "duplicate_field"),
         (post_body(b"%FF", FORM), "bad_body"),
     ],
 )

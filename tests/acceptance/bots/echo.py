@@ -23,7 +23,8 @@ async def bot(call: Call) -> None:
     note(
         call, "start", sender=call.data.from_number, to=call.data.to_number, body=call.data.body, resumed=call.resumed,
         attempt=call.attempt, session=call.session_id, carrier=call.data.carrier, service=call.data.service_host,
-        encoding=call.data.encoding, rate=call.data.sample_rate, stream=call.data.stream_id, direction=call.data.direction,
+        encoding=call.data.encoding, rate=call.data.sample_rate, stream=call.data.stream_id,
+        direction=call.data.direction,
     )  # fmt: skip
     async for event in call:
         if isinstance(event, Audio):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from gateway.worker import Audio, Call, Dtmf, Mark, Status
 
 NOTES = Path(__file__).with_suffix(".jsonl")

@@ -1,0 +1,56 @@
+"""Requests to carriers' REST APIs: one client for the process, a deadline for each, and nothing repeated blindly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.carriers.base import RestCall
+
+if TYPE_CHECKING:
+    import httpx
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Rest:
+    """The client. httpx is imported with the first request, or by `warm_up`."""
+
+    _client: httpx.AsyncClient | None = field(default=None, repr=False)
+
+    def warm_up(self) -> None:
+        """Import what the first request will need: somebody hangs up then."""
+        import httpx  # noqa: F401
+
+    async def ask(self, call: RestCall, *, seconds: float) -> bool:
+        """Was it done, or did it need no doing? Never raises: whoever asks has a second line."""
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+        try:
+            answer = await self._client.request(
+                call.method,
+                call.url,
+                auth=call.auth,
+                headers=dict(call.headers),
+                data=dict(call.form) if call.form is not None else None,
+                json=dict(call.json) if call.json is not None else None,
+                timeout=seconds,
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            log.warning("the carrier's REST API did not answer", error=type(error).__name__)
+            return False
+        if answer.is_success or str(answer.status_code) in call.done or any(word in answer.text for word in call.done):
+            return True
+        log.warning("the carrier's REST API refused", status=answer.status_code)
+        return False
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None

@@ -1,0 +1,128 @@
+"""What the benchmarks share: a gateway in a process of its own, what a process has used, and percentiles."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.audio.files import read_wav
+from gateway.simulator.plan import Pcm
+
+BOTS = Path(__file__).parent / "bots"
+READY_SECONDS = 60.0
+TICKS = os.sysconf("SC_CLK_TCK")
+SPEECH: Pcm = read_wav(Path(__file__).parents[2] / "fixtures" / "speech.wav")[0]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A gateway. ops: where its metrics are."""
+
+    url: str
+    ops: str
+    pid: int
+
+
+def service(host: str, bot: str, *, warm: int, most: int, default: bool = False) -> str:
+    """`[[services]]` of the settings."""
+    return (
+        f'[[services]]\nhost = "{host}"\nbot = "{bot}"\nmin_warm = {warm}\nmax = {most}\n'
+        f"default = {'true' if default else 'false'}\nwrapup_seconds = 5\n"
+    )
+
+
+@contextlib.asynccontextmanager
+async def gateway(*services: str, **environment: str) -> AsyncIterator[Running]:
+    """`gateway serve --dev` with these services on a free loopback port, until it is no longer needed."""
+    with tempfile.TemporaryDirectory(prefix="gw-bench-") as folder:
+        config = Path(folder) / "gateway.toml"
+        config.write_text('[server]\nops_bind = "127.0.0.1:0"\ndrain_seconds = 1\n' + "".join(services))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "gateway", "serve", "--dev", "--config", str(config), "--port", "0",
+            stderr=asyncio.subprocess.PIPE, env={**os.environ, **environment},
+        )  # fmt: skip
+        assert process.stderr is not None
+        reading = None
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                said = await _until_ready(process.stderr)
+            reading = asyncio.create_task(_drain(process.stderr))
+            yield Running(said["public_url"], said.get("ops", ""), process.pid)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+            if reading is not None:
+                await reading
+
+
+async def _until_ready(stderr: asyncio.StreamReader) -> dict[str, str]:
+    """What its log says until it is ready, key by key."""
+    said: dict[str, str] = {}
+    last = b""
+    while line := await stderr.readline():
+        last = line
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            said |= event
+            if event.get("event") == "ready":
+                return said
+    raise SystemExit(f"the gateway did not start: {last.decode(errors='replace').strip()}")
+
+
+async def _drain(stderr: asyncio.StreamReader) -> None:
+    """A pipe that nobody reads would stop the gateway."""
+    while await stderr.read(65536):
+        pass
+
+
+# ------------------------------------------------------------------------------------------------------ processes
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of this process alone, its children not included (proc(5): fields 14 and 15)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def children(pid: int) -> list[int]:
+    """Processes whose parent it is."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """(PSS, private) in MB: its fair share of what is shared, and what is its alone."""
+    kb: dict[str, int] = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        kb[name] = int(rest.split()[0])
+    return kb["Pss"] / 1024, (kb["Private_Clean"] + kb["Private_Dirty"]) / 1024
+
+
+# -------------------------------------------------------------------------------------------------------- figures
+
+
+def share(values: Iterable[float], share: float) -> float:
+    """What this share of the values does not exceed; NaN without values."""
+    ordered = sorted(values)
+    return ordered[max(1, math.ceil(share * len(ordered))) - 1] if ordered else math.nan
+
+
+def p50_p99(values: Sequence[float]) -> str:
+    return f"p50 {share(values, 0.5):.1f}, p99 {share(values, 0.99):.1f}, max {max(values, default=math.nan):.1f}"
+
+
+def median(values: Iterable[float]) -> float:
+    return statistics.median(values)

@@ -1,0 +1,258 @@
+"""`gateway load` as its user meets it, against a real `gateway serve --dev`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.__main__ import main
+from gateway.cli import load as command
+from gateway.simulator.load import LoadReport, Progress, Tolerance, Totals
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+READY_SECONDS = 60.0
+SMALL = 2
+NOBODY = "http://127.0.0.1:9"
+RIGHT = ("load", "--carrier", "twilio", "--url", NOBODY, "--calls", "1", "--rate", "1", "--seconds", "1")
+
+SETTINGS = f"""
+[server]
+ops_bind = "127.0.0.1:0"
+drain_seconds = 2
+[[services]]
+host = "echo"
+default = true
+bot = "gateway.worker.echo:bot"
+min_warm = 8
+max = 40
+[[services]]
+host = "small"
+bot = "gateway.worker.echo:bot"
+min_warm = {SMALL}
+max = {SMALL}
+when_full = "busy"
+[[services]]
+host = "hold"
+bot = "gateway.worker.echo:bot"
+min_warm = {SMALL}
+max = {SMALL}
+wrapup_seconds = 1
+"""
+
+
+def clean_environment() -> dict[str, str]:
+    """Without what would configure a gateway, or sign calls, behind a test's back."""
+    ours = ("GATEWAY_", "TWILIO_", "TELNYX_", "PLIVO_", "EXOTEL_")
+    return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    config = tmp_path_factory.mktemp("load") / "gateway.toml"
+    config.write_text(SETTINGS)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve", "--dev", "--config", str(config), "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
+    assert process.stderr is not None
+    ready = threading.Event()
+    said: list[str] = []
+
+    def read() -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said.append(line)
+            if '"event": "ready"' in line:
+                ready.set()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert ready.wait(READY_SECONDS), "".join(said)
+        [line] = [line for line in said if '"event": "ready"' in line]
+        yield json.loads(line)["public_url"]
+    finally:
+        process.terminate()
+        process.wait(20)
+        reader.join()
+        process.stderr.close()
+
+
+@pytest.fixture(autouse=True)
+def without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in set(os.environ) - set(clean_environment()):
+        monkeypatch.delenv(key)
+
+
+@pytest.fixture
+def lax(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How late this machine is decides no test."""
+    monkeypatch.setattr("gateway.simulator.load.driver.TOLERANCE", Tolerance(1e9, 1e9, 1e9, 1e9))
+
+
+def load(url: str, *more: str, calls: int = 8, seconds: float = 2.0, carrier: str = "twilio,exotel") -> int:
+    asked = ("--calls", str(calls), "--rate", "20", "--seconds", str(seconds))
+    return main(["load", "--carrier", carrier, "--url", url, *asked, *more])
+
+
+def test_whole_calls(url: str, lax: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "load.json"
+    assert load(url, "--json", str(out), "--fixture", str(FIXTURES / "twilio.jsonl")) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert " ".join(table[0].split()) == (
+        "carrier asked answered held refused failed webhook ms first audio ms echo ms frames sent back lost"
+    )
+    assert [row.split()[:6] for row in table[1:4]] == [
+        ["twilio", "4", "4", "0", "0", "0"],
+        ["exotel", "4", "4", "0", "0", "0"],
+        ["all", "8", "8", "0", "0", "0"],
+    ]
+    assert table[3].split()[-1] == "0"
+    assert table[-1] == "every call was answered and whole"
+    said = json.loads(out.read_text())
+    assert (said["ok"], said["totals"]["whole"], len(said["calls"])) == (True, 8, 8)
+    assert said["totals"]["echo_ms"]["count"] > 8 * 10
+    assert said["own"]["late_ms"]["frames"]["count"] > 0
+
+
+def test_a_full_pool_refuses(url: str, lax: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load(url, "--service-host", "small", calls=6, seconds=1.0) == 1
+    out = capsys.readouterr().out
+    [everything] = [row.split() for row in out.splitlines() if row.startswith("all")]
+    assert everything[:6] == ["all", "6", str(SMALL), "0", str(6 - SMALL), "0"]
+    assert f"{6 - SMALL} × refused: busy" in out
+    assert out.splitlines()[-1] == f"{6 - SMALL} of 6 calls fell short"
+
+
+def test_a_full_pool_holds(url: str, lax: None, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those who wait are let in when the first ones leave, and are counted as held."""
+    load(url, "--service-host", "hold", calls=3, seconds=2.5, carrier="twilio")
+    out = capsys.readouterr().out
+    [row] = [row.split() for row in out.splitlines() if row.startswith("twilio")]
+    assert row[:4] == ["twilio", "3", row[2], "1"]
+    assert int(row[2]) >= SMALL
+    assert "on hold: " in out
+
+
+def test_a_late_load_is_refused_its_delays(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from gateway.simulator.load.calls import LoadTalker
+
+    say = LoadTalker._say
+
+    def late(self: LoadTalker, index: int) -> None:
+        time.sleep(0.03)
+        say(self, index)
+
+    monkeypatch.setattr(LoadTalker, "_say", late)
+    out = tmp_path / "late.json"
+    assert load(url, "--json", str(out), calls=1, seconds=0.3, carrier="twilio") == 1
+    said = capsys.readouterr().out.splitlines()
+    [row] = [line for line in said if line.startswith("twilio")]
+    assert row.split()[6:9] == ["-", "-", "-"]
+    assert said[-1].startswith("no delays are reported, as this load was late itself: frames were sent ")
+    assert said[-1].endswith("Place fewer calls, use another machine, or share them among several processes")
+    assert json.loads(out.read_text())["totals"]["echo_ms"] is None
+
+
+def test_ctrl_c_ends_the_calls_and_reports(url: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", *RIGHT, "--url", url, "--calls", "100", "--rate", "10", "--seconds", "60"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+    )
+    assert process.stderr is not None
+    first = process.stderr.readline()  # when it has been running for some seconds
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate(timeout=40)
+    assert "/100 placed" in first
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    last = out.splitlines()[-1]
+    assert "calls had been placed" in last or "late itself" in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--carrier", "vonage"], "'vonage' is not one of twilio, telnyx, plivo, exotel"),
+        (["--calls", "0"], "'0' is no whole number above 0"),
+        (["--calls", "many"], "'many' is no whole number above 0"),
+        (["--rate", "-1"], "'-1' is no number above 0"),
+        (["--seconds", "nan"], "'nan' is no number above 0"),
+        (["--rate", "fast"], "'fast' is no number above 0"),
+    ],
+)
+def test_called_wrongly(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*RIGHT, *arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "--url: nobody answers at http://127.0.0.1:9: "),
+        (["--fixture", "nowhere.wav"], "--fixture: nowhere.wav: No such file"),
+        (["--fixture", "nowhere.jsonl"], "--fixture: nowhere.jsonl: No such file"),
+        (["--hold-audio", "nowhere.wav"], "--hold-audio: nowhere.wav: No such file"),
+        (["--json", "nowhere/at/all.json"], "--json: nowhere/at/all.json: No such file"),
+    ],
+)
+def test_what_cannot_be_tried_is_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*RIGHT, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"gateway load: {said}")
+    assert error.count("\n") == 1
+
+
+def test_a_fixture_without_a_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+
+    from gateway.audio.files import write_wav
+
+    silent = tmp_path / "silent.wav"
+    write_wav(silent, np.zeros(8000, np.int16), 8000)
+    assert main([*RIGHT, "--fixture", str(silent)]) == 2
+    assert capsys.readouterr().err == f"gateway load: --fixture: {silent}: nothing is said in it\n"
+
+
+def test_progress_is_one_line_that_fits() -> None:
+    now = Progress(
+        seconds=12.3, asked=200, started=120, talking=90, on_hold=5, answered=20, refused=3, failed=2, late_ms=1.25
+    )
+    line = command.progress_line(now)
+    assert line == ("   12 s  120/200 placed  90 talking  5 on hold  20 answered  3 refused  2 failed  1.2 ms late")
+    assert len(line) < 110
+
+
+def report(**more: Any) -> LoadReport:
+    made = LoadReport(asked=2, carriers={"twilio": Totals()})
+    for key, value in more.items():
+        setattr(made.totals, key, value)
+    return made
+
+
+def test_notes_say_what_could_not_be_measured() -> None:
+    no_echo = report(asked=2, answered=2, whole=2)
+    assert command.notes(no_echo)[0].startswith("no echo was found: the bot is none")
+    assert command.notes(no_echo)[-1] == "every call was answered and whole"
+    interrupted = report(asked=1)
+    interrupted.interrupted = True
+    assert command.notes(interrupted)[-1] == "interrupted: 1 of 2 calls had been placed"

@@ -1,0 +1,709 @@
+"""One contract for every registry: what holds for the one in memory holds for the one on many nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway.errors import RegistryUnavailable
+from gateway.pool.facts import Continuation, FactEvent
+from gateway.pool.registry import Claim, Full, Queued, Slots, Stale
+from gateway.protocol.workers import Running
+from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, worker
+
+# Claiming
+
+
+async def test_a_claim_reserves_a_ready_worker(registry):
+    await registry.put_host(host(worker("w1")))
+    claim = await claimed(registry, "s1")
+    assert claim.worker == worker("w1")
+    assert (claim.attempt, claim.fence, claim.link_key, claim.fresh) == (1, 0, "key", True)
+
+
+async def test_a_claim_is_idempotent_by_session(registry, clock):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    first = await claimed(registry, "s1")
+    await clock.advance(3.0)
+    assert await claimed(registry, "s1") == first
+
+
+async def test_two_sessions_never_share_a_worker(registry):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    one, two = await claimed(registry, "s1"), await claimed(registry, "s2")
+    assert {one.worker.id, two.worker.id} == {"w1", "w2"}
+
+
+async def test_a_full_pool_says_so_and_how_many_hosts_it_has(registry):
+    assert await registry.claim(SERVICE, "s0") == Full(hosts=0)
+    await registry.put_host(host(worker("w1"), cap=1))
+    await claimed(registry, "s1")
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+
+
+async def test_a_unit_of_the_cap_without_a_ready_worker_is_claimed_and_the_worker_follows(registry):
+    await registry.put_host(host(worker("w1", "starting"), cap=1))
+    claim = await confirmed(registry, "s1")
+    assert claim.worker is None
+    assert await registry.beat("h1", 1, [worker("w1", "starting")]) == ("s1",)
+    assert (await registry.look("s1", claim.fence)).worker is None
+    assert await registry.beat("h1", 1, [worker("w1", "ready", "s1")]) == ()
+    assert (await registry.look("s1", claim.fence)).worker == worker("w1", "ready", "s1")
+
+
+async def test_a_worker_started_for_one_session_is_not_given_to_another(registry):
+    await registry.put_host(host(cap=2))
+    one, two = await confirmed(registry, "s1"), await confirmed(registry, "s2")
+    await registry.beat("h1", 1, [worker("w2", "ready", "s2")])
+    assert (await registry.look("s1", one.fence)).worker is None
+    assert (await registry.look("s2", two.fence)).worker.id == "w2"
+
+
+async def test_an_unconfirmed_claim_expires(registry, clock):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await claimed(registry, "s1")
+    await clock.advance(LEASES.reserved + 0.1)
+    await registry.put_host(host(worker("w1"), cap=1))
+    assert (await claimed(registry, "s2")).worker.id == "w1"
+    assert await registry.confirm("s1", 1) == Stale(spent=False)
+
+
+async def test_a_claim_without_a_worker_is_not_offered_by_static_hosts(registry):
+    await registry.put_host(host(worker("w1"), cap=5, static=True))
+    await claimed(registry, "s1")
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+
+
+async def test_a_worker_to_be_avoided_is_given_up_for_another(registry):
+    await registry.put_host(host(worker("w1"), worker("w2"), cap=2))
+    first = await confirmed(registry, "s1")
+    second = await claimed(registry, "s1", avoid={first.worker.id})
+    assert second.worker.id != first.worker.id
+    assert second.attempt == first.attempt + 1
+    assert (await registry.slots(SERVICE)).used == 1
+
+
+async def test_a_dead_workers_session_gets_another(registry):
+    await registry.put_host(host(worker("w1"), worker("w2"), cap=2))
+    first = await confirmed(registry, "s1")
+    rest = [w for w in (worker("w1"), worker("w2")) if w.id != first.worker.id]
+    await registry.beat("h1", 1, rest)
+    assert (await claimed(registry, "s1")).worker == rest[0]
+
+
+# Confirming
+
+
+async def test_an_attempt_is_confirmed_once(registry):
+    await registry.put_host(host(worker("w1")))
+    claim = await claimed(registry, "s1")
+    assert isinstance(await registry.confirm("s1", claim.attempt), Claim)
+    assert await registry.confirm("s1", claim.attempt) == Stale(spent=True)
+
+
+async def test_confirming_at_once_from_two_sides_has_one_winner(registry):
+    await registry.put_host(host(worker("w1")))
+    await claimed(registry, "s1")
+    results = await asyncio.gather(*(registry.confirm("s1", 1) for _ in range(10)))
+    assert sum(isinstance(result, Claim) for result in results) == 1
+
+
+async def test_fences_only_grow_even_over_a_registry_that_forgot(world, registry, clock):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    first = await confirmed(registry, "s1")
+    empty = await world.empty()
+    await clock.advance(0.001)
+    await empty.put_host(host(worker("w1"), worker("w2")))
+    assert (await confirmed(empty, "s1")).fence > first.fence
+
+
+async def test_a_confirmed_session_gets_a_next_attempt_on_the_same_worker(registry):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    first = await confirmed(registry, "s1")
+    again = await claimed(registry, "s1")
+    assert (again.attempt, again.worker, again.fence, again.fresh) == (2, first.worker, 0, False)
+    second = await registry.confirm("s1", 2)
+    assert second.fence > first.fence
+    assert (await registry.slots(SERVICE)).used == 1
+
+
+async def test_an_attempt_never_used_does_not_disturb_the_one_that_is(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    first = await confirmed(registry, "s1")
+    await claimed(registry, "s1")  # a repeated webhook
+    for _ in range(10):
+        await clock.advance(LEASES.renew)
+        await registry.beat("h1", 1, [worker("w1", "busy", "s1")])
+        assert await registry.renew({"s1": first.fence}) == set()
+    assert (await registry.look("s1", first.fence)).worker.id == "w1"
+
+
+async def test_an_expired_claim_cannot_be_confirmed_but_claimed_again(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    await claimed(registry, "s1")
+    await clock.advance(LEASES.reserved + 1)
+    assert await registry.confirm("s1", 1) == Stale(spent=False)
+
+
+async def test_attempts_count_on_over_a_lost_claim(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    await registry.merge("s1", FactEvent(call_id="CA1"))
+    await claimed(registry, "s1")
+    await clock.advance(LEASES.reserved + 1)
+    await registry.put_host(host(worker("w1")))
+    assert (await claimed(registry, "s1")).attempt == 2
+
+
+# Renewing and releasing
+
+
+async def test_a_renewed_claim_lives_and_one_that_is_not_renewed_ends(registry, clock):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s1")
+    await clock.advance(LEASES.confirmed - 1)
+    await registry.put_host(host(worker("w1"), cap=1))
+    assert await registry.renew({"s1": claim.fence}) == set()
+    await clock.advance(LEASES.confirmed + 1)
+    assert await registry.renew({"s1": claim.fence}) == {"s1"}
+
+
+async def test_an_older_fence_renews_and_releases_nothing(registry):
+    await registry.put_host(host(worker("w1")))
+    first = await confirmed(registry, "s1")
+    second = await confirmed(registry, "s1")
+    assert await registry.renew({"s1": first.fence}) == {"s1"}
+    await registry.release("s1", first.fence)
+    assert isinstance(await registry.look("s1", second.fence), Claim)
+
+
+async def test_a_release_frees_the_slot_and_is_idempotent(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s1")
+    for _ in range(3):
+        await registry.release("s1", claim.fence)
+    assert (await registry.slots(SERVICE)).used == 0
+    assert (await claimed(registry, "s2")).worker.id == "w1"
+
+
+async def test_an_unconfirmed_claim_is_released_with_fence_zero(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await claimed(registry, "s1")
+    await registry.release("s1", 0)
+    assert (await registry.slots(SERVICE)).used == 0
+
+
+# Hosts
+
+
+async def test_a_host_that_falls_silent_takes_its_slots_with_it(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    await clock.advance(LEASES.host + 0.1)
+    assert await registry.claim(SERVICE, "s1") == Full(hosts=0)
+    assert await registry.beat("h1", 1, []) is None
+
+
+async def test_a_beat_keeps_a_host_alive(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    for _ in range(5):
+        await clock.advance(LEASES.beat)
+        assert await registry.beat("h1", 1, [worker("w1")]) == ()
+    assert (await claimed(registry, "s1")).worker.id == "w1"
+
+
+async def test_a_beat_of_another_epoch_does_nothing(registry):
+    await registry.put_host(host(worker("w1"), epoch=2))
+    assert await registry.beat("h1", 1, []) is None
+    assert (await claimed(registry, "s1")).worker.id == "w1"
+
+
+async def test_an_older_epoch_cannot_take_a_hosts_place(registry):
+    assert await registry.put_host(host(worker("w1"), epoch=2))
+    assert not await registry.put_host(host(worker("old"), epoch=1))
+    assert (await claimed(registry, "s1")).worker.id == "w1"
+
+
+async def test_a_host_that_registers_again_keeps_the_claims_on_workers_it_still_has(registry):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    one, two = await confirmed(registry, "s1"), await confirmed(registry, "s2")
+    await registry.put_host(host(worker(one.worker.id, "busy", "s1"), epoch=2))
+    assert isinstance(await registry.look("s1", one.fence), Claim)
+    assert await registry.look("s2", two.fence) == Stale(spent=False)
+
+
+async def test_a_host_reports_its_running_sessions_to_a_registry_that_forgot(registry):
+    running = Running("s1", 1_760_000_000_000_500, "w1")
+    await registry.put_host(host(worker("w1", "busy", "s1"), worker("w2")), [running])
+    claim = await registry.look("s1", running.fence)
+    assert claim.worker.id == "w1"
+    assert (await registry.slots(SERVICE)).used == 1
+    assert (await confirmed(registry, "s1")).fence > running.fence
+
+
+async def test_a_report_of_a_running_session_that_is_older_than_ours_is_not_believed(registry):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    claim = await confirmed(registry, "s1")
+    other = next(w for w in ("w1", "w2") if w != claim.worker.id)
+    await registry.put_host(
+        host(worker("w1", "busy"), worker("w2", "busy"), epoch=2), [Running("s1", claim.fence - 1, other)]
+    )
+    assert (await registry.look("s1", claim.fence)).worker.id == claim.worker.id
+
+
+async def test_a_draining_host_keeps_its_calls_and_gets_no_new_ones(registry):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    claim = await confirmed(registry, "s1")
+    await registry.drain_host("h1", 1)
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    assert isinstance(await registry.look("s1", claim.fence), Claim)
+
+
+async def test_a_dropped_host_is_forgotten_unless_it_has_come_back(registry):
+    await registry.put_host(host(worker("w1"), epoch=2))
+    await registry.drop_host("h1", 1)
+    assert (await registry.slots(SERVICE)).cap == 2
+    await registry.drop_host("h1", 2)
+    assert (await registry.slots(SERVICE)).cap == 0
+
+
+async def test_the_emptier_host_is_chosen(registry):
+    await registry.put_host(host(worker("a1"), worker("a2"), name="a", cap=2))
+    await registry.put_host(host(worker("b1"), worker("b2"), name="b", cap=2))
+    first, second = await claimed(registry, "s1"), await claimed(registry, "s2")
+    assert first.host != second.host
+
+
+async def test_a_host_with_a_ready_worker_is_chosen_before_an_emptier_one_without(registry):
+    await registry.put_host(host(name="cold", cap=10))
+    await registry.put_host(host(worker("w1"), name="warm", cap=2))
+    assert (await claimed(registry, "s1")).worker.id == "w1"
+
+
+# Those on hold
+
+
+async def test_those_on_hold_are_served_in_their_order(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    assert await registry.claim(SERVICE, "s1", queue=True) == Queued(1)
+    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(2)
+    await registry.release("s0", claim.fence)
+    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(2)
+    assert (await claimed(registry, "s1", queue=True)).worker.id == "w1"
+    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(1)
+
+
+async def test_a_newcomer_never_passes_those_on_hold(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    await registry.claim(SERVICE, "s1", queue=True)
+    await registry.release("s0", claim.fence)
+    assert await registry.claim(SERVICE, "new") == Full(hosts=1)
+
+
+async def test_who_stops_asking_loses_his_place(registry, clock):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await confirmed(registry, "s0")
+    await registry.claim(SERVICE, "s1", queue=True)
+    await clock.advance(LEASES.queued + 0.1)
+    await registry.beat("h1", 1, [worker("w1")])
+    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(1)
+
+
+async def test_who_leaves_the_queue_is_not_waited_for(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    await registry.claim(SERVICE, "s1", queue=True)
+    await registry.leave(SERVICE, "s1")
+    await registry.leave(SERVICE, "s1")
+    await registry.release("s0", claim.fence)
+    assert (await claimed(registry, "s2")).worker.id == "w1"
+
+
+async def test_a_freed_slot_wakes_those_who_wait(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    waiting = asyncio.create_task(registry.freed(SERVICE, 30.0))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await registry.release("s0", claim.fence)
+    await asyncio.wait_for(waiting, 5.0)
+
+
+async def test_freed_returns_at_its_timeout(registry):
+    await registry.freed(SERVICE, 0.01)
+
+
+# Facts and keys
+
+
+async def test_facts_are_found_by_session_and_by_alias(registry):
+    await registry.merge("s1", FactEvent(call_id="CA1", aliases=("twilio::CA1",)))
+    assert (await registry.find("s1")).call_id == "CA1"
+    assert (await registry.find("twilio::CA1")).session == "s1"
+    assert await registry.find("twilio::CA2") is None
+
+
+async def test_an_alias_stays_with_the_session_that_had_it_first(registry):
+    await registry.merge("s1", FactEvent(aliases=("a",)))
+    await registry.merge("s2", FactEvent(aliases=("a",)))
+    assert (await registry.find("a")).session == "s1"
+
+
+async def test_facts_of_an_ended_session_are_forgotten_sooner(registry, clock):
+    await registry.merge("s1", FactEvent(status="ended", aliases=("a",)))
+    await registry.merge("s2", FactEvent(status="streaming"))
+    await clock.advance(LEASES.ended + 1)
+    assert await registry.find("s1") is None
+    assert await registry.find("a") is None
+    assert await registry.find("s2") is not None
+
+
+async def test_once_is_true_once_and_remembers_what_the_first_one_said(registry, clock):
+    assert (await registry.once("nonce", 60.0, "digest")).first
+    await clock.advance(5.0)
+    again = await registry.once("nonce", 60.0, "other")
+    assert (again.first, again.value, again.age) == (False, "digest", pytest.approx(5.0, abs=1.0))
+    await clock.advance(56.0)
+    assert (await registry.once("nonce", 60.0)).first
+
+
+async def test_any_number_of_writers_of_the_same_facts_lose_nothing(registry):
+    events = [FactEvent(starts=n, aliases=(f"a{n}",)) for n in range(30)]
+    await asyncio.gather(*(registry.merge("s1", event) for event in events))
+    assert (await registry.find("s1")).starts == 29
+    assert all([(await registry.find(f"a{n}")).session == "s1" for n in range(30)])
+
+
+async def test_facts_come_back_as_they_were(registry):
+    event = FactEvent(
+        carrier="twilio",
+        body={"name": "Zoë", "huge": 2**70, "lone": "\ud800", "list": [1, 2.5, None]},
+        status="streaming",
+        state=b"\x00\xff",
+        state_seq=3,
+        continuation=Continuation("dial", "+15550123", 2),
+        created=1_760_000_000.123456,
+    )
+    assert await registry.merge("s1", event) == await registry.find("s1")
+    found = await registry.find("s1")
+    assert (found.body, found.state, found.continuation) == (event.body, event.state, event.continuation)
+    assert found.created == event.created
+
+
+async def test_facts_and_their_aliases_live_on_with_every_event(registry, clock):
+    await registry.merge("s1", FactEvent(aliases=("a",)))
+    await clock.advance(LEASES.facts - 100)
+    await registry.merge("s1", FactEvent(starts=1))
+    await clock.advance(200)
+    assert (await registry.find("a")).starts == 1
+
+
+# A token's attempt
+
+
+async def test_a_spent_attempt_stays_spent_when_the_call_is_over(registry):
+    await registry.put_host(host(worker("w1")))
+    claim = await confirmed(registry, "s1")
+    await registry.release("s1", claim.fence)
+    assert await registry.confirm("s1", claim.attempt) == Stale(spent=True)
+
+
+@pytest.mark.parametrize("attempt", [0, -1, 2])
+async def test_an_attempt_that_was_never_given_is_not_confirmed(registry, attempt):
+    await registry.put_host(host(worker("w1")))
+    await confirmed(registry, "s1")
+    assert await registry.confirm("s1", attempt) == Stale(spent=False)
+    assert await registry.confirm("nobody", attempt) == Stale(spent=False)
+
+
+async def test_a_reservation_beside_a_running_stream_expires_alone(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    first = await confirmed(registry, "s1")
+    await claimed(registry, "s1")
+    for _ in range(8):
+        await clock.advance(LEASES.renew)
+        await registry.beat("h1", 1, [worker("w1", "busy", "s1")])
+        assert await registry.renew({"s1": first.fence}) == set()
+    assert await registry.confirm("s1", 2) == Stale(spent=False)
+    assert (await claimed(registry, "s1")).attempt == 3
+    assert (await registry.slots(SERVICE)).used == 1
+
+
+async def test_a_reservation_keeps_the_unit_when_the_stream_before_it_is_gone(registry, clock):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await confirmed(registry, "s1")
+    again = await claimed(registry, "s1")
+    for _ in range(4):
+        await clock.advance(LEASES.beat * 2)
+        await registry.beat("h1", 1, [worker("w1", "busy", "s1")])
+    assert (await registry.confirm("s1", again.attempt)).worker.id == "w1"
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+
+
+async def test_a_session_that_goes_to_another_service_leaves_the_first(registry):
+    await registry.put_host(host(worker("w1")))
+    other = replace(host(worker("x1"), name="h2"), service="sales.acme")
+    await registry.put_host(other)
+    await confirmed(registry, "s1")
+    moved = await registry.claim("sales.acme", "s1")
+    assert (moved.worker.id, moved.attempt, moved.fence) == ("x1", 2, 0)
+    assert (await registry.slots(SERVICE)).used == 0
+    assert isinstance(await registry.confirm("s1", 2), Claim)
+
+
+# Hosts that come back
+
+
+async def test_a_host_may_change_its_service(registry):
+    await registry.put_host(host(worker("w1")))
+    claim = await confirmed(registry, "s1")
+    moved = replace(host(worker("w1"), epoch=2), service="sales.acme")
+    assert await registry.put_host(moved)
+    assert (await registry.slots(SERVICE)).cap == 0
+    assert (await registry.slots("sales.acme")).cap == 2
+    assert await registry.look("s1", claim.fence) == Stale(spent=False)
+    assert not await registry.put_host(host(worker("w1"), epoch=1))
+
+
+async def test_a_host_that_drains_still_does_when_it_registers_with_another_gateway(registry):
+    await registry.put_host(host(worker("w1"), epoch=1))
+    await registry.drain_host("h1", 2)
+    assert (await registry.slots(SERVICE)).cap == 2
+    await registry.drain_host("h1", 1)
+    await registry.put_host(host(worker("w1"), epoch=1))
+    assert await registry.claim(SERVICE, "s1") == Full(hosts=1)
+    await registry.put_host(host(worker("w1"), epoch=2))
+    await claimed(registry, "s1")
+
+
+async def test_confirmed_claims_on_a_lost_host_live_on_while_they_are_renewed(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    claim = await confirmed(registry, "s1")
+    await registry.drop_host("h1", 1)
+    for _ in range(10):
+        await clock.advance(LEASES.renew)
+        assert await registry.renew({"s1": claim.fence}) == set()
+    await registry.put_host(host(worker("w1", "busy", "s1")))
+    assert (await registry.look("s1", claim.fence)).worker.id == "w1"
+
+
+async def test_a_worker_that_the_host_says_serves_one_is_taken_from_another(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await claimed(registry, "s2")
+    run = Running("s1", 1_760_000_000_000_500, "w1")
+    await registry.put_host(host(worker("w1", "busy", "s1"), cap=1), [run])
+    assert (await registry.look("s1", run.fence)).worker.id == "w1"
+    assert await registry.confirm("s2", 1) == Stale(spent=False)
+    assert (await registry.slots(SERVICE)).used == 1
+
+
+async def test_a_worker_that_serves_a_newer_claim_is_not_taken_by_an_older_report(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s2")
+    await registry.put_host(host(worker("w1", "busy"), cap=1), [Running("s1", claim.fence - 1, "w1")])
+    assert (await registry.look("s2", claim.fence)).worker.id == "w1"
+    assert await registry.look("s1", claim.fence - 1) == Stale(spent=False)
+
+
+async def test_a_running_session_that_is_reported_keeps_the_reservation_of_its_next_stream(registry):
+    await registry.put_host(host(worker("x1"), name="other"))
+    again = await claimed(registry, "s1")
+    await registry.put_host(host(worker("w1", "busy", "s1")), [Running("s1", 1_760_000_000_000_500, "w1")])
+    claim = await registry.confirm("s1", again.attempt)
+    assert (claim.host, claim.worker.id, claim.fresh) == ("h1", "w1", False)
+    assert (await registry.slots(SERVICE)).used == 1
+
+
+async def test_who_has_no_stream_yet_gives_way_to_who_is_talking(registry):
+    await registry.put_host(host(cap=3))
+    waiting = await confirmed(registry, "s1")
+    await claimed(registry, "s2")
+    await claimed(registry, "s3")
+    run = Running("s4", 1_760_000_000_000_500, "w1")
+    await registry.put_host(host(worker("w1", "busy", "s4"), cap=2), [run])
+    assert (await registry.look("s4", run.fence)).worker.id == "w1"
+    assert isinstance(await registry.look("s1", waiting.fence), Claim)
+    assert await registry.confirm("s2", 1) == await registry.confirm("s3", 1) == Stale(spent=False)
+    assert (await registry.slots(SERVICE)).used == 2
+
+
+@pytest.mark.parametrize("run", [Running("s1", 0, "w1"), Running("s1", 5, "nobody")])
+async def test_a_report_that_makes_no_sense_is_ignored(registry, run):
+    await registry.put_host(host(worker("w1")), [run])
+    assert await registry.slots(SERVICE) == Slots(2, 0, 1, 0, 0, 0)
+
+
+async def test_slots_are_counted_by_state(registry):
+    states = [worker("w1"), worker("w2", "starting"), worker("w3", "busy"), worker("w4", "done")]
+    await registry.put_host(host(*states, cap=9))
+    await claimed(registry, "s1")
+    assert await registry.slots(SERVICE) == Slots(cap=9, used=1, ready=1, starting=1, busy=1, queued=0)
+
+
+# Static workers
+
+
+def static(*names: str, state: str = "ready"):
+    return host(*(worker(name, state) for name in names), cap=len(names), static=True)
+
+
+async def test_a_static_worker_that_has_served_waits_for_a_beat_that_finds_it_ready(registry):
+    await registry.put_host(static("w1"))
+    claim = await confirmed(registry, "s1")
+    await registry.beat("h1", 1, [worker("w1")])
+    await registry.release("s1", claim.fence)
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    await registry.put_host(static("w1"))  # another node's; it has not asked the worker
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    await registry.beat("h1", 1, [worker("w1", "busy")])
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    await registry.beat("h1", 1, [worker("w1")])
+    assert (await claimed(registry, "s2")).worker.id == "w1"
+
+
+async def test_a_static_worker_to_which_nobody_was_sent_is_free_at_once(registry):
+    await registry.put_host(static("w1"))
+    await claimed(registry, "s1")
+    await registry.release("s1", 0)
+    assert (await claimed(registry, "s2")).worker.id == "w1"
+
+
+async def keep_beating(registry, clock, seconds: float, state: str = "ready") -> None:
+    for _ in range(int(seconds // LEASES.beat)):
+        await clock.advance(LEASES.beat)
+        await registry.beat("h1", 1, [worker("w1", state)])
+
+
+async def test_a_static_worker_whose_claim_ran_out_comes_back_when_it_has_been_busy_and_is_ready(registry, clock):
+    await registry.put_host(static("w1"))
+    await confirmed(registry, "s1")
+    await keep_beating(registry, clock, LEASES.confirmed + 10)
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    await keep_beating(registry, clock, LEASES.beat, "busy")
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    await keep_beating(registry, clock, LEASES.beat)
+    assert (await claimed(registry, "s2")).worker.id == "w1"
+
+
+async def test_a_static_worker_whose_claim_ran_out_comes_back_when_no_call_can_be_that_long(registry, clock):
+    await registry.put_host(static("w1"))
+    await confirmed(registry, "s1")
+    await keep_beating(registry, clock, LEASES.confirmed + LEASES.beat)
+    await clock.advance(LEASES.static - 100)
+    await registry.put_host(static("w1"))
+    await keep_beating(registry, clock, LEASES.beat)
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    await clock.advance(110)
+    await registry.put_host(static("w1"))
+    await keep_beating(registry, clock, LEASES.beat)
+    assert (await claimed(registry, "s2")).worker.id == "w1"
+
+
+async def test_a_static_worker_is_remembered_over_the_loss_of_its_node(registry, clock):
+    await registry.put_host(static("w1"))
+    await confirmed(registry, "s1")
+    await clock.advance(LEASES.confirmed + LEASES.host)
+    await registry.put_host(static("w1"))
+    await keep_beating(registry, clock, LEASES.beat)
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+
+
+# Fairness of the queue
+
+
+async def test_who_avoids_all_that_is_free_holds_up_nobody(registry):
+    await registry.put_host(static("w1"))
+    claim = await confirmed(registry, "s0")
+    assert await registry.claim(SERVICE, "s1", queue=True, avoid={"w1"}) == Queued(1)
+    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(2)
+    await registry.release("s0", claim.fence)
+    await registry.beat("h1", 1, [worker("w1")])
+    assert await registry.claim(SERVICE, "s1", queue=True, avoid={"w1"}) == Queued(1)
+    assert (await claimed(registry, "s2", queue=True)).worker.id == "w1"
+
+
+async def test_a_session_that_gets_its_slot_leaves_the_queue(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    await registry.claim(SERVICE, "s1", queue=True, avoid={"w9"})
+    await registry.release("s0", claim.fence)
+    await claimed(registry, "s1", queue=True)
+    assert (await registry.slots(SERVICE)).queued == 0
+
+
+async def test_a_burst_on_too_few_slots_gives_exactly_these(registry):
+    hosts = [host(*(worker(f"w{h}-{n}") for n in range(50)), name=f"h{h}", cap=100) for h in range(10)]
+    for one in hosts:
+        await registry.put_host(one)
+    results = await asyncio.gather(*(registry.claim(SERVICE, f"s{n}") for n in range(2000)))
+    claims = [result for result in results if isinstance(result, Claim)]
+    assert len(claims) == 1000
+    workers = [claim.worker.id for claim in claims if claim.worker is not None]
+    assert len(workers) == len(set(workers)) == 500
+    assert (await registry.slots(SERVICE)).used == 1000
+
+
+# After an outage
+
+
+async def test_nothing_expires_for_a_lease_after_an_outage(world, registry, clock):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s1")
+    await world.cut()
+    with pytest.raises(RegistryUnavailable):
+        await registry.renew({"s1": claim.fence})
+    await clock.advance(60)
+    await world.mend()
+    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
+    assert await registry.beat("h1", 1, [worker("w1", "busy", "s1")]) == ()
+    assert await registry.renew({"s1": claim.fence}) == set()
+    assert (await registry.look("s1", claim.fence)).worker.id == "w1"
+
+
+async def test_after_that_lease_what_nobody_renews_expires(world, registry, clock):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await confirmed(registry, "s1")
+    await world.cut()
+    with pytest.raises(RegistryUnavailable):
+        await registry.find("s1")
+    await clock.advance(60)
+    await world.mend()
+    await registry.beat("h1", 1, [worker("w1", "busy", "s1")])
+    await keep_beating(registry, clock, LEASES.confirmed + LEASES.beat)
+    assert (await registry.slots(SERVICE)).used == 0
+
+
+async def test_keys_that_are_set_once_expire_over_an_outage(world, registry, clock):
+    await registry.once("nonce", 60.0)
+    await world.cut()
+    with pytest.raises(RegistryUnavailable):
+        await registry.once("nonce", 60.0)
+    await clock.advance(61)
+    await world.mend()
+    assert (await registry.once("nonce", 60.0)).first
+
+
+async def test_a_registry_that_is_down_says_so_everywhere(world, registry):
+    await world.cut()
+    for call in (
+        registry.claim(SERVICE, "s"),
+        registry.confirm("s", 1),
+        registry.look("s", 1),
+        registry.renew({}),
+        registry.release("s", 1),
+        registry.leave(SERVICE, "s"),
+        registry.put_host(host()),
+        registry.beat("h", 1, []),
+        registry.drop_host("h", 1),
+        registry.drain_host("h", 1),
+        registry.merge("s", FactEvent()),
+        registry.find("s"),
+        registry.once("k", 1.0),
+        registry.freed(SERVICE, 1.0),
+        registry.slots(SERVICE),
+    ):
+        with pytest.raises(RegistryUnavailable):
+            await call
+    await world.mend()

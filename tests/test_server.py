@@ -1,0 +1,215 @@
+"""`gateway serve` as a process: what it refuses in one line, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from gateway.__main__ import main
+from gateway.simulator import CallPlan, Credentials, place_call
+from tests.acceptance.program import EXOTEL_SECRET, Gateway, place_bot, run, service, settings
+
+ECHO = "gateway.worker.echo:bot"
+DEV = ("serve", "--dev", "--port", "0")
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        yield sock.getsockname()[1]
+
+
+def config(folder: Path, text: str) -> str:
+    path = folder / "gateway.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def ops(gateway: Gateway) -> str:
+    return gateway.log("metrics and health")["ops"]
+
+
+# What is refused, in one line.
+
+
+@pytest.fixture
+def refused(capsys, monkeypatch):
+    """Runs the command in this process, as far as it comes: asserts one line with these words, and status 2."""
+    for name in tuple(os.environ):
+        if name.startswith(("GATEWAY_", "TWILIO_", "TELNYX_", "PLIVO_", "EXOTEL_")):
+            monkeypatch.delenv(name)
+
+    def run_it(arguments: tuple[str, ...], *words: str) -> None:
+        assert main(arguments) == 2
+        assert_one_line(capsys.readouterr().err, *words)
+
+    return run_it
+
+
+def assert_one_line(stderr: str, *words: str) -> None:
+    [line] = stderr.splitlines()
+    assert line.startswith("gateway serve: ")
+    assert [word for word in words if word not in line] == [], line
+
+
+def test_a_port_that_is_taken(refused, taken):
+    refused(("serve", "--dev", "--port", str(taken)), "--host/--port", str(taken), "in use")
+
+
+def test_a_port_that_is_none(refused):
+    refused(("serve", "--dev", "--port", "70000"), "--host/--port", "70000")
+
+
+def test_dev_for_all_the_world(refused):
+    refused(("serve", "--dev", "--host", "0.0.0.0"), "--dev", "loopback")
+
+
+def test_nothing_configured(refused):
+    refused(("serve",), "--config", "--dev")
+
+
+@pytest.mark.parametrize("bot", ["absent.py", "absent.module", "absent.module:bot"])
+def test_a_bot_that_is_not_there(refused, bot):
+    refused((*DEV, "--bot", bot), "--bot", "there is no such")
+
+
+def test_a_bot_of_the_settings_that_is_not_there(refused, tmp_path):
+    file = config(tmp_path, settings('host = "a.b"\nbot = "absent.py"'))
+    refused(("serve", "--config", file, "--port", "0"), "services.a.b.bot", "absent.py")
+
+
+def test_an_ops_port_that_is_taken(taken):
+    result = run(*DEV, env={"GATEWAY_SERVER__OPS_BIND": f"127.0.0.1:{taken}"})
+    assert result.returncode == 2
+    assert_one_line(result.stderr, "server.ops_bind", str(taken), "in use", "port 0")
+
+
+def test_a_configuration_without_a_public_url_on_a_public_address(tmp_path):
+    file = config(tmp_path, 'secret = "0123456789abcdef"\n')
+    result = run("serve", "--config", file, "--host", "0.0.0.0", "--port", "0")
+    assert result.returncode == 2
+    assert_one_line(result.stderr, "public_url", "missing")
+
+
+def test_a_bot_that_cannot_be_imported(tmp_path):
+    bot = tmp_path / "broken.py"
+    bot.write_text("import a_module_that_is_not_there\n")
+    result = run(*DEV, "--bot", str(bot))
+    assert result.returncode == 2
+    [ours] = [line for line in result.stderr.splitlines() if line.startswith("gateway serve: ")]
+    assert result.stderr.endswith(ours + "\n")
+    assert "No module named 'a_module_that_is_not_there' (broken.py, line 1)" in ours
+
+
+# Serving.
+
+
+def test_two_gateways_in_dev_do_beside_each_other():
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # somebody has it already: as well
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 9090))
+            sock.listen()
+        gateway = stack.enter_context(Gateway("--dev", "--port", "0"))
+        assert not ops(gateway).endswith(":9090")
+        assert httpx.get(ops(gateway) + "/readyz").status_code == 200
+
+
+def test_without_an_ops_address_there_is_none(tmp_path):
+    text = settings(f'host = "a.b"\nbot = "{ECHO}"').replace('"127.0.0.1:0"', '""')
+    with Gateway.of(tmp_path, text) as gateway:
+        assert not [record for record in gateway.records() if "ops" in record]
+        assert httpx.get(f"{gateway.url}/readyz").status_code == 200
+        gateway.terminate()
+        assert gateway.wait() == 0
+
+
+def test_the_first_signal_drains_and_cuts_no_call_short(tmp_path):
+    text = settings(service("a.b", place_bot("echo", tmp_path), default=True))
+    with Gateway.of(tmp_path, text) as gateway:
+        where = ops(gateway)
+        assert httpx.get(f"{where}/readyz").status_code == 200
+
+        async def call_while_draining():
+            calling = asyncio.create_task(place_call(plan(gateway, seconds=1.5)))
+            await until(lambda: "gateway_calls_active{" in httpx.get(f"{where}/metrics").text)
+            gateway.terminate()
+            await until(lambda: httpx.get(f"{where}/readyz").status_code == 503)
+            assert httpx.get(f"{where}/lbz").status_code == 404
+            assert httpx.get(f"{where}/livez").status_code == 200
+            assert httpx.get(f"{gateway.url}/lbz").status_code == 404
+            return await calling
+
+        report = asyncio.run(call_while_draining())
+        assert (report.outcome, report.violations) == ("completed", [])
+        assert gateway.wait() == 0
+        assert gateway.log("draining")["calls"] == 1
+        gateway.assert_clean()
+
+
+def test_at_the_deadline_of_the_drain_what_is_left_is_ended_in_good_order(tmp_path):
+    text = settings(service("a.b", place_bot("echo", tmp_path), default=True))
+    text = text.replace("[server]\n", "[server]\ndrain_seconds = 0.3\n")
+    with Gateway.of(tmp_path, text) as gateway:
+
+        async def call():
+            calling = asyncio.create_task(place_call(plan(gateway, seconds=30)))
+            await until(lambda: any(r["event"] == "bot joined" for r in gateway.records()))
+            gateway.terminate()
+            return await calling
+
+        asyncio.run(call())
+        assert gateway.wait() == 0
+        assert gateway.log("session ended")["reason"] == "drained"
+
+
+def test_the_second_signal_does_not_wait(tmp_path):
+    text = settings(service("a.b", place_bot("echo", tmp_path), default=True))
+    with Gateway.of(tmp_path, text) as gateway:
+
+        async def call():
+            calling = asyncio.create_task(place_call(plan(gateway, seconds=30)))
+            await until(lambda: any(r["event"] == "bot joined" for r in gateway.records()))
+            gateway.process.send_signal(signal.SIGINT)
+            await until(lambda: any(r["event"] == "draining" for r in gateway.records()))
+            began = time.monotonic()
+            gateway.process.send_signal(signal.SIGTERM)
+            status = await asyncio.to_thread(gateway.wait, 15)
+            calling.cancel()
+            return status, time.monotonic() - began
+
+        status, took = asyncio.run(call())
+        assert status == 0
+        assert took < 10
+        assert gateway.log("stopping now")["signal"] == "SIGTERM"
+
+
+def plan(gateway: Gateway, *, seconds: float) -> CallPlan:
+    """Of Exotel, whose requests need no more than a key."""
+    return CallPlan(
+        carrier="exotel",
+        base_url=gateway.url,
+        audio=np.zeros(4000, np.int16),
+        credentials=Credentials(exotel_account_sid="exotel1", exotel_webhook_secret=EXOTEL_SECRET),
+        seconds=seconds,
+        linger=0.2,
+    )
+
+
+async def until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not await asyncio.to_thread(condition):
+            await asyncio.sleep(0.02)
