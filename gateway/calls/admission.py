@@ -92,7 +92,7 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
 
 
 def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts | None) -> bool:
-    """By what the webhook said; if the registry has forgotten that, by the session's id, which is made of the call's."""
+    """By what the webhook said; if the registry has forgotten it, by the session's id, which is made of the call's."""
     if facts is not None and facts.call_id:
         return facts.call_id == start.call_id
     return any(

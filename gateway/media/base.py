@@ -34,7 +34,7 @@ class BridgeLimits:
     """And given this long to answer."""
     silence_after: float = 10.0
     """Carriers that drop a call to which nothing is sent get a frame of silence this often."""
-    hold_after: float = 0.5
+    hold_after: float = 1.0
     """A caller without a bot hears hold audio after this: shorter gaps are heard as a breath, not as a dead line."""
     behind: float = 2.0
     """What waits for the last word to be heard waits this long beyond our own estimate of it."""

@@ -29,12 +29,13 @@ class _Waiters:
 
 @dataclass(slots=True)
 class _Attempts:
-    """Of a session: how many were given out, and the newest that was confirmed. They count on over claims that were
-    lost: a token of an older attempt must never be taken for a newer.
+    """Of a session: how many were given out, the newest that was confirmed, and its fence. They count on over claims
+    that were lost: a token of an older attempt must never be taken for a newer.
     """
 
     given: int = 0
     confirmed: int = 0
+    fence: int = 0
 
 
 class MemoryRegistry:
@@ -80,7 +81,7 @@ class MemoryRegistry:
                 self._give_up(session, now)
         for run in running:
             self._take_over(run, host, state, now)
-        self._make_room(state, 0, now)
+        self._make_room(state, now)
         state.settle()
         self._hint(host.service)
         return True
@@ -138,7 +139,8 @@ class MemoryRegistry:
             return Stale(spent=attempts is not None and 0 < attempt <= attempts.confirmed)
         self._fence = max(self._fence + 1, int(now * 1e6))
         held.fence, held.attempt, held.pending = self._fence, attempt, 0
-        self._attempts_of(session, now).confirmed = attempt
+        attempts = self._attempts_of(session, now)
+        attempts.confirmed, attempts.fence = attempt, held.fence
         held.expires = now + self.leases.confirmed
         self._claim_ends.set(session, held.until)
         claim = self._claim_of(session, held, attempt, fence=held.fence, expires=held.expires)
@@ -345,14 +347,17 @@ class MemoryRegistry:
         held = self._load(run.session, now)
         if run.fence <= 0 or run.worker not in state.workers or (held is not None and held.fence >= run.fence):
             return
+        attempts = self._attempts_of(run.session, now)
+        if attempts.fence > run.fence:
+            return
         rival = state.held.get(state.taken.get(run.worker, ""))
         if rival is not None and rival.fence > run.fence:
             return
-        attempts = self._attempts_of(run.session, now)
         found = Held(host.service, host.id, self._next_ticket(), host.static, run.worker, run.fence, fresh=False)
         found.attempt = held.attempt if held is not None else max(1, attempts.given)
         found.expires = now + self.leases.confirmed
         attempts.given, attempts.confirmed = max(attempts.given, found.attempt), max(attempts.confirmed, found.attempt)
+        attempts.fence = run.fence
         if rival is not None:
             self._displace(rival, run, state, now)
         state.take(run.session, run.worker)  # before anything is given up, which hands out what comes free
@@ -360,7 +365,6 @@ class MemoryRegistry:
             self._give_up(run.session, now)
         if held is not None:
             found.pending, found.pending_expires = held.pending, held.pending_expires
-        self._make_room(state, 1, now)
         self._held[run.session] = found
         state.enter(run.session, found)
         self._claim_ends.set(run.session, found.until)
@@ -373,12 +377,12 @@ class MemoryRegistry:
         state.taken[run.worker] = run.session
         self._give_up(session, now)
 
-    def _make_room(self, state: HostState, units: int, now: float) -> None:
+    def _make_room(self, state: HostState, now: float) -> None:
         """Somebody who is talking needs a unit of a full host: whoever has no worker yet gives way, first those whose
         stream has not started, the newest first.
         """
         assert state.host is not None
-        excess = len(state.held) + units - state.host.cap
+        excess = len(state.held) - state.host.cap
         if excess > 0:
             giving = [
                 (held.fence > 0, -held.since, s) for s, held in state.held.items() if not held.fence or not held.worker

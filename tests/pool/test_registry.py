@@ -507,6 +507,27 @@ async def test_a_worker_that_serves_a_newer_claim_is_not_taken_by_an_older_repor
     assert await registry.look("s1", claim.fence - 1) == Stale(spent=False)
 
 
+async def test_an_older_bot_does_not_bring_back_a_session_whose_newer_claim_ran_out(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    first = await confirmed(registry, "s1")
+    second = await confirmed(registry, "s1")
+    await clock.advance(LEASES.confirmed + 1)
+    await registry.put_host(host(worker("w1", "busy", "s1")), [Running("s1", first.fence, "w1")])
+    assert await registry.look("s1", first.fence) == Stale(spent=False)
+    await registry.put_host(host(worker("w1", "busy", "s1")), [Running("s1", second.fence, "w1")])
+    assert (await registry.look("s1", second.fence)).worker.id == "w1"
+
+
+async def test_a_worker_that_is_taken_from_a_session_goes_to_nobody_else(registry):
+    await registry.put_host(host(worker("w1"), cap=3))
+    await confirmed(registry, "s2")
+    waiting = await confirmed(registry, "s3")
+    run = Running("s1", waiting.fence + 1, "w1")
+    await registry.put_host(host(worker("w1"), cap=3), [run])
+    assert (await registry.look("s1", run.fence)).worker.id == "w1"
+    assert (await registry.look("s3", waiting.fence)).worker is None
+
+
 async def test_a_running_session_that_is_reported_keeps_the_reservation_of_its_next_stream(registry):
     await registry.put_host(host(worker("x1"), name="other"))
     again = await claimed(registry, "s1")

@@ -258,7 +258,7 @@ def is_live(result) -> bool:
 
 
 def test_in_memory():
-    run_state_machine_as_test(Interleavings, settings=settings(max_examples=1500, stateful_step_count=60, deadline=None))
+    run_state_machine_as_test(Interleavings, settings=settings(max_examples=1200, stateful_step_count=60, deadline=None))
 
 
 def test_on_redis(redis_url):
@@ -269,6 +269,6 @@ def test_on_redis(redis_url):
     run_state_machine_as_test(
         OnRedis,
         settings=settings(
-            max_examples=1, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=150, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )

@@ -28,8 +28,9 @@ local believed = { 1 }
 for i = OWN + 7 + count, #ARGV, 3 do
   local session, fence, worker = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local claim = load(session)
-  if fence > 0 and known[worker] and not (claim and claim.fence >= fence) then
-    local attempt = math.max(1, tonumber(call('HGET', key('session', session), 'count') or 0))
+  local f = call('HMGET', key('session', session), 'last', 'count')
+  if fence > 0 and known[worker] and fence >= tonumber(f[1] or 0) and not (claim and claim.fence >= fence) then
+    local attempt = math.max(1, tonumber(f[2] or 0))
     if restore(session, fence, host, worker, attempt, static) then
       believed[#believed + 1] = session
     end
