@@ -30,7 +30,7 @@ from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import AudioError, RegistryUnavailable, SettingsError
 from gateway.ops import health_routes
 from gateway.pool.memory import MemoryRegistry
-from gateway.pool.registry import Leases
+from gateway.pool.registry import Leases, Registry
 from gateway.settings import ServiceSettings, Settings
 
 log = structlog.get_logger(__name__)
@@ -53,12 +53,20 @@ def make_node(settings: Settings, *, dev: bool = False, leases: Leases | None = 
     leases = leases or Leases()
     return Node(
         public_url=settings.public_url,
-        registry=MemoryRegistry(leases),
+        registry=_registry(settings.registry, leases),
         signer=Signer(keys),
         services=Services(replace(section.service(), hold_audio=_hold_audio(section)) for section in settings.services),
         carriers=_carriers(settings, dev),
         leases=leases,
     )
+
+
+def _registry(url: str, leases: Leases) -> Registry:
+    if url == "memory":
+        return MemoryRegistry(leases)
+    from gateway.pool.redis import RedisRegistry
+
+    return RedisRegistry(url, leases)
 
 
 def _hold_audio(section: ServiceSettings) -> bytes:

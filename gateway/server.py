@@ -82,6 +82,7 @@ class Server:
                 task.cancel()
             node.ticker.stop()
             await node.rest.close()
+            await node.registry.close()
             if ops is not None:
                 await ops.stop()
         return 0

@@ -200,8 +200,8 @@ class Settings(Section):
     @field_validator("registry")
     @classmethod
     def _registry(cls, value: str) -> str:
-        if value != "memory":
-            raise PydanticCustomError("registry", 'must be "memory"')
+        if value != "memory" and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+            raise PydanticCustomError("registry", 'must be "memory" or like "redis://host:6379/0"')
         return value
 
     @model_validator(mode="after")
@@ -212,6 +212,8 @@ class Settings(Section):
                 raise PydanticCustomError("host_twice", "services: the host {host} is there twice", {"host": host})
         if sum(service.default for service in self.services) > 1:
             raise PydanticCustomError("default_twice", "services: only one can be the default")
+        if self.registry != "memory" and not self.secret:
+            raise PydanticCustomError("secret", "secret: is needed with a shared registry, the same on all nodes")
         return self
 
     def carrier(self, name: str) -> CarrierConfig[Any] | None:

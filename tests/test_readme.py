@@ -24,7 +24,6 @@ from gateway.audio.files import read_wav, write_wav
 from gateway.carriers import CARRIERS
 from gateway.cli import COMMANDS
 from gateway.cli.demo import HEADER
-from gateway.errors import SettingsError
 from gateway.metrics import Metrics
 from gateway.ops import make_ops_app
 from gateway.protocol.ends import EndReason
@@ -348,12 +347,6 @@ def test_what_is_not_built_is_not_there(routes: list[Any]) -> None:
             assert path not in COMMANDS, f"{span} is there: README says it is not"
         if span.startswith("--"):
             assert not any(span in flags_of(command) for command in COMMANDS), f"{span} is there: README says not"
-
-
-def test_redis_is_not_built_as_the_readme_says() -> None:
-    if 'registry = "redis://…"' in NOT_BUILT:
-        with pytest.raises(SettingsError):
-            load(None, {"GATEWAY_REGISTRY": "redis://127.0.0.1:1/0"})
 
 
 def test_dialout_is_not_applied_as_the_readme_says() -> None:

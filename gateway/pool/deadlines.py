@@ -31,10 +31,6 @@ class Deadlines(Generic[K]):
         """It has ended already."""
         self._ends.pop(key, None)
 
-    def get(self, key: K) -> float | None:
-        """When it ends, or None."""
-        return self._ends.get(key)
-
     def due(self, now: float) -> Iterator[K]:
         """Those that have ended; each is forgotten as it is given. They may be set again meanwhile."""
         while self._heap and self._heap[0][0] <= now:

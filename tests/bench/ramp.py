@@ -16,12 +16,23 @@ STEPS = (25, 50, 100, 150)
 TALK = 10.0
 PLACED_IN = 3.0
 SETTLE = 1.5
-HEADER = ("calls", "CPU ms per call-second", "calls per core", "echo p50", "p99", "lost", "held", "caller CPU", "late")
+HEADER = (
+    "calls",
+    "CPU ms per call-second",
+    "calls per core",
+    "echo p50",
+    "p99",
+    "lost",
+    "held",
+    "caller CPU",
+    "machine",
+    "late",
+)
 
 
 async def main() -> None:
     print(f"{TALK:g} s each, placed within {PLACED_IN:g} s; delays in ms")
-    print("{:>5}  {:>22}  {:>14}  {:>8}  {:>6}  {:>5}  {:>5}  {:>10}  {}".format(*HEADER))
+    print("{:>5}  {:>22}  {:>14}  {:>8}  {:>6}  {:>5}  {:>5}  {:>10}  {:>7}  {}".format(*HEADER))
     service = rig.service("echo", "gateway.worker.echo:bot", warm=20, most=STEPS[-1] + 50, default=True)
     async with rig.gateway(service) as gateway:
         await Load(_plan(gateway.url, 4, 1.0)).run()  # everybody has been imported
@@ -43,9 +54,11 @@ async def _step(gateway: rig.Running, calls: int) -> None:
         await asyncio.sleep(0.01)
     began = time.monotonic()
     await asyncio.sleep(PLACED_IN + SETTLE)
+    busy = rig.Busy()
     at, cpu, talking = time.monotonic(), rig.cpu_seconds(gateway.pid), load.progress().talking
     await asyncio.sleep(max(0.0, began + TALK - 0.5 - time.monotonic()))
     seconds, used = time.monotonic() - at, rig.cpu_seconds(gateway.pid) - cpu
+    machine = busy.share()
     talking = (talking + load.progress().talking) / 2
     report = await running
     each = 1000 * used / max(talking * seconds, 1e-9)
@@ -54,7 +67,7 @@ async def _step(gateway: rig.Running, calls: int) -> None:
     short = "" if totals.answered == calls else f"  {calls - totals.answered} not answered"
     print(
         f"{calls:>5}  {each:>22.2f}  {1000 / each if each else 0:>14.0f}  {p50:>8}  {p99:>6}  {totals.lost:>5}"
-        f"  {totals.held:>5}  {report.cpu / report.wall:>10.0%}  "
+        f"  {totals.held:>5}  {report.cpu / report.wall:>10.0%}  {machine:>7.0%}  "
         f"p99 {late.p99 or 0:.1f}, max {late.max:.1f}{'; refused: ' + report.late[0] if report.late else ''}{short}",
         flush=True,
     )

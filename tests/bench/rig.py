@@ -91,6 +91,23 @@ async def _drain(stderr: asyncio.StreamReader) -> None:
 # ------------------------------------------------------------------------------------------------------ processes
 
 
+class Busy:
+    """How busy all cores of this machine have been since this was made, by whomever."""
+
+    def __init__(self) -> None:
+        self._busy, self._all = self._read()
+
+    def share(self) -> float:
+        busy, everything = self._read()
+        return (busy - self._busy) / max(everything - self._all, 1)
+
+    @staticmethod
+    def _read() -> tuple[int, int]:
+        """Ticks (proc(5)): the fourth and the fifth are idle."""
+        ticks = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of this process alone, its children not included (proc(5): fields 14 and 15)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

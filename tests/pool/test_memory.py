@@ -1,32 +1,16 @@
-"""One contract for every registry: what holds for the one in memory holds for the one on many nodes."""
+"""What is particular to the registry in memory: it keeps nothing that has expired, and nobody waits for ever."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sized
 
 import pytest
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import FactEvent
 from gateway.pool.memory import MemoryRegistry
-from gateway.pool.registry import Claim, Full, Host, Leases, Queued, Stale
-from gateway.protocol.workers import Running, Worker
-
-LEASES = Leases()
-SERVICE = "support.acme"
-
-
-class Clock:
-    """Unix time that moves only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_760_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
+from tests.pool.kit import LEASES, SERVICE, Clock, claimed, confirmed, host, worker
 
 
 @pytest.fixture
@@ -39,415 +23,96 @@ def registry(clock):
     return MemoryRegistry(LEASES, clock=clock)
 
 
-def worker(name: str, state: str = "ready", session: str = "") -> Worker:
-    return Worker(name, f"unix:/run/{name}.sock", state, session)  # type: ignore[arg-type]
-
-
-def host(*workers: Worker, name: str = "h1", cap: int = 2, epoch: int = 1, static: bool = False) -> Host:
-    return Host(name, epoch, SERVICE, "pcm", cap, workers, "key", static)
-
-
-async def claimed(registry, session: str, **how) -> Claim:
-    claim = await registry.claim(SERVICE, session, **how)
-    assert isinstance(claim, Claim), claim
-    return claim
-
-
-async def confirmed(registry, session: str) -> Claim:
-    claim = await registry.confirm(session, (await claimed(registry, session)).attempt)
-    assert isinstance(claim, Claim), claim
-    return claim
-
-
-# Claiming
-
-
-async def test_a_claim_reserves_a_ready_worker(registry):
-    await registry.put_host(host(worker("w1")))
-    claim = await claimed(registry, "s1")
-    assert claim.worker == worker("w1")
-    assert (claim.attempt, claim.fence, claim.link_key, claim.fresh) == (1, 0, "key", True)
-
-
-async def test_a_claim_is_idempotent_by_session(registry, clock):
-    await registry.put_host(host(worker("w1"), worker("w2")))
-    first = await claimed(registry, "s1")
-    clock.advance(3.0)
-    assert await claimed(registry, "s1") == first
-
-
-async def test_two_sessions_never_share_a_worker(registry):
-    await registry.put_host(host(worker("w1"), worker("w2")))
-    one, two = await claimed(registry, "s1"), await claimed(registry, "s2")
-    assert {one.worker.id, two.worker.id} == {"w1", "w2"}
-
-
-async def test_a_full_pool_says_so_and_how_many_hosts_it_has(registry):
-    assert await registry.claim(SERVICE, "s0") == Full(hosts=0)
-    await registry.put_host(host(worker("w1"), cap=1))
-    await claimed(registry, "s1")
-    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
-
-
-async def test_a_unit_of_the_cap_without_a_ready_worker_is_claimed_and_the_worker_follows(registry):
-    await registry.put_host(host(worker("w1", "starting"), cap=1))
-    claim = await confirmed(registry, "s1")
-    assert claim.worker is None
-    assert await registry.beat("h1", 1, [worker("w1", "starting")]) == ("s1",)
-    assert (await registry.look("s1", claim.fence)).worker is None
-    assert await registry.beat("h1", 1, [worker("w1", "ready", "s1")]) == ()
-    assert (await registry.look("s1", claim.fence)).worker == worker("w1", "ready", "s1")
-
-
-async def test_a_worker_started_for_one_session_is_not_given_to_another(registry):
-    await registry.put_host(host(cap=2))
-    one, two = await confirmed(registry, "s1"), await confirmed(registry, "s2")
-    await registry.beat("h1", 1, [worker("w2", "ready", "s2")])
-    assert (await registry.look("s1", one.fence)).worker is None
-    assert (await registry.look("s2", two.fence)).worker.id == "w2"
-
-
-async def test_an_unconfirmed_claim_expires(registry, clock):
-    await registry.put_host(host(worker("w1"), cap=1))
-    await claimed(registry, "s1")
-    clock.advance(LEASES.reserved + 0.1)
-    await registry.put_host(host(worker("w1"), cap=1))
-    assert (await claimed(registry, "s2")).worker.id == "w1"
-    assert await registry.confirm("s1", 1) == Stale(spent=False)
-
-
-async def test_a_claim_without_a_worker_is_not_offered_by_static_hosts(registry):
-    await registry.put_host(host(worker("w1"), cap=5, static=True))
-    await claimed(registry, "s1")
-    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
-
-
-async def test_a_worker_to_be_avoided_is_given_up_for_another(registry):
-    await registry.put_host(host(worker("w1"), worker("w2"), cap=2))
-    first = await confirmed(registry, "s1")
-    second = await claimed(registry, "s1", avoid={first.worker.id})
-    assert second.worker.id != first.worker.id
-    assert second.attempt == first.attempt + 1
-    assert (await registry.slots(SERVICE)).used == 1
-
-
-async def test_a_dead_workers_session_gets_another(registry):
-    await registry.put_host(host(worker("w1"), worker("w2"), cap=2))
-    first = await confirmed(registry, "s1")
-    rest = [w for w in (worker("w1"), worker("w2")) if w.id != first.worker.id]
-    await registry.beat("h1", 1, rest)
-    assert (await claimed(registry, "s1")).worker == rest[0]
-
-
-# Confirming
-
-
-async def test_an_attempt_is_confirmed_once(registry):
-    await registry.put_host(host(worker("w1")))
-    claim = await claimed(registry, "s1")
-    assert isinstance(await registry.confirm("s1", claim.attempt), Claim)
-    assert await registry.confirm("s1", claim.attempt) == Stale(spent=True)
-
-
-async def test_confirming_at_once_from_two_sides_has_one_winner(registry):
-    await registry.put_host(host(worker("w1")))
-    await claimed(registry, "s1")
-    results = await asyncio.gather(*(registry.confirm("s1", 1) for _ in range(10)))
-    assert sum(isinstance(result, Claim) for result in results) == 1
-
-
-async def test_fences_only_grow_even_over_a_registry_that_forgot(registry, clock):
-    await registry.put_host(host(worker("w1"), worker("w2")))
-    first = await confirmed(registry, "s1")
-    empty = MemoryRegistry(LEASES, clock=clock)
-    clock.advance(0.001)
-    await empty.put_host(host(worker("w1"), worker("w2")))
-    assert (await confirmed(empty, "s1")).fence > first.fence
-
-
-async def test_a_confirmed_session_gets_a_next_attempt_on_the_same_worker(registry):
-    await registry.put_host(host(worker("w1"), worker("w2")))
-    first = await confirmed(registry, "s1")
-    again = await claimed(registry, "s1")
-    assert (again.attempt, again.worker, again.fence, again.fresh) == (2, first.worker, 0, False)
-    second = await registry.confirm("s1", 2)
-    assert second.fence > first.fence
-    assert (await registry.slots(SERVICE)).used == 1
-
-
-async def test_an_attempt_never_used_does_not_disturb_the_one_that_is(registry, clock):
-    await registry.put_host(host(worker("w1")))
-    first = await confirmed(registry, "s1")
-    await claimed(registry, "s1")  # a repeated webhook
-    for _ in range(10):
-        clock.advance(LEASES.renew)
-        await registry.beat("h1", 1, [worker("w1", "busy", "s1")])
-        assert await registry.renew({"s1": first.fence}) == set()
-    assert (await registry.look("s1", first.fence)).worker.id == "w1"
-
-
-async def test_an_expired_claim_cannot_be_confirmed_but_claimed_again(registry, clock):
-    await registry.put_host(host(worker("w1")))
-    await claimed(registry, "s1")
-    clock.advance(LEASES.reserved + 1)
-    assert await registry.confirm("s1", 1) == Stale(spent=False)
-
-
-async def test_attempts_count_on_over_a_lost_claim(registry, clock):
-    await registry.put_host(host(worker("w1")))
-    await registry.merge("s1", FactEvent(call_id="CA1"))
-    await claimed(registry, "s1")
-    clock.advance(LEASES.reserved + 1)
-    await registry.put_host(host(worker("w1")))
-    assert (await claimed(registry, "s1")).attempt == 2
-
-
-# Renewing and releasing
-
-
-async def test_a_renewed_claim_lives_and_one_that_is_not_renewed_ends(registry, clock):
-    await registry.put_host(host(worker("w1"), cap=1))
-    claim = await confirmed(registry, "s1")
-    clock.advance(LEASES.confirmed - 1)
-    await registry.put_host(host(worker("w1"), cap=1))
-    assert await registry.renew({"s1": claim.fence}) == set()
-    clock.advance(LEASES.confirmed + 1)
-    assert await registry.renew({"s1": claim.fence}) == {"s1"}
-
-
-async def test_an_older_fence_renews_and_releases_nothing(registry):
-    await registry.put_host(host(worker("w1")))
-    first = await confirmed(registry, "s1")
-    second = await confirmed(registry, "s1")
-    assert await registry.renew({"s1": first.fence}) == {"s1"}
-    await registry.release("s1", first.fence)
-    assert isinstance(await registry.look("s1", second.fence), Claim)
-
-
-async def test_a_release_frees_the_slot_and_is_idempotent(registry):
-    await registry.put_host(host(worker("w1"), cap=1))
-    claim = await confirmed(registry, "s1")
-    for _ in range(3):
-        await registry.release("s1", claim.fence)
-    assert (await registry.slots(SERVICE)).used == 0
-    assert (await claimed(registry, "s2")).worker.id == "w1"
-
-
-async def test_an_unconfirmed_claim_is_released_with_fence_zero(registry):
-    await registry.put_host(host(worker("w1"), cap=1))
-    await claimed(registry, "s1")
-    await registry.release("s1", 0)
-    assert (await registry.slots(SERVICE)).used == 0
-
-
-# Hosts
-
-
-async def test_a_host_that_falls_silent_takes_its_slots_with_it(registry, clock):
-    await registry.put_host(host(worker("w1")))
-    clock.advance(LEASES.host + 0.1)
-    assert await registry.claim(SERVICE, "s1") == Full(hosts=0)
-    assert await registry.beat("h1", 1, []) is None
-
-
-async def test_a_beat_keeps_a_host_alive(registry, clock):
-    await registry.put_host(host(worker("w1")))
-    for _ in range(5):
-        clock.advance(LEASES.beat)
-        assert await registry.beat("h1", 1, [worker("w1")]) == ()
-    assert (await claimed(registry, "s1")).worker.id == "w1"
-
-
-async def test_a_beat_of_another_epoch_does_nothing(registry):
-    await registry.put_host(host(worker("w1"), epoch=2))
-    assert await registry.beat("h1", 1, []) is None
-    assert (await claimed(registry, "s1")).worker.id == "w1"
-
-
-async def test_an_older_epoch_cannot_take_a_hosts_place(registry):
-    assert await registry.put_host(host(worker("w1"), epoch=2))
-    assert not await registry.put_host(host(worker("old"), epoch=1))
-    assert (await claimed(registry, "s1")).worker.id == "w1"
-
-
-async def test_a_host_that_registers_again_keeps_the_claims_on_workers_it_still_has(registry):
-    await registry.put_host(host(worker("w1"), worker("w2")))
-    one, two = await confirmed(registry, "s1"), await confirmed(registry, "s2")
-    await registry.put_host(host(worker(one.worker.id, "busy", "s1"), epoch=2))
-    assert isinstance(await registry.look("s1", one.fence), Claim)
-    assert await registry.look("s2", two.fence) == Stale(spent=False)
-
-
-async def test_a_host_reports_its_running_sessions_to_a_registry_that_forgot(registry):
-    running = Running("s1", 1_760_000_000_000_500, "w1")
-    await registry.put_host(host(worker("w1", "busy", "s1"), worker("w2")), [running])
-    claim = await registry.look("s1", running.fence)
-    assert claim.worker.id == "w1"
-    assert (await registry.slots(SERVICE)).used == 1
-    assert (await confirmed(registry, "s1")).fence > running.fence
-
-
-async def test_a_report_of_a_running_session_that_is_older_than_ours_is_not_believed(registry):
-    await registry.put_host(host(worker("w1"), worker("w2")))
-    claim = await confirmed(registry, "s1")
-    other = next(w for w in ("w1", "w2") if w != claim.worker.id)
-    await registry.put_host(
-        host(worker("w1", "busy"), worker("w2", "busy"), epoch=2), [Running("s1", claim.fence - 1, other)]
-    )
-    assert (await registry.look("s1", claim.fence)).worker.id == claim.worker.id
-
-
-async def test_a_draining_host_keeps_its_calls_and_gets_no_new_ones(registry):
-    await registry.put_host(host(worker("w1"), worker("w2")))
-    claim = await confirmed(registry, "s1")
-    await registry.drain_host("h1", 1)
-    assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
-    assert isinstance(await registry.look("s1", claim.fence), Claim)
-
-
-async def test_a_dropped_host_is_forgotten_unless_it_has_come_back(registry):
-    await registry.put_host(host(worker("w1"), epoch=2))
-    await registry.drop_host("h1", 1)
-    assert (await registry.slots(SERVICE)).cap == 2
-    await registry.drop_host("h1", 2)
-    assert (await registry.slots(SERVICE)).cap == 0
-
-
-async def test_the_emptier_host_is_chosen(registry):
-    await registry.put_host(host(worker("a1"), worker("a2"), name="a", cap=2))
-    await registry.put_host(host(worker("b1"), worker("b2"), name="b", cap=2))
-    first, second = await claimed(registry, "s1"), await claimed(registry, "s2")
-    assert first.host != second.host
-
-
-async def test_a_host_with_a_ready_worker_is_chosen_before_an_emptier_one_without(registry):
-    await registry.put_host(host(name="cold", cap=10))
-    await registry.put_host(host(worker("w1"), name="warm", cap=2))
-    assert (await claimed(registry, "s1")).worker.id == "w1"
-
-
-# Those on hold
-
-
-async def test_those_on_hold_are_served_in_their_order(registry):
-    await registry.put_host(host(worker("w1"), cap=1))
-    claim = await confirmed(registry, "s0")
-    assert await registry.claim(SERVICE, "s1", queue=True) == Queued(1)
-    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(2)
-    await registry.release("s0", claim.fence)
-    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(2)
-    assert (await claimed(registry, "s1", queue=True)).worker.id == "w1"
-    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(1)
-
-
-async def test_a_newcomer_never_passes_those_on_hold(registry):
-    await registry.put_host(host(worker("w1"), cap=1))
-    claim = await confirmed(registry, "s0")
-    await registry.claim(SERVICE, "s1", queue=True)
-    await registry.release("s0", claim.fence)
-    assert await registry.claim(SERVICE, "new") == Full(hosts=1)
-
-
-async def test_who_stops_asking_loses_his_place(registry, clock):
-    await registry.put_host(host(worker("w1"), cap=1))
-    await confirmed(registry, "s0")
-    await registry.claim(SERVICE, "s1", queue=True)
-    clock.advance(LEASES.queued + 0.1)
-    await registry.beat("h1", 1, [worker("w1")])
-    assert await registry.claim(SERVICE, "s2", queue=True) == Queued(1)
-
-
-async def test_who_leaves_the_queue_is_not_waited_for(registry):
-    await registry.put_host(host(worker("w1"), cap=1))
-    claim = await confirmed(registry, "s0")
-    await registry.claim(SERVICE, "s1", queue=True)
-    await registry.leave(SERVICE, "s1")
-    await registry.leave(SERVICE, "s1")
-    await registry.release("s0", claim.fence)
-    assert (await claimed(registry, "s2")).worker.id == "w1"
-
-
-async def test_a_freed_slot_wakes_those_who_wait(registry):
-    await registry.put_host(host(worker("w1"), cap=1))
-    claim = await confirmed(registry, "s0")
-    waiting = asyncio.create_task(registry.freed(SERVICE, 30.0))
-    await asyncio.sleep(0.01)
-    assert not waiting.done()
-    await registry.release("s0", claim.fence)
-    await asyncio.wait_for(waiting, 5.0)
-
-
-async def test_freed_returns_at_its_timeout(registry):
-    await registry.freed(SERVICE, 0.01)
-
-
-# Facts and keys
-
-
-async def test_facts_are_found_by_session_and_by_alias(registry):
-    await registry.merge("s1", FactEvent(call_id="CA1", aliases=("twilio::CA1",)))
-    assert (await registry.find("s1")).call_id == "CA1"
-    assert (await registry.find("twilio::CA1")).session == "s1"
-    assert await registry.find("twilio::CA2") is None
-
-
-async def test_an_alias_stays_with_the_session_that_had_it_first(registry):
-    await registry.merge("s1", FactEvent(aliases=("a",)))
-    await registry.merge("s2", FactEvent(aliases=("a",)))
-    assert (await registry.find("a")).session == "s1"
-
-
-async def test_facts_of_an_ended_session_are_forgotten_sooner(registry, clock):
-    await registry.merge("s1", FactEvent(status="ended", aliases=("a",)))
-    await registry.merge("s2", FactEvent(status="streaming"))
-    clock.advance(LEASES.ended + 1)
-    assert await registry.find("s1") is None
-    assert await registry.find("a") is None
-    assert await registry.find("s2") is not None
-
-
-async def test_once_is_true_once_and_remembers_what_the_first_one_said(registry, clock):
-    assert (await registry.once("nonce", 60.0, "digest")).first
-    clock.advance(5.0)
-    again = await registry.once("nonce", 60.0, "other")
-    assert (again.first, again.value, again.age) == (False, "digest", pytest.approx(5.0))
-    clock.advance(56.0)
-    assert (await registry.once("nonce", 60.0)).first
-
-
-# Trouble
-
-
-async def test_a_registry_that_is_down_says_so_everywhere(registry):
-    registry.down = True
-    for call in (
-        registry.claim(SERVICE, "s"),
-        registry.confirm("s", 1),
-        registry.renew({}),
-        registry.release("s", 1),
-        registry.put_host(host()),
-        registry.beat("h", 1, []),
-        registry.find("s"),
-        registry.once("k", 1.0),
-        registry.slots(SERVICE),
-    ):
-        with pytest.raises(RegistryUnavailable):
-            await call
+def kept(registry: MemoryRegistry) -> dict[str, int]:
+    return {name: len(value) for name, value in vars(registry).items() if isinstance(value, Sized) and len(value)}
 
 
 async def test_nothing_is_left_of_what_has_expired(registry, clock):
     for n in range(50):
-        await registry.put_host(host(worker("w1"), worker("w2"), epoch=n + 1))
+        await registry.put_host(host(worker("w1"), worker("w2"), epoch=n + 1, static=n % 2 == 0))
         await registry.claim(SERVICE, f"s{n}", queue=True)
+        await confirmed(registry, f"t{n}")
+        await registry.claim(SERVICE, f"u{n}", queue=True)
+        await registry.claim(SERVICE, f"v{n}", queue=True, avoid={"w1"})
         await registry.merge(f"s{n}", FactEvent(status="ended", aliases=(f"a{n}",)))
         await registry.once(f"k{n}", 60.0)
-        clock.advance(LEASES.reserved + 1)
-    clock.advance(LEASES.ended + LEASES.facts)
+        await clock.advance(LEASES.reserved + 1)
+        if n % 2 == 0:
+            await registry.put_host(host(worker("w1"), worker("w2"), epoch=n + 1, static=True))
+            await registry.beat("h1", n + 1, [worker("w1", "busy"), worker("w2", "busy")])
+            await registry.beat("h1", n + 1, [worker("w1"), worker("w2")])
+    await registry.freed(SERVICE, 0.01)
     await registry.find("anything")
-    leftovers = {
-        name: len(value)
-        for name, value in vars(registry).items()
-        if isinstance(value, (dict, list)) and name not in ("_queues", "_freed")
-    }
-    assert set(leftovers.values()) == {0}, leftovers
-    assert not any(registry._queues.values())
+    for _ in range(3):
+        await clock.advance(LEASES.static + LEASES.facts)
+        await registry.find("anything")
+    assert kept(registry) == {}
+
+
+async def test_what_is_renewed_again_and_again_takes_no_more_room(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    claim = await confirmed(registry, "s1")
+    await registry.merge("s1", FactEvent(starts=1))
+    before = kept(registry)
+    for n in range(1000):
+        await clock.advance(LEASES.beat)
+        await registry.beat("h1", 1, [worker("w1", "busy", "s1")])
+        await registry.renew({"s1": claim.fence})
+        await registry.merge("s1", FactEvent(state=b"x", state_seq=n))
+    after = kept(registry)
+    assert all(size <= before.get(name, 0) + 3 for name, size in after.items()), (before, after)
+
+
+async def test_a_queue_that_is_joined_and_left_leaves_nothing(registry, clock):
+    for n in range(100):
+        await registry.claim(SERVICE, f"s{n}", queue=True)
+        await registry.leave(SERVICE, f"s{n}")
+    await clock.advance(LEASES.queued + 1)
+    await registry.find("anything")
+    assert kept(registry) == {}
+
+
+async def test_waiting_for_a_slot_leaves_nothing(registry):
+    await asyncio.gather(*(registry.freed(SERVICE, 0.01) for _ in range(5)))
+    waiting = asyncio.create_task(registry.freed(SERVICE, 30.0))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    registry.down = True
+    with pytest.raises(RegistryUnavailable):
+        await registry.freed(SERVICE, 0.01)
+    assert kept(registry) == {}
+
+
+async def test_a_slot_freed_just_before_waiting_began_is_not_missed(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    await registry.claim(SERVICE, "s1", queue=True)
+    waiting = registry.freed(SERVICE, 30.0)
+    releasing = asyncio.create_task(registry.release("s0", claim.fence))
+    await asyncio.wait_for(waiting, 5.0)
+    await releasing
+
+
+async def test_one_waiters_timeout_does_not_wake_another(registry):
+    long = asyncio.create_task(registry.freed(SERVICE, 30.0))
+    await registry.freed(SERVICE, 0.01)
+    await asyncio.sleep(0.01)
+    assert not long.done()
+    long.cancel()
+
+
+async def test_a_short_failure_is_no_outage(registry, clock):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await claimed(registry, "s1")
+    await clock.advance(LEASES.reserved)
+    registry.down = True
+    with pytest.raises(RegistryUnavailable):
+        await registry.find("s1")
+    registry.down = False
+    await clock.advance(0.1)
+    assert (await registry.slots(SERVICE)).cap == 0
+
+
+async def test_closing_is_nothing(registry):
+    await registry.close()

@@ -189,7 +189,7 @@ async def test_a_bot_that_raises_closes_1011_and_its_traceback_stays_here(gatewa
         await gateway.ready_besides(worker)
         gateway.leave()
         _, output = await h.ended()
-        assert 'raise RuntimeError("private")' in output and "private" not in str(link.said)
+        assert "RuntimeError: private" in output and "private" not in str(link.said)
 
 
 async def test_a_worker_that_does_not_end_after_its_call_is_killed(gateway: FakeGateway, bot: str) -> None:
