@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.audio.files import convert, read_wav
+from gateway.calls.dialing import DialPolicy
 from gateway.calls.inbound import voice
 from gateway.calls.node import Node
 from gateway.calls.resume import connect, resume
@@ -58,6 +59,7 @@ def make_node(settings: Settings, *, dev: bool = False, leases: Leases | None = 
         services=Services(replace(section.service(), hold_audio=_hold_audio(section)) for section in settings.services),
         carriers=_carriers(settings, dev),
         leases=leases,
+        dial_allowed=DialPolicy(settings.dialout.allow),
     )
 
 

@@ -17,7 +17,7 @@ def bind(host: str, port: int, *, setting: str = "--host/--port", mend: str = ""
     Raises SettingsError when it cannot be had; setting: what has named it; mend: what to do about it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # unnamed, asyncio sets no TCP_NODELAY
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
@@ -27,7 +27,6 @@ def bind(host: str, port: int, *, setting: str = "--host/--port", mend: str = ""
         reason = (error.strerror if isinstance(error, OSError) else None) or "no such host or port"
         problem = f"cannot listen on {host}:{port}: {reason}"
         raise SettingsError(setting, f"{problem}; {mend}" if mend else problem) from None
-    sock.set_inheritable(True)
     return sock
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import structlog
 
 from gateway.calls.node import Node
+from gateway.carriers import CARRIERS
 from gateway.errors import BotError
-from gateway.settings import ServiceSettings, Settings
+from gateway.settings import PREFIX, ServiceSettings, Settings
 from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions
 from gateway.worker.process import LOG_VARIABLE
 
@@ -120,8 +121,7 @@ class LocalHosts:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gateway.worker.host",
-                env={**os.environ, LOG_VARIABLE: "console" if sys.stderr.isatty() else "json",
-                     OPTIONS_FD_VARIABLE: str(read)}, pass_fds=(read,),
+                env=_environment() | {OPTIONS_FD_VARIABLE: str(read)}, pass_fds=(read,),
                 stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         finally:
@@ -129,3 +129,10 @@ class LocalHosts:
             os.write(write, options.to_json())
             os.close(write)
         return process
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what is the gateway's alone: a bot needs no carrier's token and no signing secret."""
+    ours = {name for entry in CARRIERS.values() for name in entry.env}
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith(PREFIX)}
+    return kept | {LOG_VARIABLE: "console" if sys.stderr.isatty() else "json"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import secrets
 import signal
 import socket
@@ -27,6 +29,14 @@ from gateway.sockets import server_protocol
 log = structlog.get_logger(__name__)
 
 
+def key_for_local_hosts(settings: Settings) -> str:
+    """Made of the secret, so that a gateway that comes back can take over the hosts of the one that died."""
+    if not settings.secret:
+        return secrets.token_urlsafe(24)
+    secret = settings.secret[0].get_secret_value().encode()
+    return hmac.new(secret, b"worker hosts of this machine", hashlib.sha256).hexdigest()
+
+
 @dataclass
 class Server:
     """A gateway process. sock: bound. on_ready: called once every local host has had its `min_warm`."""
@@ -40,7 +50,7 @@ class Server:
         """Serve until told to stop; the exit status. Raises SettingsError before anything is served."""
         loop = asyncio.get_running_loop()
         node = make_node(self.settings, dev=self.dev)
-        local_key = secrets.token_urlsafe(24)
+        local_key = key_for_local_hosts(self.settings)
         doorkeeper = make_doorkeeper(node, self.settings, dev=self.dev, local_key=local_key)
         hosts = LocalHosts(node, self.settings, self.sock.getsockname(), local_key)
         config = uvicorn.Config(

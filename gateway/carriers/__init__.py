@@ -49,6 +49,7 @@ CARRIERS: Mapping[str, CarrierEntry] = {
             "EXOTEL_ACCOUNT_SID": "account_sid",
             "EXOTEL_API_KEY": "api_key",
             "EXOTEL_API_TOKEN": "api_token",
+            "EXOTEL_WEBHOOK_SECRET": "webhook_secret",
         },
     ),
 }

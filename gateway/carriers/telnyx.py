@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
@@ -113,7 +114,7 @@ class TelnyxCarrier(TwimlCarrier):
         connection = fields.one("ConnectionId") or _event(fields).get("connection_id", "")
         for account in signers:
             if not connection or account.connection_id in ("", connection):
-                return Verified(account.id)
+                return Verified(account.id, nonce=None if self._by_key else _use(request))
         return Refused("foreign_account")
 
     def _signers(self, request: HttpRequest, now: float) -> list[Account] | Refused:
@@ -247,6 +248,11 @@ _HANGUP_CAUSES = {
     "originator_cancel": "canceled",
     "not_found": "failed",
 }
+
+
+def _use(request: HttpRequest) -> tuple[str, str]:
+    """The signature and where it was shown: what is signed says nothing of the URL, so the first use binds it."""
+    return request.headers[SIGNATURE], sha256(f"{request.path}?{request.query}".encode(errors="replace")).hexdigest()
 
 
 def _signed_by(keys: Sequence[VerifyKey], message: bytes, signature: bytes) -> bool:

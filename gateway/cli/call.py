@@ -63,7 +63,7 @@ def show(report: CallReport) -> None:
     print(f"outcome        {report.outcome}")
     print(f"webhook        {report.webhook_ms:.1f} ms; the carrier was told: {', '.join(report.verbs) or '-'}")
     if report.first_audio_ms is not None:
-        print(f"first audio    {report.first_audio_ms:.1f} ms after start")
+        print(f"first audio    {report.first_audio_ms:.1f} ms after the stream was opened")
     print(f"frames         {report.frames_sent} sent, {report.frames_received} received")
     delays = sorted(report.echo_delays_ms())
     if delays:

@@ -92,13 +92,14 @@ def _services(settings: Settings) -> Iterator[str]:
     elif len(settings.services) > 1 and not any(service.default for service in settings.services):
         yield "services: none is the default, calls to numbers not listed are refused: set default = true on one"
     for service in settings.services:
-        yield from _service(service)
+        yield from _service(service, hosts_may_register=bool(settings.workers.keys))
 
 
-def _service(service: ServiceSettings) -> Iterator[str]:
+def _service(service: ServiceSettings, *, hosts_may_register: bool) -> Iterator[str]:
     name = f"services.{service.host}"
     if not service.bot and not service.workers:
-        yield f"{name}: neither bot nor workers, only hosts that register can take its calls"
+        note = NOTE if hosts_may_register else ""
+        yield f"{note}{name}: neither bot nor workers, only hosts that register by [workers] keys can take its calls"
     if service.bot and service.min_warm == 0:
         yield f"{name}.min_warm: 0, every caller waits for a cold start: keep at least one ready"
     if service.bot:

@@ -30,6 +30,11 @@ class PlayoutLimits:
     """How much the carrier may have unplayed: its jitter buffer and our ticks want some, a clear wants little."""
     capacity: float = 120.0
     """Speech beyond this is dropped, the newest first: a bot that sends more has lost its way."""
+    standing: float = 0.1
+    """What a real-time bot may have standing unplayed beyond one message; more is delay that never goes away by itself:
+    left by a stall, or by clocks that drift apart (50 ppm are 180 ms in an hour)."""
+    standing_for: float = 5.0
+    """After so long without relief, silent frames are left out until it is gone. Nobody hears a shorter pause."""
     pad_after: float = 0.06
     """How late a real-time bot may be before the remainder of a unit is padded out: three frames."""
 
@@ -92,6 +97,11 @@ class Playout:
         """When more is due, if the bot speaks in real time: audio of 100 ms is followed by more 100 ms later."""
         self._sent = 0
         self._dropped_sent = 0
+        self._relieved = 0.0
+        """When less than `standing` was last unplayed."""
+        self._working_off = False
+        self.skipped = 0
+        """Bytes of silence left out."""
         self._horizon = 0.0
 
     @property
@@ -119,6 +129,9 @@ class Playout:
         lost = max(0, len(payload) - room)
         if lost:
             payload = payload[: max(0, room)]
+        if self._stands(now) and payload == self.format.silence(len(payload)):
+            self.skipped += len(payload)
+            return 0
         self._arrived = now
         self._expected = max(self._expected, now) + len(payload) / self._rate
         if len(payload) == self._message and self.idle and self._horizon - now < self._lead:
@@ -132,6 +145,18 @@ class Playout:
         self._rest = data[whole:]
         self._release(now)
         return lost
+
+    def _stands(self, now: float) -> bool:
+        """Has there been too much unplayed, for too long, that no burst of the bot's explains?"""
+        standing = self.unplayed(now) - max(0.0, self._expected - now)
+        message = self._message / self._rate
+        if self._working_off:
+            self._working_off = standing > 2 * message
+        elif standing <= self._limits.standing + message:
+            self._relieved = now
+        else:
+            self._working_off = now - self._relieved > self._limits.standing_for
+        return self._working_off
 
     def mark(self, name: str, now: float) -> None:
         """Send a mark behind the audio so far."""

@@ -194,6 +194,36 @@ def test_what_has_been_heard_is_what_was_sent_less_what_is_still_to_play():
     assert [carrier.playout.played_ms(t) for t in (0.0, 0.05, 0.1, 5.0)] == [0, 50, 100, 100]
 
 
+def test_delay_that_a_stall_has_left_is_worked_off_in_silence():
+    """The bot's first 150 ms came late and at once; ever since the caller hears everything 150 ms late."""
+    carrier = Carrier()
+    quiet = MULAW.silence(FRAME)
+    carrier.playout.play(speech(160), 0.0)
+    carrier.playout._expected = 0.0  # as a bot that was held up: its audio is not ahead of time
+    now = 0.0
+    for n in range(1, 600):
+        now = n * 0.02
+        carrier.playout.play(quiet if n % 2 else speech(20), now)
+        carrier.playout.tick(now)
+    assert carrier.playout.unplayed(now) <= 0.06
+    assert 0 < carrier.playout.skipped <= 8 * 160
+    assert carrier.audio.count(speech(20)) >= 599 // 2
+
+
+def test_a_burst_of_silence_is_not_shortened():
+    carrier = Carrier(limits=PlayoutLimits(capacity=60.0))
+    for n in range(1000):
+        carrier.playout.play(MULAW.silence(FRAME), 0.0)
+    now = 0.0
+    while not carrier.playout.idle:
+        now += 0.02
+        carrier.playout.tick(now)
+    carrier.playout.play(MULAW.silence(FRAME), now)
+    carrier.playout.tick(now + 1.0)
+    assert carrier.playout.skipped == 0
+    assert len(carrier.audio) == 1001 * FRAME
+
+
 @given(st.lists(st.tuples(st.integers(0, 3000), st.floats(0, 0.3)), max_size=30))
 def test_nothing_is_lost_reordered_or_sent_too_early(blocks):
     carrier = Carrier(limits=PlayoutLimits(lead=0.2, capacity=600.0, pad_after=0.06))
