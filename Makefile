@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format coverage clean
+.PHONY: help demo test lint check format coverage bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,9 @@ format: $(STAMP)  ## rewrite the sources in the house format
 
 coverage: $(STAMP)  ## branch coverage of the whole and of each room by its own tests
 	@$(BIN)/python -m pytest --cov --cov-report=term
+
+bench: $(STAMP)  ## what it costs, measured on this machine, in about two minutes
+	@$(BIN)/python -m tests.bench
 
 clean:  ## remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.calls.node import Node
 from gateway.carriers import CARRIERS
-from gateway.errors import BotError
+from gateway.errors import BotError, RegistryUnavailable
 from gateway.settings import PREFIX, ServiceSettings, Settings
 from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions
 from gateway.worker.process import LOG_VARIABLE
@@ -32,42 +32,34 @@ END_SECONDS = 5.0
 """How long hosts may take to end when the gateway does; their calls have ended by then."""
 
 
-class LocalHosts:
-    """All local hosts. address: where this gateway listens."""
+class HostProcesses:
+    """The hosts' processes. address: where the gateway listens, or all gateways of this machine do."""
 
-    def __init__(self, node: Node, settings: Settings, address: tuple[Any, ...], key: str) -> None:
-        self._node = node
-        self._services = [section for section in settings.services if section.bot]
+    def __init__(self, settings: Settings, address: tuple[Any, ...], key: str) -> None:
+        self.services = [section for section in settings.services if section.bot]
         host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104 - compared, not bound
         self._gateway = f"ws://{f'[{host}]' if ':' in host else host}:{address[1]}"
         self._key = key
-        self._ids = {section.host: f"local-{section.host}-{secrets.token_hex(3)}" for section in self._services}
+        self.ids = {section.host: f"local-{section.host}-{secrets.token_hex(3)}" for section in self.services}
         self._keepers: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._failure: asyncio.Future[BotError] = asyncio.get_running_loop().create_future()
-
-    def ready(self) -> bool:
-        """Every local host has had its `min_warm`."""
-        return all(self._node.warm.get(self._ids[s.host], 0) >= s.min_warm for s in self._services)
-
-    async def until_ready(self) -> None:
-        """Return when they are. Raises BotError if one never will be, as its bot cannot be used."""
-        while not self.ready():
-            if self._failure.done():
-                raise self._failure.result()
-            await asyncio.sleep(0.01)
+        self._stopping = False
+        self.failure: asyncio.Future[BotError] = asyncio.get_running_loop().create_future()
+        """Set when a host says that its bot cannot be used."""
 
     def start(self) -> None:
         """Start them all, and start again those that die."""
-        self._keepers = [self._node.spawn(self._keep(s), f"worker host of {s.host}") for s in self._services]
+        self._keepers = [asyncio.create_task(self._keep(s), name=f"worker host of {s.host}") for s in self.services]
+
+    def let_end(self) -> None:
+        """Those that end from now on are not started again."""
+        self._stopping = True
 
     async def stop(self) -> None:
-        """End them: in good order where they obey."""
+        """Wait for them to end, as their gateway has told them; end those that do not."""
+        self.let_end()
         for keeper in self._keepers:
             keeper.cancel()
-        for door in tuple(self._node.hosts.values()):
-            door.drain()
-            door.close()
         processes = [process for process in self._processes.values() if process.returncode is None]
         try:
             async with asyncio.timeout(END_SECONDS):
@@ -80,14 +72,16 @@ class LocalHosts:
 
     async def _keep(self, section: ServiceSettings) -> None:
         wait = RESTART_AFTER
-        while not self._node.draining:
+        while not self._stopping:
             process = self._processes[section.host] = await self._spawn(section)
             started = asyncio.get_running_loop().time()
             said = await self._listen(process)
             status = await process.wait()
-            if status == USER_ERROR and self._ids[section.host] not in self._node.warm:
-                if not self._failure.done():
-                    self._failure.set_result(BotError(f"services.{section.host}.bot: {said}"))
+            if self._stopping:
+                return
+            if status == USER_ERROR:
+                if not self.failure.done():
+                    self.failure.set_result(BotError(f"services.{section.host}.bot: {said}"))
                 return
             if asyncio.get_running_loop().time() - started > RESTART_AT_MOST:
                 wait = RESTART_AFTER
@@ -113,7 +107,7 @@ class LocalHosts:
             key=self._key,
             warm=section.min_warm,
             max=section.max,
-            host_id=self._ids[section.host],
+            host_id=self.ids[section.host],
             wrapup_seconds=section.wrapup_seconds,
         )
         # The options hold a key: through a pipe they show neither in the process list nor in the environment.
@@ -129,6 +123,55 @@ class LocalHosts:
             os.write(write, options.to_json())
             os.close(write)
         return process
+
+
+class LocalHosts:
+    """What a gateway knows of the local hosts. processes: None where a parent keeps them, for several gateways."""
+
+    def __init__(self, node: Node, settings: Settings, processes: HostProcesses | None) -> None:
+        self._node = node
+        self._services = [section for section in settings.services if section.bot]
+        self._processes = processes
+        self._warm: set[str] = set()
+
+    def ready(self) -> bool:
+        """Every local host has had its `min_warm`."""
+        if self._processes is None:
+            return len(self._warm) == len(self._services)
+        ids = self._processes.ids
+        return all(self._node.warm.get(ids[s.host], 0) >= s.min_warm for s in self._services)
+
+    async def until_ready(self) -> None:
+        """Return when they are. Raises BotError if one never will be, as its bot cannot be used."""
+        while not self.ready():
+            if self._processes is None:
+                await self._look()
+            elif self._processes.failure.done():
+                raise self._processes.failure.result()
+            await asyncio.sleep(0.01)
+
+    async def _look(self) -> None:
+        """A host is connected to one of the gateways; the others hear of it through the registry."""
+        for section in self._services:
+            try:
+                slots = await self._node.ask(self._node.registry.slots(section.host))
+            except RegistryUnavailable:
+                return
+            if slots.ready + slots.busy >= section.min_warm:
+                self._warm.add(section.host)
+
+    def start(self) -> None:
+        """Start those that are ours."""
+        if self._processes is not None:
+            self._processes.start()
+
+    async def stop(self) -> None:
+        """Tell the hosts that are connected here, and end those that are ours."""
+        for door in tuple(self._node.hosts.values()):
+            door.drain()
+            door.close()
+        if self._processes is not None:
+            await self._processes.stop()
 
 
 def _environment() -> dict[str, str]:

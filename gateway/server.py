@@ -20,7 +20,7 @@ from gateway.calls.node import Node
 from gateway.calls.overload import Pulse
 from gateway.calls.upkeep import keep_static, renew_claims, static_host
 from gateway.listening import HttpServer, address
-from gateway.local_hosts import LocalHosts
+from gateway.local_hosts import HostProcesses, LocalHosts
 from gateway.ops import OpsServer, bind_ops
 from gateway.protocol.ends import EndReason
 from gateway.settings import Settings
@@ -44,6 +44,8 @@ class Server:
     settings: Settings
     sock: socket.socket
     dev: bool = False
+    alone: bool = True
+    """No parent keeps the worker hosts and the socket for several gateways."""
     on_ready: Callable[[Node], None] = lambda _: None
 
     async def run(self) -> int:
@@ -52,7 +54,8 @@ class Server:
         node = make_node(self.settings, dev=self.dev)
         local_key = key_for_local_hosts(self.settings)
         doorkeeper = make_doorkeeper(node, self.settings, dev=self.dev, local_key=local_key)
-        hosts = LocalHosts(node, self.settings, self.sock.getsockname(), local_key)
+        processes = HostProcesses(self.settings, self.sock.getsockname(), local_key) if self.alone else None
+        hosts = LocalHosts(node, self.settings, processes)
         config = uvicorn.Config(
             make_app(node, hosts.ready),
             http="httptools",
@@ -100,7 +103,9 @@ class Server:
     def _serve_ops(self, node: Node, ready: Callable[[], bool]) -> OpsServer | None:
         server = self.settings.server
         # Two gateways in --dev shall do beside each other, unless somebody has asked for that very address.
-        sock = bind_ops(server.ops_bind, or_any=self.dev and "ops_bind" not in server.model_fields_set)
+        sock = bind_ops(
+            server.ops_bind, or_any=not self.alone or (self.dev and "ops_bind" not in server.model_fields_set)
+        )
         if sock is None:
             return None
         log.info("metrics and health", ops=f"http://{address(sock)}")

@@ -1,4 +1,6 @@
-"""Requests to carriers' REST APIs: one client for the process, a deadline for each, and nothing repeated blindly."""
+"""Requests to carriers' REST APIs and to static workers: one client for the process, a deadline for each, and nothing
+repeated blindly.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,8 @@ class Rest:
         """Was it done, or did it need no doing? Never raises: whoever asks has a second line."""
         import httpx
 
-        if self._client is None:
-            self._client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
         try:
-            answer = await self._client.request(
+            answer = await self._open().request(
                 call.method,
                 call.url,
                 auth=call.auth,
@@ -48,6 +48,22 @@ class Rest:
             return True
         log.warning("the carrier's REST API refused", status=answer.status_code)
         return False
+
+    async def status(self, url: str, *, seconds: float) -> int | None:
+        """The status that a GET of this page is answered with; None if it is not."""
+        import httpx
+
+        try:
+            return (await self._open().get(url, timeout=seconds)).status_code
+        except (httpx.HTTPError, httpx.InvalidURL):
+            return None
+
+    def _open(self) -> httpx.AsyncClient:
+        import httpx
+
+        if self._client is None:
+            self._client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+        return self._client
 
     async def close(self) -> None:
         """Close its connections."""

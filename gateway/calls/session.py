@@ -48,7 +48,6 @@ class Session:
         self.stream: Stream | None = None
         self.call: CallData | None = None
         self.starts = facts.starts
-        self._started = False
         self._lost_worker = False
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._now = asyncio.get_running_loop().time
@@ -232,10 +231,8 @@ class Session:
         if link.gone.is_set():
             self._post(LinkGone(link, CloseCode.ABNORMAL))
             return
-        if claim.fresh or not self._started:
-            self.starts += 1
+        self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
         self.bridge.attach_link(socket, self._start_message(claim), self._now())
-        self._started = True
         self._remember(FactEvent(starts=self.starts))
         self._log.info("bot joined", worker=claim.worker.id if claim.worker else "", attempt=self.starts)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Iterable
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -41,11 +43,29 @@ def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_
 
 
 async def keep_static(node: Node, host: Host) -> None:
-    """For ever: beat for static workers."""
+    """For ever: look after static workers, and beat for them."""
+    known: tuple[Worker, ...] = ()
     while True:
+        began = asyncio.get_running_loop().time()
+        probed = await asyncio.gather(*(_probe(node, worker) for worker in host.workers))
+        found = tuple(worker for worker in probed if worker is not None)
+        if found != known:
+            log.info("static workers", service=host.service, ready=sum(w.state == "ready" for w in found))
+            known = found
         try:
-            if await node.ask(node.registry.beat(host.id, host.epoch, host.workers)) is None:
-                await node.ask(node.registry.put_host(host))
+            if await node.ask(node.registry.beat(host.id, host.epoch, found)) is None:
+                await node.ask(node.registry.put_host(replace(host, workers=found)))
         except RegistryUnavailable:
             pass
-        await asyncio.sleep(node.leases.beat)
+        took = asyncio.get_running_loop().time() - began
+        await asyncio.sleep(max(0.0, node.leases.beat - took))
+
+
+async def _probe(node: Node, worker: Worker) -> Worker | None:
+    """What its /readyz says; None if nobody is there. Who has no such page but answers is taken for ready."""
+    url = urlsplit(worker.url)
+    scheme = "https" if url.scheme == "wss" else "http"
+    status = await node.rest.status(f"{scheme}://{url.netloc}/readyz", seconds=node.limits.link)
+    if status is None:
+        return None
+    return replace(worker, state="starting" if status == 503 else "ready")

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import socket
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
@@ -21,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="TOML settings (default: $GATEWAY_CONFIG)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="gateways on one socket; needs Redis")
     parser.add_argument("--bot", metavar="TARGET", help="path/bot.py or package.module:function, for all calls")
     parser.add_argument("--dev", action="store_true", help="loopback only; open carriers, an echo bot")
 
@@ -31,7 +35,9 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.logs import configure
     from gateway.server import Server
     from gateway.settings import configured, is_loopback, load
+    from gateway.supervisor import SOCKET_VARIABLE
 
+    inherited = os.environ.pop(SOCKET_VARIABLE, "")  # before it is taken for a setting
     if not arguments.dev and not configured(arguments.config):
         raise SettingsError(
             "--config",
@@ -41,17 +47,34 @@ def run(arguments: argparse.Namespace) -> int:
         raise SettingsError("--dev", f"is open to everybody and binds loopback only, not {arguments.host}")
     settings = with_bot(load(arguments.config), bot=arguments.bot, dev=arguments.dev)
     _check_bots(settings, arguments.bot)
-    sock = bind(arguments.host, arguments.port)
+    if arguments.processes < 1 or (arguments.processes > 1 and settings.registry == "memory"):
+        raise SettingsError("--processes", 'several gateways need a registry that they share: registry = "redis://…"')
+    sock = socket.socket(fileno=int(inherited)) if inherited else bind(arguments.host, arguments.port)
     configure()
     if not settings.public_url and is_loopback(arguments.host):
         settings = settings.model_copy(update={"public_url": f"http://{address(sock)}"})
-    server = Server(settings, sock, dev=arguments.dev)
+    if arguments.processes > 1 and not inherited:
+        return _run(_supervise(settings, sock, arguments))
+    server = Server(settings, sock, dev=arguments.dev, alone=not inherited)
+    return _run(server.run())
+
+
+async def _supervise(settings: Settings, sock: socket.socket, arguments: argparse.Namespace) -> int:
+    from gateway.local_hosts import HostProcesses
+    from gateway.server import key_for_local_hosts
+    from gateway.supervisor import Supervisor
+
+    hosts = HostProcesses(settings, sock.getsockname(), key_for_local_hosts(settings))
+    return await Supervisor(sock, sys.argv[1:], arguments.processes, hosts).run()
+
+
+def _run(serving: Coroutine[Any, Any, int]) -> int:
     try:
         import uvloop
 
-        return uvloop.run(server.run())
+        return uvloop.run(serving)
     except ImportError:  # pragma: no cover - uvloop has no wheel for every platform
-        return asyncio.run(server.run())
+        return asyncio.run(serving)
     finally:
         sys.stderr.flush()
 

@@ -193,7 +193,8 @@ class MemoryRegistry:
         waiters.count += 1
         try:
             await self._enter()
-            await asyncio.wait_for(waiters.event.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await waiters.event.wait()
         except TimeoutError:
             pass
         finally:

@@ -76,6 +76,7 @@ class RedisClient:
         question: makes the commands below, which raise as redis-py does.
         """
         self._breaker.check()
+        cancels = _cancels()
         async with self._turns:
             began = self._breaker.begin()  # it may have failed for others while we waited for a turn
             try:
@@ -83,11 +84,13 @@ class RedisClient:
             except self._failures as error:
                 self._breaker.failed(began)
                 await self._drop_idle()
+                _obey(cancels)
                 raise RegistryUnavailable(f"redis: {type(error).__name__}: {error}") from error
             except BaseException:
                 self._breaker.gave_up()
                 raise
             self._breaker.succeeded()
+            _obey(cancels)
             return answer
 
     async def command(self, *command: Any) -> Any:
@@ -135,3 +138,17 @@ class RedisClient:
             await self._pool.disconnect(inuse_connections=False)
         except self._failures:
             pass
+
+
+def _cancels() -> int:
+    """How often the current task has been told to end."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def _obey(cancels: int) -> None:
+    """redis-py sends by asyncio.wait_for, which before Python 3.12 loses a cancellation that comes as it is done
+    (bpo-37658): a task that was told to end would go on for ever.
+    """
+    if _cancels() > cancels:
+        raise asyncio.CancelledError

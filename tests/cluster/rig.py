@@ -1,0 +1,328 @@
+"""A cluster on loopback: Redis, gateways, worker hosts and a balancer, all real, all ended with it.
+
+    async with Cluster(folder) as cluster:            # balancer → a, b → h1, h2; Redis beside them
+        calls = cluster.place("twilio", "plivo", seconds=8)
+        cluster.gateways["a"].kill()
+        for call in await calls: ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import shutil
+import signal
+import time
+import wave
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gateway.pool.redis import RedisRegistry
+from gateway.pool.registry import Leases, Slots
+from gateway.simulator import CallPlan, CallReport, Credentials, place_call
+from tests.acceptance.program import (
+    EXOTEL_SECRET,
+    PLIVO_ID,
+    PLIVO_TOKEN,
+    SCALE,
+    TELNYX_SEED,
+    TWILIO_SID,
+    TWILIO_TOKEN,
+    CarrierRest,
+    free_port,
+    settings,
+)
+from tests.cluster.balancer import Backend, Balancer
+from tests.cluster.heard import bots_heard, longest_gap
+from tests.cluster.processes import Process, is_marked, kill_marked, until
+from tests.pool.server import Server as Redis
+
+BOT = Path(__file__).parent / "bots" / "tone.py"
+SERVICE = "tone.acme"
+HUNG = 2.5
+"""Seconds after which a worker that does not answer is given up (`hung_worker_seconds`; 10 by default)."""
+WORKER_KEY = "worker-key-of-the-cluster-tests"
+CARRIERS = ("twilio", "telnyx", "plivo", "exotel")
+CREDENTIALS = Credentials(
+    twilio_account_sid=TWILIO_SID,
+    twilio_auth_token=TWILIO_TOKEN,
+    telnyx_seed=TELNYX_SEED,
+    plivo_auth_id=PLIVO_ID,
+    plivo_auth_token=PLIVO_TOKEN,
+    exotel_account_sid="exotel1",
+    exotel_webhook_secret=EXOTEL_SECRET,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A call that is over: what its caller heard, and what its bots noted."""
+
+    report: CallReport
+    notes: list[dict[str, Any]]
+
+    @property
+    def carrier(self) -> str:
+        return self.report.carrier
+
+    @property
+    def gap(self) -> float:
+        """Seconds of the longest silence."""
+        return longest_gap(self.report)
+
+    @property
+    def heard(self) -> list[int]:
+        """The bots, by their tones, in the order in which they were heard."""
+        return bots_heard(self.report)
+
+    @property
+    def whole(self) -> bool:
+        """It went on until its caller had had enough."""
+        return self.report.outcome == "completed" and self.report.ended_by == "caller"
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        """One for each bot."""
+        return [note for note in self.notes if note["what"] == "start"]
+
+    @property
+    def pids(self) -> list[int]:
+        return [note["pid"] for note in self.starts]
+
+    @property
+    def statuses(self) -> list[str]:
+        return [note["status"] for note in self.notes if note["what"] == "status"]
+
+    def __str__(self) -> str:
+        """For a person who wonders what became of it."""
+        streams = [(log.ended_by, log.close_code, log.error) for log in self.report.streams]
+        http = [(x.method, x.path.partition("?")[0], x.status, round(x.ms), x.error) for x in self.report.http]
+        return (
+            f"{self.carrier}: {self.report.outcome}, ended by {self.report.ended_by}, {self.report.seconds:.1f} s, "
+            f"gap {self.gap:.2f} s\n  verbs {self.report.verbs}\n  streams {streams}\n  http {http}\n"
+            f"  notes {self.notes}\n  heard {self.heard}\n  remarks {self.report.notes} {self.report.violations}"
+        )
+
+
+class Cluster:
+    """See the module's docstring. gateways, hosts: by name. public_url: None for the tests' own balancer."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        gateways: Iterable[str] = ("a", "b"),
+        hosts: Iterable[str] = ("h1", "h2"),
+        warm: int = 4,
+        most: int = 30,
+        drain_seconds: float = 20.0,
+        public_port: int = 0,
+        **service: Any,
+    ) -> None:
+        self.folder = folder
+        self.mark = secrets.token_hex(8)
+        self.redis = Redis()
+        self.rest = CarrierRest()
+        self.public_port = public_port or free_port()
+        self.url = f"http://127.0.0.1:{self.public_port}"
+        self.own_balancer = not public_port
+        self.ports = {name: free_port() for name in gateways}
+        self.bot = Path(shutil.copy(BOT, folder / BOT.name))
+        self.notes_file = self.bot.with_suffix(".jsonl")
+        config = folder / "cluster.toml"
+        config.write_text(self._config(drain_seconds, service))
+        self.gateways = {
+            name: self._process(name, ["serve", "--config", str(config), "--port", str(port)])
+            for name, port in self.ports.items()
+        }
+        register = [word for port in self.ports.values() for word in ("--gateway", f"ws://127.0.0.1:{port}")]
+        worker = ["worker", str(self.bot), "--service-host", SERVICE, "--warm", str(warm), "--max", str(most)]
+        self.hosts = {name: self._process(name, [*worker, *register]) for name in hosts}
+        self.balancer = Balancer(self.public_port, [Backend(name, port) for name, port in self.ports.items()])
+        self._registry: RedisRegistry | None = None
+        self._stack = AsyncExitStack()
+
+    def _config(self, drain_seconds: float, service: dict[str, Any]) -> str:
+        silence = self.folder / "silence.wav"
+        with wave.open(str(silence), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(bytes(16000))
+        values = {
+            "host": SERVICE, "default": True, "sample_rate": 8000, "wrapup_seconds": 2, "hold_audio": str(silence),
+            "hung_worker_seconds": HUNG,
+        } | service  # fmt: skip
+        lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+        return (
+            f'registry = "{self.redis.url}"\n'
+            + settings(lines, api_url=self.rest.url, public_url=self.url).replace(
+                "[server]\n", f"[server]\ndrain_seconds = {drain_seconds}\n"
+            )
+            + f'\n[workers]\nkeys = ["{WORKER_KEY}"]\n'
+        )
+
+    def _process(self, name: str, arguments: list[str]) -> Process:
+        return Process(name, self.folder, self.mark, arguments, {"GATEWAY_WORKER_KEY": WORKER_KEY})
+
+    # Its life.
+
+    async def __aenter__(self) -> Cluster:
+        self._stack.callback(self.rest.close)
+        self._stack.callback(self.redis.remove)
+        self._stack.callback(self._kill_all)
+        try:
+            self.redis.start()
+            for process in (*self.gateways.values(), *self.hosts.values()):
+                process.start()
+            for process in self.gateways.values():
+                await process.logged("ready")
+                await process.logged("worker host registered", len(self.hosts))
+            self._registry = RedisRegistry(self.redis.url, Leases())
+            self._stack.push_async_callback(self._registry.close)
+            if self.own_balancer:
+                await self._stack.enter_async_context(self.balancer)
+            await self.until_warm()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._stack.aclose()
+
+    def _kill_all(self) -> None:
+        kill_marked(self.mark)
+        for process in (*self.gateways.values(), *self.hosts.values()):
+            process.kill()
+
+    async def restart(self, name: str) -> None:
+        """Start a gateway or host that has ended, and wait until it serves."""
+        if name in self.hosts:
+            before = {gateway.name: _registered(gateway) for gateway in self.gateways.values() if gateway.alive}
+            self.hosts[name].start()
+            for gateway, count in before.items():
+                await self.gateways[gateway].logged("worker host registered", count + 1)
+            return
+        self.gateways[name].start()
+        await self.gateways[name].logged("ready")
+        await self.gateways[name].logged("worker host registered", sum(host.alive for host in self.hosts.values()))
+        if self.own_balancer:
+            await self.balancer.until(name, "up")
+
+    # The pool.
+
+    async def slots(self) -> Slots:
+        """As the registry counts them."""
+        assert self._registry is not None
+        return await self._registry.slots(SERVICE)
+
+    async def until_used(self, used: int, seconds: float = 15.0) -> float:
+        """Wait until exactly so many slots are held; how long that took."""
+        began = time.monotonic()
+        while (now := await self.slots()).used != used:
+            assert time.monotonic() - began < seconds * SCALE, f"{now}, not {used} used"
+            await asyncio.sleep(0.05)
+        return time.monotonic() - began
+
+    async def until_warm(self, ready: int = 2, seconds: float = 20.0) -> None:
+        async with asyncio.timeout(seconds):
+            while (await self.slots()).ready < ready:
+                await asyncio.sleep(0.05)
+
+    # Calls.
+
+    def plan(self, carrier: str, seconds: float, **changes: Any) -> CallPlan:
+        """A caller who stays so long and says nothing, in frames."""
+        silence = np.zeros(0, np.int16)
+        return CallPlan(
+            carrier=carrier, base_url=self.url, audio=silence, credentials=CREDENTIALS, seconds=seconds, linger=0.0,
+            **changes,
+        )  # fmt: skip
+
+    async def place(self, *carriers: str, seconds: float, **changes: Any) -> list[Placed]:
+        """One call of each of these carriers, at once; when all are over, what became of them."""
+        reports = await asyncio.gather(*(place_call(self.plan(one, seconds, **changes)) for one in carriers))
+        return [Placed(report, self.notes_of(report)) for report in reports]
+
+    def start(self, *carriers: str, seconds: float, **changes: Any) -> asyncio.Task[list[Placed]]:
+        """The same, in the background."""
+        return asyncio.ensure_future(self.place(*carriers, seconds=seconds, **changes))
+
+    def notes(self) -> list[dict[str, Any]]:
+        """All that the bots have noted."""
+        if not self.notes_file.exists():
+            return []
+        lines = self.notes_file.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def forget_notes(self) -> None:
+        """What was noted so far is of no interest any more."""
+        self.notes_file.unlink(missing_ok=True)
+
+    async def noted(self, what: str, count: int, seconds: float = 15.0) -> None:
+        """Wait until the bots have noted this so often."""
+        await until(
+            lambda: sum(note["what"] == what for note in self.notes()) >= count,
+            seconds,
+            lambda: f"no {count} of {what!r}: {Counter(note['what'] for note in self.notes())}",
+        )
+
+    def notes_of(self, report: CallReport) -> list[dict[str, Any]]:
+        """What the bots of one call have noted."""
+        ids = {log.wire.side.call_id for log in report.streams}
+        return [note for note in self.notes() if note["call"] in ids]
+
+    async def talking(self, count: int, seconds: float = 15.0) -> None:
+        """Wait until so many bots have calls."""
+
+        await until(
+            lambda: len(self.busy()) >= count,
+            seconds,
+            lambda: f"no {count} bots that talk: {Counter(note['what'] for note in self.notes())}",
+        )
+
+    def busy(self) -> list[int]:
+        """The pids of the workers that have a call, in the order in which they got it."""
+        notes = self.notes()
+        ended = {note["pid"] for note in notes if note["what"] == "end"}
+        started = dict.fromkeys(note["pid"] for note in notes if note["what"] == "start")
+        return [pid for pid in started if pid not in ended and is_marked(pid, self.mark)]
+
+    def signal_workers(self, number: signal.Signals, share: float = 1.0) -> list[int]:
+        """The signal to this share of the workers that have a call; their pids."""
+        busy = self.busy()
+        meant = busy[: round(share * len(busy))]
+        for pid in meant:
+            os.kill(pid, number)
+        return meant
+
+    def kill_workers(self, share: float = 1.0) -> list[int]:
+        """SIGKILL to this share of the workers that have a call; their pids."""
+        return self.signal_workers(signal.SIGKILL, share)
+
+    @contextmanager
+    def on(self, name: str) -> Iterator[None]:
+        """New connections go to this gateway."""
+        before, self.balancer.preferred = self.balancer.preferred, name
+        try:
+            yield
+        finally:
+            self.balancer.preferred = before
+
+    def stop(self, name: str) -> None:
+        """SIGSTOP to a gateway."""
+        self.gateways[name].signal(signal.SIGSTOP)
+
+    def go_on(self, name: str) -> None:
+        self.gateways[name].signal(signal.SIGCONT)
+
+
+def _registered(gateway: Process) -> int:
+    return sum(str(record.get("event", "")).startswith("worker host registered") for record in gateway.records())
