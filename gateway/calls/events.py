@@ -47,7 +47,14 @@ class End:
     reason: EndReason | None
 
 
-Event: TypeAlias = StreamGone | LinkGone | Wish | End | Linked | Unlinked
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Another node is to go on with the call: as soon as nobody speaks, at the latest at `by`, loop time."""
+
+    by: float
+
+
+Event: TypeAlias = StreamGone | LinkGone | Wish | End | HandOver | Linked | Unlinked
 
 
 class Link(Handler):

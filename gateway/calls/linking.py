@@ -80,6 +80,11 @@ async def link_up(
         if isinstance(found, Unlinked):
             return found
         deadline += loop.time() - started  # waiting for a slot, or for a worker to start, is no failure of one
+        if isinstance(found, Stale):  # the worker that it was given died before we saw it
+            tries, claim = tries + 1, None
+            if tries >= node.limits.connect_tries:
+                return Unlinked(EndReason.NO_WORKER)
+            continue
         assert found.worker is not None
         handler = make_handler()
         try:
@@ -121,8 +126,8 @@ async def take_slot(node: Node, quest: Quest, avoid: frozenset[str] = frozenset(
             await asyncio.sleep(min(held, 0.5))
 
 
-async def _await_worker(node: Node, claim: Claim) -> Claim | Unlinked:
-    """The host had a unit left but no ready worker: it starts one, and we wait for that."""
+async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:
+    """The host had a unit left but no ready worker: it starts one, and we wait for that. Stale: to be claimed again."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + node.limits.worker_start
     node.start_worker(claim.host, claim.session)
@@ -132,7 +137,7 @@ async def _await_worker(node: Node, claim: Claim) -> Claim | Unlinked:
         except RegistryUnavailable:
             return Unlinked(EndReason.NO_WORKER)
         if isinstance(now, Stale):
-            return Unlinked(EndReason.NO_WORKER, superseded=now.spent)
+            return Unlinked(EndReason.NO_WORKER, superseded=True) if now.spent else now
         if now.worker is not None:
             return now
         await asyncio.sleep(0.02)

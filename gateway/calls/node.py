@@ -53,6 +53,8 @@ class CallLimits:
     """Worker starts over the whole life of a session: a call that kills its bots is not given one after another."""
     suspect: float = 5.0
     """A worker that did not answer is not offered again for this long."""
+    hand_over: float = 2.0
+    """A call that another node is to go on with is given away in a pause of the bot's, at the latest after this."""
     rest: float = 1.5
     """The carrier's REST API hangs up within this, or its XML does."""
     streams: int = 2000

@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from gateway.calls.events import End, Event, Link, LinkGone, StreamGone, Wish
+from gateway.calls.events import End, Event, HandOver, Link, LinkGone, StreamGone, Wish
 from gateway.calls.linking import Linked, Quest, Unlinked, link_up
 from gateway.calls.node import Node
 from gateway.calls.services import Service
@@ -29,6 +29,8 @@ from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
 
+PAUSE_CHECK = 0.1
+"""Seconds between two looks whether the bot still speaks."""
 NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
 """Ends for which the caller is not to blame."""
 
@@ -94,6 +96,13 @@ class Session:
     def end(self, reason: EndReason) -> None:
         """End the session from outside (drain, API)."""
         self._post(End(reason))
+
+    def hand_over(self) -> None:
+        """Give the call away, with its bot, to the node that its carrier comes to; where it comes to none, end it."""
+        if self.relays or (self.stream is not None and not self.stream.resumes):
+            self.end(EndReason.DRAINED)
+        else:
+            self._post(HandOver(self._now() + self.node.limits.hand_over))
 
     def superseded(self) -> None:
         """The registry says that the claim is no longer ours."""
@@ -167,6 +176,11 @@ class Session:
                         return EndReason.STREAM_LOST  # else a new stream came while we slept
                 case End(reason):
                     return reason
+                case HandOver(by) if self._now() < by and self.bridge.unplayed(self._now()) > 0:
+                    asyncio.get_running_loop().call_later(PAUSE_CHECK, self._post, event)  # not in the middle of a word
+                case HandOver():
+                    await self._give_away()
+                    return None
                 case StreamGone(stream, orderly) if stream is self.stream:
                     self._lose_stream()
                     if orderly:
@@ -285,6 +299,13 @@ class Session:
         if stream is not None:
             stream.socket.close(CloseCode.NORMAL)
 
+    async def _give_away(self) -> None:
+        """The carrier is led to /resume on another node; our claim and the bot wait for it, each for its own grace."""
+        self._log.info("handing over", streaming=self.stream is not None)
+        await self._continue("attach")
+        self._lose_stream()
+        self._drop_link(CloseCode.DRAINING)
+
     async def _continue(self, kind: ContinuationKind, value: str = "") -> None:
         """Write what the carrier is to be told, before we close its stream."""
         seq = self.facts.continuation.seq + 1
@@ -323,7 +344,7 @@ class Session:
         if self._linking is not None:
             self._linking.cancel()
         if reason is None:
-            self._log.info("session taken over elsewhere")
+            self._log.info("session goes on elsewhere")
             self._leave(CloseCode.SUPERSEDED)
             return
         self.ended = reason

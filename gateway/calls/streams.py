@@ -123,7 +123,8 @@ class StreamDoor:
 
     async def _admit(self, start: Start) -> None:
         assert self._socket is not None and self._serializer is not None
-        stream = Stream(self._socket, self._serializer, start, tuple(self._spoken))
+        ours = self._ticket.token is not None
+        stream = Stream(self._socket, self._serializer, start, tuple(self._spoken), resumes=ours)
         try:
             session = await admit(self._node, self._ticket, stream)
         except Exception:  # a bug of ours must not leave a caller on a dead line

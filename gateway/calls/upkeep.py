@@ -48,7 +48,7 @@ async def keep_static(node: Node, host: Host) -> None:
     while True:
         began = asyncio.get_running_loop().time()
         probed = await asyncio.gather(*(_probe(node, worker) for worker in host.workers))
-        found = tuple(worker for worker in probed if worker is not None)
+        found = tuple(probed)
         if found != known:
             log.info("static workers", service=host.service, ready=sum(w.state == "ready" for w in found))
             known = found
@@ -61,11 +61,12 @@ async def keep_static(node: Node, host: Host) -> None:
         await asyncio.sleep(max(0.0, node.leases.beat - took))
 
 
-async def _probe(node: Node, worker: Worker) -> Worker | None:
-    """What its /readyz says; None if nobody is there. Who has no such page but answers is taken for ready."""
+async def _probe(node: Node, worker: Worker) -> Worker:
+    """What its /readyz says; who has no such page but answers is taken for ready.
+
+    Who does not answer is busy, not gone: a call that runs on it must not be taken for dead by a probe.
+    """
     url = urlsplit(worker.url)
     scheme = "https" if url.scheme == "wss" else "http"
     status = await node.rest.status(f"{scheme}://{url.netloc}/readyz", seconds=node.limits.link)
-    if status is None:
-        return None
-    return replace(worker, state="starting" if status == 503 else "ready")
+    return replace(worker, state="busy" if status in (None, 503) else "ready")

@@ -91,9 +91,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A carrier's stream after its handshake. handshake: its messages up to `start`, as they came."""
+    """A carrier's stream after its handshake.
+
+    handshake: its messages up to `start`, as they came. resumes: our own answer asked for it, and it leads the carrier
+    to /resume when the stream has ended.
+    """
 
     socket: Socket
     serializer: Serializer
     start: Start
     handshake: tuple[bytes, ...] = ()
+    resumes: bool = False

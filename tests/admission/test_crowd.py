@@ -43,10 +43,6 @@ PATIENCE = 15.0
 PUBLIC_URL = "http://127.0.0.1:1"
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 class Crowd:
     """A gateway, its host, its callers, and a watch on what must never be."""
 
@@ -80,6 +76,10 @@ class Crowd:
             assert len(set(workers)) == len(workers), "one worker serves two sessions"
             assert len(self.host.talking()) <= SLOTS
             await asyncio.sleep(0.002)
+
+    def descriptors(self) -> int:
+        """Open ones of this process, less those on which idle workers listen."""
+        return len(os.listdir("/proc/self/fd")) - len(self.host.workers)
 
     async def until(self, what: str, holds) -> None:
         try:
@@ -197,7 +197,7 @@ async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as gateway.http:
             crowd = Crowd(gateway, host)
             await crowd.until_rest()
-            tasks, open_before = node.tasks, descriptors()
+            tasks, open_before = node.tasks, crowd.descriptors()
             watch = asyncio.create_task(crowd.watch())
             yield crowd
             for call in crowd.callers:
@@ -212,7 +212,7 @@ async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
                 await caller.until_closed()
             await crowd.until("no task is left", lambda: _is(lambda: node.tasks == tasks))
             if isinstance(registry, MemoryRegistry):  # a Redis client keeps connections for the next burst
-                await crowd.until("no descriptor is left", lambda: _is(lambda: descriptors() <= open_before))
+                await crowd.until("no descriptor is left", lambda: _is(lambda: crowd.descriptors() <= open_before))
         await host.close()
     upkeep.cancel()
     node.ticker.stop()

@@ -7,14 +7,14 @@ import asyncio
 from gateway.simulator import CallPlan, CallReport, place_call
 from tests.bench import rig
 
-TALK = 5.0
+TALK = 4.0
 BURNER, OTHER = "+15550100199", "+15550100001"
 
 
 async def main() -> None:
     service = rig.service("burn", str(rig.BOTS / "burn.py"), warm=4, most=8, default=True)
     async with rig.gateway(service) as gateway:
-        await place_call(_plan(gateway.url, OTHER))  # everybody has been imported
+        await place_call(_plan(gateway.url, OTHER, 0.5))  # everybody has been imported
         alone = await place_call(_plan(gateway.url, OTHER))
         beside, burning = await asyncio.gather(
             place_call(_plan(gateway.url, OTHER)), place_call(_plan(gateway.url, BURNER))
@@ -24,9 +24,9 @@ async def main() -> None:
     print(f"the one that burns        {_row(burning)}")
 
 
-def _plan(url: str, number: str) -> CallPlan:
+def _plan(url: str, number: str, talk: float = TALK) -> CallPlan:
     return CallPlan(
-        carrier="twilio", base_url=url, audio=rig.SPEECH[: int(TALK * 8000)], from_number=number, linger=4.0
+        carrier="twilio", base_url=url, audio=rig.SPEECH[: int(talk * 8000)], from_number=number, linger=4.0
     )
 
 

@@ -42,8 +42,8 @@ class Setting:
 
 
 SETTINGS = (
-    Setting("all warm", rounds=5, calls=50, talk=1.2, warm=60, most=60),
-    Setting("replaced", rounds=3, calls=100, talk=0.3, warm=80, most=300),
+    Setting("all warm", rounds=3, calls=50, talk=1.2, warm=60, most=60),
+    Setting("replaced", rounds=2, calls=100, talk=0.3, warm=80, most=300),
 )
 
 

@@ -13,9 +13,9 @@ from gateway.simulator.load import Load, LoadPlan
 from tests.bench import rig
 
 STEPS = (25, 50, 100, 150)
-TALK = 10.0
+TALK = 9.0
 PLACED_IN = 3.0
-SETTLE = 1.5
+SETTLE = 1.0
 HEADER = (
     "calls",
     "CPU ms per call-second",

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
+import pytest_asyncio
 
 from tests.acceptance.carriers import CARRIERS, Answer, Call, Carrier, Phone
 from tests.cluster.processes import until
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 SPENT = 1008
 
 
-@pytest.fixture(autouse=True)
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def _clean(cluster: Cluster) -> AsyncIterator[None]:
     """Each test begins with free slots and no notes, and leaves no slot behind."""
     cluster.forget_notes()

@@ -242,6 +242,15 @@ async def test_an_error_of_the_claims_pointer_is_unavailability(registry):
         await registry.claim(SERVICE, "s1")
 
 
+async def test_a_claim_that_a_server_evicted_does_not_block_the_others(registry, clock):
+    await registry.put_host(host(worker("w1"), cap=2))
+    await confirmed(registry, "s1")
+    await registry._client.command("DEL", f"{registry._tag(SERVICE)}:session:s1")
+    await clock.advance(LEASES.confirmed + 1)
+    await registry.put_host(host(worker("w2"), name="h2"))
+    assert (await claimed(registry, "s2")).worker.id == "w2"
+
+
 async def test_too_many_writers_of_one_session_are_told(registry, monkeypatch):
     """Somebody else is always faster."""
     calls = 0

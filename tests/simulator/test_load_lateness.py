@@ -36,7 +36,7 @@ def test_spreads_add_up(first: list[float], second: list[float]) -> None:
 
 def test_bins_are_few_whatever_is_noted() -> None:
     spread = Spread()
-    spread.note_all(x / 1000 for x in range(1_000_000))
+    spread.note_all(x / 1000 for x in range(0, 1_000_000, 10))
     assert len(spread._bins) < 1200
     assert spread.p50 == pytest.approx(500, rel=0.01)
 

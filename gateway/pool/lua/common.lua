@@ -143,8 +143,10 @@ local function settle(host)
       break
     end
     local claim = load(session)
-    assign(host, session, claim, NOTHING)
-    save(session, claim)
+    if claim then
+      assign(host, session, claim, NOTHING)
+      save(session, claim)
+    end
   end
 end
 
@@ -153,6 +155,10 @@ local function give_up(session, how)
   local k = key('session', session)
   local f = call('HMGET', k, 'host', 'worker', 'static', 'fence')
   local host, worker, fence = f[1], f[2], tonumber(f[4])
+  if not host then -- a server that evicts has dropped it; one claim that is off must not block all others
+    call('ZREM', P .. ':due', session)
+    return
+  end
   call('HDEL', k, 'host', 'worker', 'static', 'fresh', 'fence', 'expires', 'pending', 'pexpires', 'since')
   if fence > 0 then
     call('HSET', k, 'last', fence, 'how', how)
