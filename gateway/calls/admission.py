@@ -73,7 +73,9 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
     known = await node.ask(node.registry.find(token.session))
     if not _names_its_call(node, token, stream.start, known):
         return Denied("wrong_call")
-    facts = known or Facts(token.session, token.carrier, call_id=stream.start.call_id, service=service.host)
+    facts = known or Facts(
+        session=token.session, carrier=token.carrier, call_id=stream.start.call_id, service=service.host
+    )
     live = _live(node, token.session)
     streaming = live is not None and live.bridge.streaming
     if token.attempt == ON_HOLD:

@@ -72,7 +72,7 @@ async def link_up(
     tries = 0
     while True:
         started = loop.time()
-        found = claim if claim is not None else await take_slot(node, quest, avoid)
+        found: Claim | Stale | Unlinked = claim or await take_slot(node, quest, avoid)
         if isinstance(found, Claim):
             took(found)
         if isinstance(found, Claim) and found.worker is None:

@@ -26,11 +26,10 @@ class Continuation:
     seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that is known of one session. Numbers are E.164 where they are telephone numbers."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What may be known of a session. Numbers are E.164 where they are telephone numbers; times are unix seconds."""
 
-    session: str = ""
     carrier: str = ""
     account: str = ""
     call_id: str = ""
@@ -55,30 +54,17 @@ class Facts:
     ended: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class FactEvent:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts(_Known):
+    """All that is known of one session."""
+
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactEvent(_Known):
     """Something learned of a session. Only what is set is folded in; aliases are further names to find it by."""
 
-    carrier: str = ""
-    account: str = ""
-    call_id: str = ""
-    service: str = ""
-    direction: str = ""
-    from_number: str = ""
-    to_number: str = ""
-    raw_from: str = ""
-    raw_to: str = ""
-    body: Mapping[str, Any] = field(default_factory=dict)
-    status: Status = ""
-    end_reason: str = ""
-    attempt: int = 0
-    starts: int = 0
-    state: bytes = b""
-    state_seq: int = 0
-    continuation: Continuation = Continuation()
-    created: float = 0.0
-    answered: float = 0.0
-    ended: float = 0.0
     aliases: tuple[str, ...] = ()
 
 

@@ -287,15 +287,16 @@ async def test_those_on_hold_enter_in_order_while_workers_die(crowd):
     ids=["busy", "forward"],
 )
 async def test_a_full_pool_refuses_or_forwards_exactly_the_rest(crowd, fallback, verb):
+    chance = random.Random(20)
     set_policy(crowd, fallback)
     for turn in range(3):
         calls = [f"CA-{turn}-{n}" for n in range(CALLS)]
         ringing = asyncio.gather(*(crowd.ring(call) for call in calls))
-        while not ringing.done():  # idle, promised or newly linked: any of them may die
-            await asyncio.sleep(0.02)
+        for _ in range(10):  # idle, promised, or about to be linked: any of them may die
+            await asyncio.sleep(0.03)
             ready = [w for w in crowd.host.workers.values() if w.state == "ready"]
             if ready:
-                ready[0].kill()
+                chance.choice(ready).kill()
         assert Counter(await ringing) == {"Connect": SLOTS, verb: CALLS - SLOTS}
         await crowd.until_full()
         victims = crowd.talking()[:5]

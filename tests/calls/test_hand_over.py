@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from lxml import etree
 
@@ -42,6 +43,7 @@ async def test_a_bot_that_never_pauses_is_cut_off_in_the_end(gateway):
     carrier = await gateway.call()
     bot, _ = await serving(gateway)
     name = await session_id(gateway)
+    gateway.node.limits = replace(gateway.node.limits, hand_over=0.3)
     bot.socket.send(bytes(32000 * 10))
     await carrier.until("media")
     gateway.node.sessions[name].hand_over()

@@ -47,6 +47,8 @@ class Balancer:
         self.url = f"http://127.0.0.1:{port}"
         self.backends = {backend.name: backend for backend in backends}
         self.rule: Literal["roundrobin", "leastconn"] = "roundrobin"
+        self.checks = True
+        """Ask for /lbz. Without, a backend is always up."""
         self.preferred = ""
         """Every new connection goes to this backend while it is up."""
         self._turn = 0
@@ -56,7 +58,8 @@ class Balancer:
     async def __aenter__(self) -> Balancer:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, limit=CHUNK)
         for backend in self.backends.values():
-            self._spawn(self._check_for_ever(backend))
+            if self.checks:
+                self._spawn(self._check_for_ever(backend))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -152,6 +155,8 @@ class Balancer:
                 writer.transport.abort()
 
     def _mark_down(self, backend: Backend) -> None:
+        if not self.checks:
+            return
         backend.state = "down"
         backend.failures = CHECK_FAILURES
         self.cut(backend.name)

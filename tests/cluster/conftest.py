@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from tests.cluster.rig import Cluster
+from tests.cluster.table import lines
 
 HERE = Path(__file__).parent
 
@@ -30,3 +31,9 @@ def _is_long(item: pytest.Item) -> bool:
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     async with Cluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table of `make cluster-test`."""
+    for line in lines():
+        terminalreporter.write_line(line)

@@ -66,6 +66,10 @@ class Process:
             self.stopped = {signal.SIGSTOP: True, signal.SIGCONT: False}.get(number, self.stopped)
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """SIGTERM: drain."""
+        self.signal(signal.SIGTERM)
+
     def kill(self) -> None:
         """SIGKILL, and wait for it."""
         self.signal(signal.SIGKILL)

@@ -41,6 +41,7 @@ from tests.acceptance.program import (
     settings,
 )
 from tests.cluster.balancer import Backend, Balancer
+from tests.cluster.haproxy import HAProxy
 from tests.cluster.heard import bots_heard, longest_gap
 from tests.cluster.processes import Process, is_marked, kill_marked, until
 from tests.pool.server import Server as Redis
@@ -113,7 +114,12 @@ class Placed:
 
 
 class Cluster:
-    """See the module's docstring. gateways, hosts: by name. public_url: None for the tests' own balancer."""
+    """See the module's docstring.
+
+    gateways, hosts: by name. warm, most: of each host. haproxy: instead of the tests' own balancer. holes: the way from
+    HAProxy to each gateway leads through a relay that can become a black hole (`holes[name].swallow(name)`). service:
+    further settings of the one service.
+    """
 
     def __init__(
         self,
@@ -124,16 +130,16 @@ class Cluster:
         warm: int = 4,
         most: int = 30,
         drain_seconds: float = 20.0,
-        public_port: int = 0,
+        haproxy: bool = False,
+        holes: bool = False,
         **service: Any,
     ) -> None:
         self.folder = folder
         self.mark = secrets.token_hex(8)
         self.redis = Redis()
         self.rest = CarrierRest()
-        self.public_port = public_port or free_port()
-        self.url = f"http://127.0.0.1:{self.public_port}"
-        self.own_balancer = not public_port
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
         self.ports = {name: free_port() for name in gateways}
         self.bot = Path(shutil.copy(BOT, folder / BOT.name))
         self.notes_file = self.bot.with_suffix(".jsonl")
@@ -145,8 +151,12 @@ class Cluster:
         }
         register = [word for port in self.ports.values() for word in ("--gateway", f"ws://127.0.0.1:{port}")]
         worker = ["worker", str(self.bot), "--service-host", SERVICE, "--warm", str(warm), "--max", str(most)]
+        self._warm = warm * len(tuple(hosts))
         self.hosts = {name: self._process(name, [*worker, *register]) for name in hosts}
-        self.balancer = Balancer(self.public_port, [Backend(name, port) for name, port in self.ports.items()])
+        self.holes = {name: Balancer(free_port(), [Backend(name, port)]) for name, port in self.ports.items() if holes}
+        self.balancer = Balancer(port, [Backend(name, port) for name, port in self.ports.items()])
+        reached = self.ports | {name: hole.port for name, hole in self.holes.items()}
+        self.haproxy = HAProxy(folder, port, reached) if haproxy else None
         self._registry: RedisRegistry | None = None
         self._stack = AsyncExitStack()
 
@@ -186,9 +196,11 @@ class Cluster:
                 await process.logged("worker host registered", len(self.hosts))
             self._registry = RedisRegistry(self.redis.url, Leases())
             self._stack.push_async_callback(self._registry.close)
-            if self.own_balancer:
-                await self._stack.enter_async_context(self.balancer)
-            await self.until_warm()
+            for hole in self.holes.values():
+                hole.checks = False
+                await self._stack.enter_async_context(hole)
+            await self._stack.enter_async_context(self.haproxy or self.balancer)
+            await self.until_warm(self._warm)
         except BaseException:
             await self._stack.aclose()
             raise
@@ -213,8 +225,7 @@ class Cluster:
         self.gateways[name].start()
         await self.gateways[name].logged("ready")
         await self.gateways[name].logged("worker host registered", sum(host.alive for host in self.hosts.values()))
-        if self.own_balancer:
-            await self.balancer.until(name, "up")
+        await (self.haproxy or self.balancer).until(name, "up")
 
     # The pool.
 
@@ -246,10 +257,19 @@ class Cluster:
             **changes,
         )  # fmt: skip
 
-    async def place(self, *carriers: str, seconds: float, **changes: Any) -> list[Placed]:
-        """One call of each of these carriers, at once; when all are over, what became of them."""
-        reports = await asyncio.gather(*(place_call(self.plan(one, seconds, **changes)) for one in carriers))
-        return [Placed(report, self.notes_of(report)) for report in reports]
+    async def place(self, *carriers: str, seconds: float, within: float = 0.0, **changes: Any) -> list[Placed]:
+        """One call of each of these carriers, evenly `within` seconds; when all are over, what became of them."""
+
+        async def one(carrier: str, wait: float) -> CallReport:
+            await asyncio.sleep(wait)
+            return await place_call(self.plan(carrier, seconds, **changes))
+
+        apart = within / max(1, len(carriers))
+        reports = await asyncio.gather(*(one(carrier, i * apart) for i, carrier in enumerate(carriers)))
+        notes: dict[str, list[dict[str, Any]]] = {}
+        for note in self.notes():
+            notes.setdefault(note["call"], []).append(note)
+        return [Placed(report, notes.get(_call_id(report), [])) for report in reports]
 
     def start(self, *carriers: str, seconds: float, **changes: Any) -> asyncio.Task[list[Placed]]:
         """The same, in the background."""
@@ -273,11 +293,6 @@ class Cluster:
             seconds,
             lambda: f"no {count} of {what!r}: {Counter(note['what'] for note in self.notes())}",
         )
-
-    def notes_of(self, report: CallReport) -> list[dict[str, Any]]:
-        """What the bots of one call have noted."""
-        ids = {log.wire.side.call_id for log in report.streams}
-        return [note for note in self.notes() if note["call"] in ids]
 
     async def talking(self, count: int, seconds: float = 15.0) -> None:
         """Wait until so many bots have calls."""
@@ -322,6 +337,10 @@ class Cluster:
 
     def go_on(self, name: str) -> None:
         self.gateways[name].signal(signal.SIGCONT)
+
+
+def _call_id(report: CallReport) -> str:
+    return report.streams[0].wire.side.call_id if report.streams else ""
 
 
 def _registered(gateway: Process) -> int:
