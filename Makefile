@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check format coverage bench clean
+.PHONY: help demo test cluster-test slow-test lint check format coverage bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,8 +21,15 @@ $(STAMP): pyproject.toml Makefile
 demo: $(STAMP)  ## call a local gateway as all four carriers and print the table
 	@$(BIN)/gateway demo
 
-test: $(STAMP)  ## the tests
+test: $(STAMP)  ## the tests; they need redis-server
 	@$(BIN)/python -m pytest
+
+cluster-test: $(STAMP)  ## the tests that need HAProxy too: nodes that die under calls, behind a balancer
+	@command -v haproxy >/dev/null || { echo "HAProxy is missing: apt-get install haproxy"; exit 2; }
+	@$(BIN)/python -m pytest -m cluster -s
+
+slow-test: $(STAMP)  ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow -s
 
 lint: $(STAMP)  ## format, lint, types, import arrows
 	@$(BIN)/ruff format --check .

@@ -53,23 +53,25 @@ class Balancer:
         """Every new connection goes to this backend while it is up."""
         self._turn = 0
         self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._checking: set[asyncio.Task[None]] = set()
+        self._passing: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Balancer:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", self.port, limit=CHUNK)
         for backend in self.backends.values():
             if self.checks:
-                self._spawn(self._check_for_ever(backend))
+                self._checking.add(asyncio.create_task(self._check_for_ever(backend)))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         assert self._server is not None
         self._server.close()
-        for backend in self.backends.values():
-            self.cut(backend.name)
-        for task in self._tasks:
+        for task in self._checking:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for backend in self.backends.values():
+            backend.flowing.set()
+            self.cut(backend.name)
+        await asyncio.gather(*self._checking, *self._passing, return_exceptions=True)
 
     # Faults.
 
@@ -109,8 +111,8 @@ class Balancer:
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
         tried: set[str] = set()
         while (backend := self._choose(tried)) is not None:
             tried.add(backend.name)
@@ -160,10 +162,6 @@ class Balancer:
         backend.state = "down"
         backend.failures = CHECK_FAILURES
         self.cut(backend.name)
-
-    def _spawn(self, work: object) -> None:
-        task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-        self._tasks.add(task)
 
 
 class _Connection:
