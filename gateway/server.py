@@ -70,7 +70,7 @@ class Server:
             timeout_graceful_shutdown=3,
         )
         web = HttpServer(config)
-        stop = _Stop(node, self.settings.server.drain_seconds)
+        stop = _Stop(node, self.settings.server.drain_seconds, others=self.settings.registry != "memory")
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.signalled, signum)
         node.ticker.start()
@@ -133,9 +133,10 @@ class Server:
 class _Stop:
     """The first signal drains, the second ends it now."""
 
-    def __init__(self, node: Node, drain_seconds: float) -> None:
+    def __init__(self, node: Node, drain_seconds: float, *, others: bool) -> None:
         self._node = node
         self._drain_seconds = drain_seconds
+        self._others = others
         self._done = asyncio.Event()
         self.forced = False
 
@@ -156,15 +157,18 @@ class _Stop:
         self._node.spawn(self._drain(), "drain")
 
     async def _drain(self) -> None:
-        """Until the last call has ended; what is left at the deadline is ended in good order."""
+        """Until the last call has ended; what is left at the deadline goes to another node, or ends in good order."""
         try:
             async with asyncio.timeout(self._drain_seconds):
                 await self._idle()
         except TimeoutError:
             for session in tuple(self._node.sessions.values()):
-                session.end(EndReason.DRAINED)
+                if self._others:
+                    session.hand_over()
+                else:
+                    session.end(EndReason.DRAINED)
             try:
-                async with asyncio.timeout(5.0):
+                async with asyncio.timeout(self._node.limits.hand_over + 3.0):
                     await self._idle()
             except TimeoutError:
                 pass

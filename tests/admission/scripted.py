@@ -45,6 +45,8 @@ class ScriptedWorker:
         session = upgrade.headers[pcm.SESSION_HEADER]
         if upgrade.headers.get("authorization") != f"Bearer {LINK_KEY}":
             return Refusal(401)
+        if self._server is None:  # killed, with this connection already accepted
+            return Refusal(500)
         if self.state != "ready" or self.session not in ("", session):
             self.host.asked_twice.append((self.id, self.session, session))
             return Refusal(503)
@@ -103,9 +105,11 @@ class ScriptedHost:
         self._beat_due = False
         self._births: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.epoch = 0
 
     async def register(self, port: int) -> None:
         """Come to the gateway's door, warm."""
+        self.epoch, self._closing = self.epoch + 1, False
         self.top_up()
         while self._births:
             await asyncio.wait(self._births)
@@ -164,7 +168,7 @@ class ScriptedHost:
 
     def _register_message(self) -> workers.Register:
         running = tuple(workers.Running(w.session, w.fence, w.id) for w in self.workers.values() if w.state == "busy")
-        return workers.Register("h", 1, self.service, "pcm", self.cap, self._states(), running, LINK_KEY)
+        return workers.Register("h", self.epoch, self.service, "pcm", self.cap, self._states(), running, LINK_KEY)
 
     # The gateway.
 
@@ -193,6 +197,7 @@ class ScriptedHost:
             asyncio.get_running_loop().call_later(seconds, self._beat_every, seconds)
 
     async def close(self) -> None:
+        """The machine is gone, and all that was on it."""
         self._closing = True
         if self.socket is not None:
             self.socket.close()

@@ -1,7 +1,8 @@
 """How many calls does a core carry? Echo calls as Twilio places them, more and more, on one gateway process.
 
 CPU is the gateway process alone (/proc/PID/stat), while all calls talk: setting them up is not in it, and neither are
-workers nor the callers, who share this machine. Delays are the callers', who refuse to tell them when they were late.
+workers nor the callers, who share this machine. Delays are the callers', who refuse to tell them when they were late:
+then the machine was full, fewer frames came than should have, and what a call costs cannot be told either.
 """
 
 from __future__ import annotations
@@ -63,11 +64,16 @@ async def _step(gateway: rig.Running, calls: int) -> None:
     report = await running
     each = 1000 * used / max(talking * seconds, 1e-9)
     totals, late = report.totals, report.lateness.frames
-    p50, p99 = ("-", "-") if report.late else (f"{totals.echo.p50 or 0:.1f}", f"{totals.echo.p99 or 0:.1f}")
+    figures = [f"{each:.2f}", f"{1000 / each:.0f}" if each else "-", _ms(totals.echo.p50), _ms(totals.echo.p99)]
+    cost, per_core, p50, p99 = ["-"] * 4 if report.late else figures
     short = "" if totals.answered == calls else f"  {calls - totals.answered} not answered"
     print(
-        f"{calls:>5}  {each:>22.2f}  {1000 / each if each else 0:>14.0f}  {p50:>8}  {p99:>6}  {totals.lost:>5}"
+        f"{calls:>5}  {cost:>22}  {per_core:>14}  {p50:>8}  {p99:>6}  {totals.lost:>5}"
         f"  {totals.held:>5}  {report.cpu / report.wall:>10.0%}  {machine:>7.0%}  "
         f"p99 {late.p99 or 0:.1f}, max {late.max:.1f}{'; refused: ' + report.late[0] if report.late else ''}{short}",
         flush=True,
     )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,10 +22,12 @@ DETECTED = 2.2
 """Seconds until HAProxy, as delivered, cuts the streams of a node that does not answer: 0.5 + 2 · 0.8, and its timer."""
 
 
+SIZE: dict[str, Any] = {"haproxy": True, "warm": 12, "most": 60, "drain_seconds": 2.0}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def cluster(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
-    folder = tmp_path_factory.mktemp("cluster")
-    async with Cluster(folder, haproxy=True, holes=True, warm=12, most=60, drain_seconds=2) as running:
+    async with Cluster(tmp_path_factory.mktemp("cluster"), **SIZE) as running:
         yield running
 
 
@@ -76,17 +80,16 @@ async def test_gateway_hangs(cluster: Cluster) -> None:
     assert outcome.gap(0.99) < 3.0 + DETECTED
 
 
-async def test_gateway_in_a_black_hole(cluster: Cluster) -> None:
+async def test_gateway_in_a_black_hole(tmp_path: Path) -> None:
     """It lives, holds its links and its claims, and hears nothing of its carriers any more."""
+    async with Cluster(tmp_path, holes=True, **SIZE) as cluster:
 
-    async def swallow() -> None:
-        cluster.holes["a"].swallow("a")
-        await asyncio.sleep(6)
-        cluster.holes["a"].let_pass("a")
+        async def swallow() -> None:
+            cluster.holes["a"].swallow("a")
+            await asyncio.sleep(6)
+            cluster.holes["a"].let_pass("a")
 
-    outcome = await under_load(cluster, "gateway in a black hole, 6 s", swallow, seconds=12)
-    assert cluster.haproxy is not None
-    await cluster.haproxy.until("a", "up")
+        outcome = await under_load(cluster, "gateway in a black hole, 6 s", swallow, seconds=12)
     assert_kept(outcome)
     assert len(outcome.same_bot) == len(outcome.hit)
     assert outcome.gap(0.99) < 3.0 + DETECTED
