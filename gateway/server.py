@@ -16,6 +16,7 @@ import structlog
 import uvicorn
 
 from gateway.app import make_app, make_doorkeeper, make_node
+from gateway.calls.early import drop_early
 from gateway.calls.node import Node
 from gateway.calls.overload import Pulse
 from gateway.calls.upkeep import keep_static, renew_claims, static_host
@@ -87,6 +88,8 @@ class Server:
                 announcing.result()  # raises what kept the gateway from being ready
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for waiting in tuple(node.early):
+                drop_early(node, waiting)
             await hosts.stop()  # while we can still tell them
             web.should_exit = True
             web.force_exit = stop.forced

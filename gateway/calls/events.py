@@ -58,10 +58,10 @@ Event: TypeAlias = StreamGone | LinkGone | Wish | End | HandOver | Linked | Unli
 
 
 class Link(Handler):
-    """One link's callbacks, for as long as the session goes by it."""
+    """One link's callbacks, for as long as the session goes by it. session: None until its stream has come."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session | None) -> None:
+        self.session = session
         self._time = asyncio.get_running_loop().time
         self.socket: Socket | None = None
         self.gone = asyncio.Event()
@@ -70,14 +70,16 @@ class Link(Handler):
         self.socket = socket
 
     def received(self, data: bytes, text: bool) -> None:
-        if self._session.link is not self:
+        session = self.session
+        if session is None or session.link is not self:
             return
-        bridge = self._session.bridge
+        bridge = session.bridge
         if text or bridge.counts.from_bot % TIMED:
             bridge.link_received(data, text, self._time())
         else:
-            self._session.node.metrics.timed("outbound", bridge.link_received, data, text, self._time())
+            session.node.metrics.timed("outbound", bridge.link_received, data, text, self._time())
 
     def closed(self, code: int, reason: str) -> None:
         self.gone.set()
-        self._session.link_closed(self, code)
+        if self.session is not None:
+            self.session.link_closed(self, code)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from gateway.calls.answers import fall_back, hold_answer, stream_answer
 from gateway.calls.door import Visit, call_alias, receive
+from gateway.calls.early import open_early
 from gateway.calls.node import Node
 from gateway.calls.services import Service
 from gateway.calls.status import note_status
@@ -57,6 +58,7 @@ async def _reserve(node: Node, visit: Visit, service: Service) -> HttpAnswer:
             return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, facts.created))
         node.refuse("voice", "no_worker" if claim == Full(hosts=0) else "full", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, at_voice=True)
+    node.spawn(open_early(node, claim, facts.body), f"early link {visit.session}")
     return visit.carrier.answer_stream(stream_answer(node, visit, service, claim, facts))
 
 

@@ -88,7 +88,7 @@ async def link_up(
         assert found.worker is not None
         handler = make_handler()
         try:
-            return Linked(await _dial(node, found, handler, quest.body), found, handler)
+            return Linked(await dial(node, found, handler, quest.body), found, handler)
         except LinkRefused as refused:
             if refused.status == 409:
                 return Unlinked(EndReason.UNKNOWN_END, superseded=True)
@@ -144,7 +144,8 @@ async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:
     return Unlinked(EndReason.NO_WORKER)
 
 
-async def _dial(node: Node, claim: Claim, handler: Handler, body: Mapping[str, Any]) -> Socket:
+async def dial(node: Node, claim: Claim, handler: Handler, body: Mapping[str, Any]) -> Socket:
+    """Open a link to the claim's worker. Raises LinkError."""
     assert claim.worker is not None
     headers = {pcm.SESSION_HEADER: claim.session, pcm.FENCE_HEADER: str(claim.fence)}
     if claim.link_key:

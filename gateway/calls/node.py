@@ -21,6 +21,7 @@ from gateway.metrics import Metrics
 from gateway.pool.registry import Claim, ClaimResult, Leases, Queued, Registry
 
 if TYPE_CHECKING:
+    from gateway.calls.early import Early
     from gateway.calls.hosts import HostDoor
     from gateway.calls.session import Session
 
@@ -81,6 +82,8 @@ class Node:
     """Worker hosts connected to this node."""
     warm: dict[str, int] = field(default_factory=dict)
     """Per host: the most ready workers it has ever had at once."""
+    early: dict[str, Early] = field(default_factory=dict)
+    """Per session: a link opened at the webhook, whose stream has not come yet."""
     suspects: dict[str, float] = field(default_factory=dict)
     """Workers that did not answer lately, and until when (unix time) they are not taken."""
     rest: Rest = field(default_factory=Rest)

@@ -10,6 +10,7 @@ import asyncio
 
 import structlog
 
+from gateway.calls.early import take_early
 from gateway.calls.events import End, Event, HandOver, Link, LinkGone, StreamGone, Wish
 from gateway.calls.linking import Linked, Quest, Unlinked, link_up
 from gateway.calls.node import Node
@@ -222,6 +223,12 @@ class Session:
 
     def _seek_worker(self, claim: Claim | None, *, avoid: frozenset[str] = frozenset(), after: float = 0.0) -> None:
         """Look for a worker, beside everything else; the caller hears hold audio if it takes long."""
+        early = take_early(self.node, claim) if claim is not None else None
+        if early is not None and early.socket is not None:
+            assert claim is not None
+            early.session = self
+            self._linked(early.socket, claim, early)
+            return
         hold = self.service.max_hold if self.service.when_full.kind == "hold" else 0.0
         body = self.call.body if self.call is not None else {}
         quest = Quest(self.service.host, self.id, body, self._now() + hold if hold else 0.0)

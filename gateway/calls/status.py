@@ -7,6 +7,7 @@ from __future__ import annotations
 import structlog
 
 from gateway.calls.door import Visit, receive
+from gateway.calls.early import drop_early
 from gateway.calls.node import Node
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import RegistryUnavailable
@@ -39,6 +40,7 @@ async def note_status(node: Node, visit: Visit) -> None:
             await node.ask(node.registry.release(visit.session, 0))
     except RegistryUnavailable:
         pass
+    drop_early(node, visit.session)
     live = node.sessions.get(visit.session)
     if live is not None:
         live.end(EndReason.CALLER_HANGUP)

@@ -130,6 +130,8 @@ class Shell(asyncio.Protocol):
     def _flush(self) -> None:
         """Write what the protocol has to say; half-close when it says so, and see that the peer follows."""
         out = self._conn.data_to_send()
+        if not out and self._conn.state is OPEN:
+            return  # the usual case: data came in, and nothing is to be said about it
         transport = self._transport
         if transport is None or transport.is_closing():
             return

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from gateway.app import make_app
+from gateway.calls.early import drop_early
 from gateway.calls.node import CallLimits, Node
 from gateway.calls.services import Service, Services
 from gateway.calls.tokens import Signer
@@ -233,8 +234,14 @@ async def gateway(service):
     for session in tuple(node.sessions.values()):
         session.superseded()
     async with asyncio.timeout(PATIENCE):
-        while node.sessions:
+        while node.sessions or node.tasks:
             await asyncio.sleep(0.01)
+    early = [waiting.link for waiting in node.early.values()]
+    for name in tuple(node.early):
+        drop_early(node, name)
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*(link.gone.wait() for link in early))
+    await asyncio.sleep(0.01)  # the closed sockets' transports say goodbye
     node.ticker.stop()
     for server in (*servers, door):
         server.close()

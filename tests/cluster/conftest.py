@@ -1,4 +1,4 @@
-"""One cluster for each test module. What is marked `cluster` or `slow` runs only when asked for: `make cluster-test`."""
+"""One cluster for each test module. What is marked `cluster` or `slow` runs when asked for: `make cluster-test`."""
 
 from __future__ import annotations
 

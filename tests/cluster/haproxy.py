@@ -1,4 +1,4 @@
-"""HAProxy with the configuration that is delivered, on loopback and without TLS: its calls are counted, not its ciphers."""
+"""HAProxy with the configuration that is delivered, on loopback and without TLS, which is not what is tested here."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ class HAProxy:
                 while (await self.states()).get(name) != state:
                     await asyncio.sleep(0.05)
         except TimeoutError:
-            raise AssertionError(f"{name} is not {state}: {await self.states()}\n{self._log.read_text()[-3000:]}") from None
+            log = self._log.read_text()[-3000:]
+            raise AssertionError(f"{name} is not {state}: {await self.states()}\n{log}") from None
 
     async def states(self) -> dict[str, str]:
         """Of each gateway, as HAProxy sees it."""

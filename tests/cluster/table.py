@@ -15,7 +15,7 @@ HEAD = (
 
 @dataclass
 class Outcome:
-    """calls: all. hit: those that lost a stream or a worker. slots: seconds from the last call's end to exact counts."""
+    """calls: all. hit: those that lost a stream or a worker. slots: seconds from the last call's end until exact."""
 
     what: str
     calls: Sequence[Placed]
@@ -68,7 +68,11 @@ class Outcome:
 
 PRINTED: list[Outcome] = []
 """Of this run."""
+REPORTS: list[str] = []
+"""Whatever else is to be printed at its end."""
 
 
 def lines() -> list[str]:
-    return [HEAD, *map(str, PRINTED)] if PRINTED else []
+    """All that is to be printed."""
+    table = [HEAD, *map(str, PRINTED)] if PRINTED else []
+    return table + [line for report in REPORTS for line in report.splitlines()]

@@ -19,7 +19,7 @@ CALLS = 40
 RAMP = 3.0
 """Seconds in which they ring: 13 a second."""
 DETECTED = 2.2
-"""Seconds until HAProxy, as delivered, cuts the streams of a node that does not answer: 0.5 + 2 · 0.8, and its timer."""
+"""Seconds until HAProxy, as delivered, cuts the streams of a node that does not answer: 0.5 + 2 · 0.8, and a timer."""
 
 
 SIZE: dict[str, Any] = {"haproxy": True, "warm": 12, "most": 60, "drain_seconds": 2.0}

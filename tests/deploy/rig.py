@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 import shutil
 import signal
@@ -94,10 +95,17 @@ class Process:
 
     def __init__(self, name: str, folder: Path, arguments: Sequence[str], env: dict[str, str]) -> None:
         self.log = folder / f"{name}.log"
+        self._arguments = arguments
+        self._env = environment() | env
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                arguments, stdout=log, stderr=log, env=environment() | env, start_new_session=True
-            )
+            return subprocess.Popen(self._arguments, stdout=log, stderr=log, env=self._env, start_new_session=True)
+
+    def start_again(self) -> None:
+        """After it has ended."""
+        self.process = self._start()
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
@@ -172,7 +180,7 @@ class WorkerHost(Process):
         command = [sys.executable, "-m", "gateway", "worker", "gateway.worker.echo:bot", "--service-host", SERVICE]
         for gateway in gateways:
             command += ["--gateway", gateway]
-        super().__init__("host", folder, [*command, "--warm", "4"], {"GATEWAY_WORKER_KEY": WORKER_KEY})
+        super().__init__("host", folder, [*command, "--warm", "4", "--max", "60"], {"GATEWAY_WORKER_KEY": WORKER_KEY})
 
 
 class Balancer(Process):
@@ -246,3 +254,21 @@ class Caller(Process):
             [*command, "--seconds", f"{seconds:g}"],
             CALLER_ENV | {"SSL_CERT_FILE": str(balancer.certificate)},
         )
+
+
+class Load(Process):
+    """`gateway load` through the balancer: all carriers in turn."""
+
+    def __init__(self, folder: Path, balancer: Balancer, *, calls: int, rate: float, seconds: float) -> None:
+        self.report = folder / "load.json"
+        command = [sys.executable, "-m", "gateway", "load", "--carrier", "twilio,telnyx,plivo,exotel"]
+        command += ["--url", balancer.url, "--calls", f"{calls}", "--rate", f"{rate:g}", "--seconds", f"{seconds:g}"]
+        env = CALLER_ENV | {"SSL_CERT_FILE": str(balancer.certificate)}
+        super().__init__("load", folder, [*command, "--json", str(self.report)], env)
+
+    def results(self, seconds: float) -> list[str]:
+        """ "answered", "refused" or "failed" for each call, with the reason. Waits for the end."""
+        status = self.wait(seconds)
+        assert status in (0, 1), self.text()  # 1 also if the load was late itself, on a busy machine
+        calls = json.loads(self.report.read_text())["calls"]
+        return [" ".join([call["result"], call["reason"], *call["faults"]]).strip() for call in calls]

@@ -6,6 +6,7 @@ import http.client
 import signal
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.program import free_port, wait_for
-from tests.deploy.rig import DEPLOY, SERVICE, Balancer, Caller, Gateway, WorkerHost, make_certificate, tool
+from tests.deploy.rig import DEPLOY, SERVICE, Balancer, Caller, Gateway, Load, WorkerHost, make_certificate, tool
 from tests.pool.server import Server
 
 pytestmark = pytest.mark.cluster
@@ -151,6 +152,25 @@ def test_a_gateway_set_to_drain_by_hand_gets_nothing_new_and_can_come_back(site:
     assert "gateway_calls_total{" not in site.gateways["gateway-1"].metrics()
     site.balancer.admin("set server gateways/gateway-1 state ready")
     site.balancer.until("gateway-1", "UP")
+
+
+def test_a_rolling_restart_as_the_readme_says_refuses_nobody_and_cuts_nobody(site: Site) -> None:
+    """Out of the balancer first: between SIGTERM and the next check a gateway refuses callers."""
+    load = site.stack.enter_context(Load(site.folder, site.balancer, calls=60, rate=4, seconds=1))
+    wait_for(site.serving, 20, load.text)
+    for name, gateway in site.gateways.items():
+        site.balancer.admin(f"set server gateways/{name} state drain")
+        site.balancer.until(name, "DRAIN")
+        gateway.signal(signal.SIGTERM)
+        assert gateway.wait(15) == 0
+        gateway.start_again()
+        wait_for(gateway.ready, 20, gateway.text)
+        site.balancer.admin(f"set server gateways/{name} state ready")
+        site.balancer.until(name, "UP", seconds=10)
+    assert load.alive(), "the callers had gone before the second restart was done"
+    results = load.results(60)
+    assert Counter(results) == {"answered": 60}
+    assert all('"refused"' not in gateway.text() for gateway in site.gateways.values())
 
 
 def test_a_hung_gateway_is_down_in_time_and_its_streams_are_cut(site: Site) -> None:

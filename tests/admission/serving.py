@@ -1,0 +1,180 @@
+"""`gateway serve` with its real worker host, zygote and workers, seen and hurt from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.acceptance.carriers import Answer, Call, Phone, Twilio
+from tests.acceptance.program import SCALE, Gateway, notes_of, service, settings
+
+SERVICE = "obedient.acme"
+SOURCE = Path(__file__).parent / "bots" / "obedient.py"
+SLOT = re.compile(r'gateway_worker_slots\{service_host="([^"]+)",state="(\w+)"\} ([\d.]+)')
+
+
+def place_bot(folder: Path) -> Path:
+    """A copy of the bot: its notes and orders belong to one test."""
+    bot = folder / SOURCE.name
+    bot.write_text(SOURCE.read_text())
+    return bot
+
+
+def config(*services: str, top: str = "", server: str = "", more: str = "") -> str:
+    """Of the acceptance tests, with further lines at the top, in `[server]` and at the end."""
+    text = settings(*services) + more
+    return f"{top}\n" + text.replace("[server]\n", f"[server]\n{server}\n")
+
+
+def obedient(bot: Path, **values: Any) -> str:
+    return service(SERVICE, bot, **({"default": True, "min_warm": 2, "max": 5} | values))
+
+
+async def until(find: Callable[[], Any], seconds: float, complain: Callable[[], str]) -> Any:
+    """What `find` finds as soon as it is true; it may be a coroutine function."""
+    deadline = time.monotonic() + seconds * SCALE
+    while True:
+        found = find()
+        if asyncio.iscoroutine(found):
+            found = await found
+        if found:
+            return found
+        assert time.monotonic() < deadline, complain()
+        await asyncio.sleep(0.02)
+
+
+class Serving:
+    """One gateway, its pool, and its callers. ops: a client of its metrics and health."""
+
+    def __init__(self, gateway: Gateway, bot: Path, service_host: str = SERVICE) -> None:
+        self.gateway = gateway
+        self.bot = bot
+        self.service_host = service_host
+        self.carrier = Twilio(gateway.url)
+        self.ops = httpx.AsyncClient(base_url=gateway.log("metrics and health")["ops"], timeout=5 * SCALE)
+
+    # What there is.
+
+    async def slots(self) -> dict[str, int]:
+        """Of the pool, as /metrics has them: cap, used, ready, starting, busy, queued."""
+        text = (await self.ops.get("/metrics")).text
+        return {state: int(float(n)) for host, state, n in SLOT.findall(text) if host == self.service_host}
+
+    async def is_ready(self) -> bool:
+        return (await self.ops.get("/readyz")).status_code == 200
+
+    @property
+    def host(self) -> int:
+        """The worker host's pid."""
+        [pid] = children(self.gateway.process.pid)
+        return pid
+
+    @property
+    def zygote(self) -> int:
+        [pid] = children(self.host)
+        return pid
+
+    def workers(self) -> set[int]:
+        return set(children(self.zygote))
+
+    def idle(self) -> set[int]:
+        """Workers that have no call."""
+        ended = {(one["call"], one["pid"]) for one in self.notes("end")}
+        return self.workers() - {one["pid"] for one in self.notes("start") if (one["call"], one["pid"]) not in ended}
+
+    def notes(self, what: str, call: Call | None = None) -> list[dict[str, Any]]:
+        """What bots noted down."""
+        ours = [one for one in notes_of(self.bot) if one["what"] == what]
+        return [one for one in ours if call is None or one["call"] == call.id]
+
+    def pid_of(self, call: Call) -> int:
+        """The worker that serves this call now."""
+        return int(self.notes("start", call)[-1]["pid"])
+
+    async def until_log(self, event: str, seconds: float = 5, nth: int = 1) -> dict[str, Any]:
+        """The nth log record whose event contains this."""
+
+        def find() -> dict[str, Any] | None:
+            found = [one for one in self.gateway.records() if event in str(one.get("event"))]
+            return found[nth - 1] if len(found) >= nth else None
+
+        found: dict[str, Any] = await until(find, seconds, lambda: f"no {event!r} in:\n{''.join(self.gateway.lines)}")
+        return found
+
+    async def until_whole(self, warm: int, seconds: float = 8) -> None:
+        """The pool is as it was: `warm` ready (or more), nobody served, nobody waiting."""
+        seen: dict[str, int] = {}
+
+        async def whole() -> bool:
+            seen.update(await self.slots())
+            return seen["ready"] >= warm and seen["used"] == seen["queued"] == seen["busy"] == 0
+
+        await until(whole, seconds, lambda: f"the pool is not whole: {seen}\n{''.join(self.gateway.lines[-30:])}")
+        assert await self.is_ready()
+
+    # Calls.
+
+    async def ring(self, query: str = "") -> tuple[Call, Answer]:
+        call = self.carrier.new_call()
+        return call, await self.carrier.voice(call, query)
+
+    @contextlib.asynccontextmanager
+    async def talking(self, query: str = "") -> AsyncIterator[tuple[Call, Phone]]:
+        """A call that has heard its own echo."""
+        call, answer = await self.ring(query)
+        assert answer.stream, answer.response.text
+        async with self.carrier.phone(call, answer) as phone:
+            await phone.hears_echo("at first", 0.1)
+            yield call, phone
+
+    async def short_call(self) -> int:
+        """One call from the webhook to its hang-up; the pid that served it."""
+        async with self.talking() as (call, phone):
+            await phone.hang_up()
+        assert [one["resumed"] for one in self.notes("start", call)] == [False], "its first worker was of no use"
+        return self.pid_of(call)
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    folder: Path, text: str, bot: Path, *arguments: str, service_host: str = SERVICE
+) -> AsyncIterator[Serving]:
+    """Serve until the end of the `with`; whatever it started is gone then."""
+    with Gateway.of(folder, text, *arguments) as gateway:
+        served = Serving(gateway, bot, service_host)
+        family = {pid for child in children(gateway.process.pid) for pid in (child, *children(child))}
+        async with served.ops:
+            yield served
+        if gateway.alive():
+            gateway.terminate()
+            await asyncio.to_thread(gateway.wait, 10)
+        gateway.assert_clean()
+    for pid in family:
+        assert not alive(pid), f"process {pid} is left behind"
+
+
+def children(pid: int) -> list[int]:
+    """Its own, not theirs."""
+    tasks = Path(f"/proc/{pid}/task")
+    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    """It runs: there, and not only waiting to be buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(pid, number)

@@ -1,0 +1,75 @@
+"""The link is opened at the webhook: the stream finds it open, and nobody keeps a worker for a caller who never comes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.pool.registry import Leases
+from tests.calls.conftest import PATIENCE, start
+
+
+async def until(wanted) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not wanted():
+            await asyncio.sleep(0.005)
+
+
+def connections(gateway) -> int:
+    return sum(bot.connections for bot in gateway.bots)
+
+
+async def test_the_webhook_opens_the_link_and_the_stream_uses_it(gateway):
+    path = await gateway.stream_path()
+    await until(lambda: connections(gateway) == 1)
+    assert not any(bot.told for bot in gateway.bots)
+    carrier = await gateway.open(path)
+    carrier.send(start())
+    await until(lambda: any(bot.of("start") for bot in gateway.bots))
+    assert connections(gateway) == 1
+    assert not gateway.node.early
+
+
+async def test_a_repeated_webhook_opens_no_second_link(gateway):
+    await gateway.voice()
+    await gateway.voice()
+    await until(lambda: connections(gateway) == 1)
+    await asyncio.sleep(0.05)
+    assert connections(gateway) == 1
+
+
+async def test_a_link_whose_caller_never_comes_is_closed_with_its_claim(gateway):
+    gateway.node.registry.leases = Leases(reserved=0.3)
+    await gateway.voice()
+    await until(lambda: connections(gateway) == 1)
+    await until(lambda: any(bot.closed_with == 1000 for bot in gateway.bots))
+    assert not gateway.node.early
+
+
+async def test_a_call_that_ends_before_its_stream_gives_the_worker_back(gateway):
+    await gateway.voice()
+    await until(lambda: connections(gateway) == 1)
+    await gateway.http.post(
+        "/webhooks/twilio/status", data={"CallSid": "CA1", "AccountSid": "AC1", "CallStatus": "completed"}
+    )
+    await until(lambda: any(bot.closed_with == 1000 for bot in gateway.bots))
+    assert (await gateway.node.registry.slots("support.acme")).used == 0
+
+
+async def test_a_link_that_broke_before_its_stream_came_is_opened_again(gateway):
+    path = await gateway.stream_path()
+    await until(lambda: connections(gateway) == 1)
+    next(bot for bot in gateway.bots if bot.socket is not None).socket.abort()
+    await until(lambda: any(early.link.gone.is_set() for early in gateway.node.early.values()))
+    carrier = await gateway.open(path)
+    carrier.send(start())
+    await until(lambda: any(bot.of("start") for bot in gateway.bots))
+    assert connections(gateway) == 2
+
+
+async def test_a_worker_that_cannot_be_reached_is_not_offered_to_the_next_call(gateway):
+    for bot in gateway.bots:
+        bot.refuse = 503
+    await gateway.voice("CA1")
+    await until(lambda: len(gateway.node.suspects) == 1)
+    await gateway.voice("CA2")
+    await until(lambda: len(gateway.node.suspects) == 2)
