@@ -71,7 +71,7 @@ class HostProcesses:
                     process.kill()
 
     async def _keep(self, section: ServiceSettings) -> None:
-        wait = RESTART_AFTER
+        wait, first = RESTART_AFTER, True
         while not self._stopping:
             process = self._processes[section.host] = await self._spawn(section)
             started = asyncio.get_running_loop().time()
@@ -79,10 +79,11 @@ class HostProcesses:
             status = await process.wait()
             if self._stopping:
                 return
-            if status == USER_ERROR:
+            if status == USER_ERROR and first:
                 if not self.failure.done():
                     self.failure.set_result(BotError(f"services.{section.host}.bot: {said}"))
                 return
+            first = False  # it was good once: what breaks it now, a half-finished deploy, say, will be mended
             if asyncio.get_running_loop().time() - started > RESTART_AT_MOST:
                 wait = RESTART_AFTER
             log.error("worker host ended, starting it again", service=section.host, status=status, seconds=wait)

@@ -16,6 +16,7 @@ from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Continuation, FactEvent, Facts
 from gateway.pool.registry import Claim
+from gateway.protocol.ends import EndReason
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +61,7 @@ async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
         return visit.carrier.answer_hangup()
     if after in ("dial", "digits"):
         return await _attach(node, visit, service, facts)
-    if facts.status == "ended" and facts.continuation.kind != "dial":
+    if facts.status == "ended" and not _goes_on(facts):
         return visit.carrier.answer_hangup()
     match facts.continuation:
         case Continuation("hangup"):
@@ -91,7 +92,7 @@ async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> H
         account=visit.account,
         call_id=visit.webhook.call_id,
         service=service.host,
-        continuation=Continuation("attach", seq=facts.continuation.seq + 1),
+        continuation=Continuation("attach", cause, facts.continuation.seq + 1),
     )
     facts = await node.ask(node.registry.merge(visit.session, again))
     claim = await node.claim(service.host, visit.session)
@@ -108,6 +109,12 @@ async def _attach(node: Node, visit: Visit, service: Service, facts: Facts) -> H
     node.metrics.resumes[cause, "attached"] += 1
     log.info("attaching again", session=visit.session, carrier=visit.carrier.name, attempt=claim.attempt)
     return visit.carrier.answer_attach(stream_answer(node, visit, service, claim, facts))
+
+
+def _goes_on(facts: Facts) -> bool:
+    """The session has ended and the call has not: it is to be transferred, or that has failed."""
+    kind = facts.continuation.kind
+    return kind == "dial" or (kind == "attach" and facts.end_reason == EndReason.TRANSFERRED)
 
 
 def _is_leaving(node: Node, visit: Visit, facts: Facts) -> bool:

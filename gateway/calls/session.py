@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 PAUSE_CHECK = 0.1
 """Seconds between two looks whether the bot still speaks."""
+TRANSFER_FAILED = "transfer_failed"
 NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
 """Ends for which the caller is not to blame."""
 
@@ -254,6 +255,8 @@ class Session:
             return
         self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
         self.bridge.attach_link(socket, self._start_message(claim), self._now())
+        if self.facts.continuation.value == TRANSFER_FAILED and self.link is not None:
+            self.bridge.tell(pcm.Status(TRANSFER_FAILED, {}))
         self._remember(FactEvent(starts=self.starts))
         self._log.info("bot joined", worker=claim.worker.id if claim.worker else "", attempt=self.starts)
 

@@ -1,4 +1,4 @@
-"""The link is opened at the webhook: the stream finds it open, and nobody keeps a worker for a caller who never comes."""
+"""The link is opened at the webhook: the stream finds it open, and no worker is kept for a caller who never comes."""
 
 from __future__ import annotations
 

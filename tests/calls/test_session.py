@@ -253,13 +253,24 @@ async def test_a_transfer_to_a_number_that_is_not_allowed_is_refused_and_the_cal
 
 async def test_a_dial_that_failed_gives_the_caller_a_bot_again(gateway):
     carrier = await gateway.call()
-    bot, _ = await serving(gateway)
+    bot, other = await serving(gateway)
     bot.say(type="transfer", to="+15550100009")
     mark = await carrier.until("mark")
     carrier.send({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]})
     await carrier.until_closed()
     answer = await gateway.resume(query="?after=dial", DialCallStatus="no-answer")
     assert verbs(answer) == ["Connect", "Redirect"]
+    [url] = etree.fromstring(answer.content).xpath("//Stream/@url")
+    again = await gateway.open("/ws/" + url.split("/ws/")[1])
+    again.send(start(stream_id="MZ2"))
+    async with asyncio.timeout(PATIENCE):
+        while not any(told["status"] == "transfer_failed" for one in (bot, other) for told in one.of("status")):
+            await asyncio.sleep(0.005)
+    starts = bot.of("start") + other.of("start")
+    assert sorted(message["resumed"] for message in starts) == [False, True]
+
+
+async def test_a_dial_that_was_answered_ends_the_call(gateway):
     assert verbs(await gateway.resume("CA9", query="?after=dial", DialCallStatus="completed")) == ["Hangup"]
 
 
