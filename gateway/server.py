@@ -161,6 +161,9 @@ class _Stop:
 
     async def _drain(self) -> None:
         """Until the last call has ended; what is left at the deadline goes to another node, or ends in good order."""
+        if self._others:
+            await asyncio.sleep(self._node.limits.drain_notice)
+        self._node.closed = True
         try:
             async with asyncio.timeout(self._drain_seconds):
                 await self._idle()

@@ -26,6 +26,8 @@ from serializers.base import MediaFormat
 from serializers.numbers import e164
 
 PREFIX = "GATEWAY_"
+KUBERNETES = re.compile(r"GATEWAY_(SERVICE|PORT)(_(?!_)|$)")
+"""What Kubernetes puts into the environment where a Service is called "gateway": GATEWAY_PORT, GATEWAY_SERVICE_HOST."""
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
 OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "GATEWAY_WORKER_KEY"})
 """Variables of ours that are no settings; the second is for `gateway worker`."""
@@ -263,7 +265,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
     """`GATEWAY_SERVER__DRAIN_SECONDS=10` sets server.drain_seconds. Values may be JSON; what is none is a string."""
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or not text:
+        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or KUBERNETES.match(name) or not text:
             continue
         *parents, key = name.removeprefix(PREFIX).lower().split("__")
         section = tree

@@ -55,7 +55,7 @@ async def admit(node: Node, ticket: Ticket, stream: Stream) -> Session | Denied:
     start = stream.start
     if ticket.token is None and ticket.account and start.account_id and ticket.account != start.account_id:
         return Denied("foreign_account")  # where it is ours, the token is bound to the call, whoever owns its number
-    if node.draining and ticket.token is None:
+    if node.closed and ticket.token is None:
         return Denied("draining", CloseCode.GOING_AWAY)
     try:
         if ticket.token is not None:

@@ -46,7 +46,7 @@ async def _reserve(node: Node, visit: Visit, service: Service) -> HttpAnswer:
     facts = await node.ask(node.registry.merge(visit.session, _heard(node, visit, service)))
     if facts.status == "ended":
         return visit.carrier.answer_over()
-    if node.draining:
+    if node.closed:
         node.refuse("voice", "draining", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, at_voice=True)
     if node.overloaded:  # counts as full, but holding would cost as much as serving

@@ -58,6 +58,9 @@ class CallLimits:
     """A call that another node is to go on with is given away in a pause of the bot's, at the latest after this."""
     rest: float = 1.5
     """The carrier's REST API hangs up within this, or its XML does."""
+    drain_notice: float = 3.0
+    """While draining, new calls are still taken for so long, where there are other nodes: several checks of a balancer,
+    which prefers the node that empties until it has noticed."""
     streams: int = 2000
     """WebSockets of carriers at once, in this process."""
 
@@ -90,6 +93,9 @@ class Node:
     streams: int = 0
     """Carriers' WebSockets that are open."""
     draining: bool = False
+    """/readyz and /lbz say so; the balancer looks now and then, and calls come until it has."""
+    closed: bool = False
+    """No new calls."""
     overloaded: bool = False
     """The event loop is late: nobody new is admitted, for those who talk would hear it."""
     metrics: Metrics = field(default_factory=Metrics)

@@ -14,6 +14,7 @@ from gateway.calls.early import take_early
 from gateway.calls.events import End, Event, HandOver, Link, LinkGone, StreamGone, Wish
 from gateway.calls.linking import Linked, Quest, Unlinked, link_up
 from gateway.calls.node import Node
+from gateway.calls.remember import fold
 from gateway.calls.services import Service
 from gateway.errors import RegistryUnavailable
 from gateway.media.base import BridgeLimits, Stream
@@ -21,7 +22,7 @@ from gateway.media.bridge import Bridge
 from gateway.media.playout import PlayoutLimits
 from gateway.media.relay import Relay
 from gateway.metrics import TIMED
-from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts
+from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, merge
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.ends import CloseCode, EndReason
@@ -145,7 +146,7 @@ class Session:
         kept = 0
         while kept != self._state_seq:
             kept = self._state_seq
-            await self._merge(FactEvent(state=self._state, state_seq=kept))
+            await self.remember(FactEvent(state=self._state, state_seq=kept))
 
     def _post(self, event: Event) -> None:
         self._events.put_nowait(event)
@@ -257,7 +258,7 @@ class Session:
         self.bridge.attach_link(socket, self._start_message(claim), self._now())
         if self.facts.continuation.value == TRANSFER_FAILED and self.link is not None:
             self.bridge.tell(pcm.Status(TRANSFER_FAILED, {}))
-        self._remember(FactEvent(starts=self.starts))
+        self.node.spawn(self.remember(FactEvent(starts=self.starts)), f"facts {self.id}")
         self._log.info("bot joined", worker=claim.worker.id if claim.worker else "", attempt=self.starts)
 
     def _start_message(self, claim: Claim) -> pcm.Start:
@@ -320,9 +321,7 @@ class Session:
         """Write what the carrier is to be told, before we close its stream."""
         seq = self.facts.continuation.seq + 1
         event = FactEvent(continuation=Continuation(kind, value, seq))
-        try:
-            self.facts = await self.node.ask(self.node.registry.merge(self.id, event))
-        except RegistryUnavailable:  # the XML's own Hangup is the second line
+        if not await self.remember(event):  # the XML's own Hangup is the second line
             self._log.warning("continuation not kept: the registry is away", continuation=kind)
 
     def _may_transfer(self, to: str) -> bool:
@@ -366,7 +365,7 @@ class Session:
             if kind == "hangup" and self.stream is not None:  # a carrier that left us first may have moved the call
                 await self._hang_up_by_rest()
         self._lose_stream()
-        await self._merge(FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.wall()))
+        await self.remember(FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.wall()))
         await self._await_worker_done()
         self._leave(CloseCode.NORMAL)
         await self._give_back()
@@ -423,14 +422,15 @@ class Session:
         if self.node.sessions.get(self.id) is self:
             del self.node.sessions[self.id]
 
-    def _remember(self, event: FactEvent) -> None:
-        self.node.spawn(self._merge(event), f"facts {self.id}")
-
-    async def _merge(self, event: FactEvent) -> None:
+    async def remember(self, event: FactEvent) -> bool:
+        """Fold the event into the facts, ours and the registry's. False: it is away, and has not heard of it."""
+        self.facts = merge(self.facts, event)
         try:
-            self.facts = await self.node.ask(self.node.registry.merge(self.id, event))
+            told = await fold(self.node, self.facts, event)
         except RegistryUnavailable:
-            pass  # audio never waits for the registry; what was lost is history, not the call
+            return False  # audio never waits for the registry; what was lost is history, not the call
+        self.facts = merge(self.facts, told)
+        return True
 
 
 def _worker(claim: Claim | None) -> str:

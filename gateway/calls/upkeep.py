@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from gateway.calls.node import Node
+from gateway.calls.remember import remind
 from gateway.errors import RegistryUnavailable
 from gateway.pool.registry import Host
 from gateway.protocol.workers import LinkProtocol, Worker
@@ -19,7 +21,11 @@ log = structlog.get_logger(__name__)
 
 
 async def renew_claims(node: Node) -> None:
-    """For ever: renew what this node's sessions hold; those that somebody else holds now are let go."""
+    """For ever: renew what this node's sessions hold; those that somebody else holds now are let go.
+
+    A registry that does not know our mark has forgotten all else, too, and is told again.
+    """
+    mark = f"told:{secrets.token_hex(8)}"
     while True:
         await asyncio.sleep(node.leases.renew * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
         held = {s.id: s.claim.fence for s in node.sessions.values() if s.claim is not None}
@@ -27,9 +33,12 @@ async def renew_claims(node: Node) -> None:
             continue
         try:
             lost = await node.ask(node.registry.renew(held))
+            new = (await node.ask(node.registry.once(mark, node.leases.facts))).first
         except RegistryUnavailable:
             log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
             continue
+        if new:
+            node.spawn(remind(tuple(node.sessions.values())), "remind the registry")
         for session in lost:
             live = node.sessions.get(session)
             if live is not None and live.claim is not None and live.claim.fence == held[session]:

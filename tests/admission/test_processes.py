@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,8 @@ import pytest
 from tests.admission.serving import Serving, config, kill, obedient, place_bot, serving
 
 CALLS, SLOTS, WARM = 30, 5, 2
+KILLED = 5
+"""Every so many calls lose a worker."""
 
 
 @pytest.mark.parametrize("registry", ["memory", "redis"])
@@ -21,41 +23,39 @@ async def test_30_calls_on_5_slots_while_workers_are_killed(
     bot = place_bot(tmp_path)
     text = config(obedient(bot, min_warm=WARM, max=SLOTS, max_hold_seconds=60), top=f'registry = "{url}"')
     async with serving(tmp_path, text, bot) as served:
-        talking: dict[str, int] = {}
-        watch = asyncio.create_task(_watch(served))
-        kills = asyncio.create_task(_kill_some(served, talking))
-        await asyncio.gather(*(_call(served, talking) for _ in range(CALLS)))
-        kills.cancel()
-        killed = (await asyncio.gather(kills, return_exceptions=True))[0]
-        assert isinstance(killed, asyncio.CancelledError), killed
+        pids: dict[str, list[int]] = defaultdict(list)
+        watches = [asyncio.create_task(_watch(served)), asyncio.create_task(_read_notes(served, pids))]
+        await asyncio.gather(*(_call(served, pids, dies=n % KILLED == 0) for n in range(CALLS)))
         await served.until_whole(WARM)
-        watch.cancel()
-        [seen] = await asyncio.gather(watch, return_exceptions=True)
-        assert isinstance(seen, asyncio.CancelledError), seen
+        for watch in watches:
+            watch.cancel()
+        seen = await asyncio.gather(*watches, return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in seen), seen
         starts = served.notes("start")
         assert len({one["call"] for one in starts}) == CALLS
-        assert len(starts) > CALLS, "nobody was killed in a call"
+        assert len(starts) == CALLS + CALLS // KILLED
         assert len({one["pid"] for one in starts}) == len(starts), "a worker served twice"
 
 
-async def _call(served: Serving, talking: dict[str, int]) -> None:
+async def _call(served: Serving, pids: dict[str, list[int]], *, dies: bool) -> None:
+    """One call; on hold until its bot has noted that it has started, as hold audio is no bot's."""
     call, answer = await served.ring()
     async with served.carrier.phone(call, answer) as phone:
-        await phone.until(lambda: bool(served.notes("start", call)), 40, "never served")
-        await phone.hears_echo("of its bot", 0.1, 20)
-        talking[call.id] = served.pid_of(call)
-        await asyncio.sleep(0.2)
-        talking.pop(call.id, None)
-        await phone.hears_echo("of its bot, or the next", 0.1, 20)
+        await phone.until(lambda: bool(pids[call.id]), 30, "never served")
+        await phone.hears_echo("of its bot", 0.1, 10)
+        if dies:
+            kill(pids[call.id][0])
+            await phone.until(lambda: len(pids[call.id]) == 2, 30, "not served again")
+            await phone.hears_echo("of its second bot", 0.1, 10)
         await phone.hang_up()
 
 
-async def _kill_some(served: Serving, talking: dict[str, int]) -> None:
-    chance = random.Random(5)
+async def _read_notes(served: Serving, pids: dict[str, list[int]]) -> None:
     while True:
-        await asyncio.sleep(0.4)
-        if talking:
-            kill(talking.pop(chance.choice(sorted(talking))))
+        for one in served.notes("start"):
+            if one["pid"] not in pids[one["call"]]:
+                pids[one["call"]].append(one["pid"])
+        await asyncio.sleep(0.03)
 
 
 async def _watch(served: Serving) -> None:
@@ -63,4 +63,4 @@ async def _watch(served: Serving) -> None:
         slots = await served.slots()
         assert slots["used"] <= slots["cap"] == SLOTS, slots
         assert slots["busy"] <= SLOTS, slots
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.03)

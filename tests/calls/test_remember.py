@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from gateway.calls.remember import as_event, remind
+from gateway.calls.upkeep import renew_claims
 from gateway.pool.facts import Continuation, Facts, merge
 from gateway.pool.memory import MemoryRegistry
 from gateway.protocol.ends import EndReason
@@ -39,6 +40,18 @@ async def test_whatever_is_said_of_a_forgotten_session_brings_all_of_it_back(gat
     forget(gateway)
     await remind(gateway.node.sessions.values())
     assert await gateway.node.registry.find("twilio::CA1") == await known(gateway, name) == before
+
+
+async def test_a_node_notices_that_the_registry_has_forgotten_and_tells_it_again(gateway):
+    await gateway.call()
+    await serving(gateway)
+    name = await session_id(gateway)
+    gateway.node.leases = replace(gateway.node.leases, renew=0.05)
+    renewing = asyncio.create_task(renew_claims(gateway.node))
+    forget(gateway)
+    facts = await known(gateway, name)
+    renewing.cancel()
+    assert (facts.call_id, facts.service, facts.from_number) == ("CA1", "support.acme", "+15550100001")
 
 
 def test_facts_as_an_event_are_those_facts():

@@ -247,6 +247,23 @@ class Cluster:
         except RegistryUnavailable:
             return None
 
+    async def until_known(self, sessions: set[str], seconds: float = 12.0) -> None:
+        """Wait until the registry knows whose calls these sessions are, and who serves them."""
+        assert self._registry is not None
+        async with asyncio.timeout(seconds * SCALE):
+            for session in sessions:
+                while not await self._knows(session):
+                    await asyncio.sleep(0.1)
+        await self.until_used(len(sessions), seconds)
+
+    async def _knows(self, session: str) -> bool:
+        assert self._registry is not None
+        try:
+            facts = await self._registry.find(session)
+        except RegistryUnavailable:
+            return False
+        return facts is not None and facts.call_id != ""
+
     async def until_warm(self, ready: int = 2, seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
             while (await self.slots()).ready < ready:

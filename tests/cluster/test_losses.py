@@ -96,3 +96,27 @@ async def test_gateway_hangs_mid_call(cluster: Cluster) -> None:
         assert len(call.starts) == len(call.heard) == 1, call
     await cluster.until_used(0)
     await cluster.balancer.until("a", "up")
+
+
+@pytest.mark.cluster
+async def test_registry_forgets_all_between_two_deaths(cluster: Cluster) -> None:
+    """Redis restarts empty under calls that have been resumed once. Their node tells it again what it must know, so
+    that the next node's death is survived as the first was.
+    """
+    cluster.balancer.preferred = "a"
+    calls = cluster.start(*CARRIERS, seconds=18)
+    await cluster.talking(4)
+    cluster.gateways["a"].kill()
+    await cluster.noted("status", 4)
+    await cluster.restart("a")
+    cluster.redis.kill()
+    cluster.redis.start()
+    await cluster.until_known({note["session"] for note in cluster.notes() if note["what"] == "start"})
+    cluster.gateways["b"].kill()
+    await cluster.noted("status", 8)
+    await cluster.restart("b")
+    for call in await calls:
+        assert call.whole, call
+        assert len(call.report.opened) == 3, call
+        assert len(call.starts) == len(call.heard) == 1, call
+    await cluster.until_used(0)
