@@ -45,8 +45,8 @@ class Server:
     settings: Settings
     sock: socket.socket
     dev: bool = False
-    alone: bool = True
-    """No parent keeps the worker hosts and the socket for several gateways."""
+    parent: int | None = None
+    """A pipe that is at its end when the parent is, who keeps socket and worker hosts for several gateways; else None."""
     on_ready: Callable[[Node], None] = lambda _: None
 
     async def run(self) -> int:
@@ -55,7 +55,7 @@ class Server:
         node = make_node(self.settings, dev=self.dev)
         local_key = key_for_local_hosts(self.settings)
         doorkeeper = make_doorkeeper(node, self.settings, dev=self.dev, local_key=local_key)
-        processes = HostProcesses(self.settings, self.sock.getsockname(), local_key) if self.alone else None
+        processes = HostProcesses(self.settings, self.sock.getsockname(), local_key) if self.parent is None else None
         hosts = LocalHosts(node, self.settings, processes)
         config = uvicorn.Config(
             make_app(node, hosts.ready),
@@ -74,6 +74,8 @@ class Server:
         stop = _Stop(node, self.settings.server.drain_seconds, others=self.settings.registry != "memory")
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stop.signalled, signum)
+        if self.parent is not None:
+            loop.add_reader(self.parent, stop.orphaned, self.parent)
         node.ticker.start()
         ops = self._serve_ops(node, hosts.ready)
         serving = asyncio.create_task(web.serve(sockets=[self.sock]), name="http")
@@ -107,7 +109,7 @@ class Server:
         server = self.settings.server
         # Two gateways in --dev shall do beside each other, unless somebody has asked for that very address.
         sock = bind_ops(
-            server.ops_bind, or_any=not self.alone or (self.dev and "ops_bind" not in server.model_fields_set)
+            server.ops_bind, or_any=self.parent is not None or (self.dev and "ops_bind" not in server.model_fields_set)
         )
         if sock is None:
             return None
@@ -158,6 +160,12 @@ class _Stop:
         self._node.draining = True
         log.info("draining", calls=len(self._node.sessions), at_most_seconds=self._drain_seconds)
         self._node.spawn(self._drain(), "drain")
+
+    def orphaned(self, parent: int) -> None:
+        """The parent has died: whoever starts it again wants the port."""
+        asyncio.get_running_loop().remove_reader(parent)
+        if not self._node.draining:
+            self.signalled(signal.SIGTERM)
 
     async def _drain(self) -> None:
         """Until the last call has ended; what is left at the deadline goes to another node, or ends in good order."""

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 SOCKET_VARIABLE = "GATEWAY_LISTEN_FD"
 """Environment variable: the number of the inherited socket, for a gateway that is one of several."""
+PARENT_VARIABLE = "GATEWAY_PARENT_FD"
+"""Environment variable: the number of a pipe that is at its end when the parent has died: time to drain."""
 RESTART_AFTER = 0.5
 RESTART_AT_MOST = 10.0
 """Seconds until a gateway that has died is started again, doubled while it dies young."""
@@ -40,6 +42,7 @@ class Supervisor:
         self._children: dict[int, asyncio.subprocess.Process] = {}
         self._stopping = False
         self._status = 0
+        self._life, self._held_open = os.pipe()
 
     async def run(self) -> int:
         """Until told to stop and the last gateway has drained; the exit status."""
@@ -82,7 +85,8 @@ class Supervisor:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         fd = self._sock.fileno()
+        ours = {SOCKET_VARIABLE: str(fd), PARENT_VARIABLE: str(self._life)}
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", *self._arguments,
-            env={**os.environ, SOCKET_VARIABLE: str(fd)}, pass_fds=(fd,),
+            env=os.environ | ours, pass_fds=(fd, self._life),
         )  # fmt: skip

@@ -132,6 +132,17 @@ def test_sigterm_ends_all_of_them(program):
             os.kill(pid, 0)
 
 
+def test_gateways_drain_when_their_parent_dies(program):
+    program.until("ready")
+    program.until("ready")
+    below = children(program.process.pid)
+    program.process.kill()
+    deadline = time.monotonic() + PATIENCE
+    while any(Path(f"/proc/{pid}").exists() for pid in below):
+        assert time.monotonic() < deadline, "they live on"
+        time.sleep(0.05)
+
+
 def test_several_gateways_need_a_shared_registry(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "serve", "--dev", "--port", "0", "--processes", "2"],

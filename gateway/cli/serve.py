@@ -35,9 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     from gateway.logs import configure
     from gateway.server import Server
     from gateway.settings import configured, is_loopback, load
-    from gateway.supervisor import SOCKET_VARIABLE
+    from gateway.supervisor import PARENT_VARIABLE, SOCKET_VARIABLE
 
-    inherited = os.environ.pop(SOCKET_VARIABLE, "")  # before it is taken for a setting
+    # Before they are taken for settings.
+    inherited, parent = os.environ.pop(SOCKET_VARIABLE, ""), os.environ.pop(PARENT_VARIABLE, "")
     if not arguments.dev and not configured(arguments.config):
         raise SettingsError(
             "--config",
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings = settings.model_copy(update={"public_url": f"http://{address(sock)}"})
     if arguments.processes > 1 and not inherited:
         return _run(_supervise(settings, sock, arguments))
-    server = Server(settings, sock, dev=arguments.dev, alone=not inherited)
+    server = Server(settings, sock, dev=arguments.dev, parent=int(parent) if parent else None)
     return _run(server.run())
 
 

@@ -47,7 +47,7 @@ def redis_url(request: pytest.FixtureRequest) -> str:
     return os.environ.get("REDIS_URL") or str(request.getfixturevalue("private_server").url)
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.slow)])
 def registry(request: pytest.FixtureRequest) -> Registry:
     if request.param == "memory":
         return MemoryRegistry(LEASES)

@@ -81,6 +81,7 @@ async def test_a_worker_that_will_not_end_is_killed_and_its_slot_is_taken_until_
         await many_calls(served, 5, at_once=1)
 
 
+@pytest.mark.slow
 async def test_workers_that_exit_in_prewarm_cost_no_call_and_are_replaced_when_mended(tmp_path: Path) -> None:
     """The last good worker serves; who finds none is let go in time, and the pool comes back by itself."""
     bot = place_bot(tmp_path)
@@ -96,6 +97,7 @@ async def test_workers_that_exit_in_prewarm_cost_no_call_and_are_replaced_when_m
         await many_calls(served, 5)
 
 
+@pytest.mark.slow
 async def test_a_module_that_breaks_while_we_serve_is_said_and_tried_again(tmp_path: Path) -> None:
     """It is imported again only when its zygote was lost."""
     bot = place_bot(tmp_path)
@@ -114,6 +116,7 @@ async def test_a_module_that_breaks_while_we_serve_is_said_and_tried_again(tmp_p
         await served.until_whole(2)
 
 
+@pytest.mark.slow
 async def test_a_host_killed_while_its_module_is_broken_comes_back_when_it_is_mended(tmp_path: Path) -> None:
     bot = place_bot(tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=2, max=4)), bot, tracebacks=True) as served:

@@ -15,7 +15,7 @@ KILLED = 5
 """Every so many calls lose a worker."""
 
 
-@pytest.mark.parametrize("registry", ["memory", "redis"])
+@pytest.mark.parametrize("registry", ["memory", pytest.param("redis", marks=pytest.mark.slow)])
 async def test_30_calls_on_5_slots_while_workers_are_killed(
     tmp_path: Path, registry: str, request: pytest.FixtureRequest
 ) -> None:

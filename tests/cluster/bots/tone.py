@@ -22,9 +22,12 @@ RATE = 8000
 
 
 def tone(pid: int) -> bytes:
-    """One second of this process's tone; whole periods, so that it can be repeated."""
+    """One second of this process's tone; whole periods, so that it can be repeated.
+
+    It begins off the zero crossing, or every second sample of 2000 Hz at 8000 would be silent.
+    """
     hertz = LOWEST + STEP * (pid % TONES)
-    samples = (round(LEVEL * math.sin(2 * math.pi * hertz * i / RATE)) for i in range(RATE))
+    samples = (round(LEVEL * math.sin(2 * math.pi * (hertz * i / RATE + 1 / 16))) for i in range(RATE))
     return struct.pack(f"<{RATE}h", *samples)
 
 
