@@ -46,7 +46,7 @@ class Server:
     sock: socket.socket
     dev: bool = False
     parent: int | None = None
-    """A pipe that is at its end when the parent is, who keeps socket and worker hosts for several gateways; else None."""
+    """A pipe, at its end when the parent is, who keeps socket and hosts for several gateways; None: no parent."""
     on_ready: Callable[[Node], None] = lambda _: None
 
     async def run(self) -> int:

@@ -106,6 +106,8 @@ class ScriptedHost:
         self._births: set[asyncio.Task[None]] = set()
         self._closing = False
         self.epoch = 0
+        self.muted = False
+        """The gateway is told nothing for now."""
 
     async def register(self, port: int) -> None:
         """Come to the gateway's door, warm."""
@@ -163,7 +165,7 @@ class ScriptedHost:
 
     def _beat(self) -> None:
         self._beat_due = False
-        if self.socket is not None:
+        if self.socket is not None and not self.muted:
             self.socket.send(workers.encode(workers.Beat(self._states(), 0)))
 
     def _register_message(self) -> workers.Register:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.admission.crowd import SLOTS, Crowd
+from gateway.calls.services import Fallback
+from tests.admission.crowd import SLOTS, WARM, Crowd
 
 ON_HOLD = 10
 
@@ -44,3 +45,27 @@ async def test_callers_whose_host_is_lost_are_held_until_there_is_another(crowd:
         crowd.hang_up(call)
     await crowd.until_full()
     assert (await crowd.slots()).queued == 0
+
+
+async def test_a_worker_that_did_not_answer_is_not_dialled_again_before_its_host_has_spoken(crowd: Crowd) -> None:
+    """The registry offers a dead worker until a beat: three tries in three milliseconds would lose the caller."""
+    crowd.set_policy(Fallback("busy"))
+    crowd.host.warm = 1
+    for n in range(WARM):
+        await crowd.ring(f"CA-{n}")
+
+    async def one_is_ready() -> bool:
+        return len(crowd.talking()) == WARM and (await crowd.slots()).ready == 1
+
+    await crowd.until("one is ready", one_is_ready)
+    crowd.host.muted = True
+    [worker] = [w for w in crowd.host.workers.values() if w.state == "ready"]
+    worker.kill()
+    await crowd.ring("CA-late")
+    await asyncio.sleep(0.5)
+    assert crowd.callers["CA-late"].code is None
+    crowd.host.muted = False
+    crowd.host.changed()
+    await crowd.until("he is served", lambda: "CA-late" in crowd.talking())
+    crowd.host.warm = WARM
+    crowd.host.top_up()
