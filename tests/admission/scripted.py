@@ -51,6 +51,7 @@ class ScriptedWorker:
             self.host.asked_twice.append((self.id, self.session, session))
             return Refusal(503)
         self.session, self.fence, self.state = session, int(upgrade.headers[pcm.FENCE_HEADER]), "busy"
+        self.host.top_up()
         self.host.changed()
         return Accept(self, subprotocol=pcm.SUBPROTOCOL, max_size=pcm.MAX_AUDIO)
 

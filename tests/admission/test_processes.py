@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.admission.crowd import LOSES_PLACE
 from tests.admission.serving import Serving, config, kill, obedient, place_bot, serving
 
 CALLS, SLOTS, WARM = 30, 5, 2
@@ -16,6 +17,7 @@ KILLED = 5
 
 
 @pytest.mark.parametrize("registry", ["memory", pytest.param("redis", marks=pytest.mark.slow)])
+@LOSES_PLACE
 async def test_30_calls_on_5_slots_while_workers_are_killed(
     tmp_path: Path, registry: str, request: pytest.FixtureRequest
 ) -> None:

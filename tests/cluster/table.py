@@ -15,7 +15,9 @@ HEAD = (
 
 @dataclass
 class Outcome:
-    """calls: all. hit: those that lost a stream or a worker. slots: seconds from the last call's end until exact."""
+    """calls: all. hit: those that lost a stream or a worker. slots: seconds until exactly as many were held as there
+    were calls, after the fault and after the last call's end, whichever took longer.
+    """
 
     what: str
     calls: Sequence[Placed]
