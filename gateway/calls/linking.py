@@ -79,6 +79,13 @@ async def link_up(
             found = await _await_worker(node, found)
         if isinstance(found, Unlinked):
             return found
+        if isinstance(found, Claim) and found.worker is not None and found.worker.id in avoid:
+            # Given again by a registry that has not heard of its death: its host will tell, in a moment or never.
+            if loop.time() >= deadline:
+                return Unlinked(EndReason.NO_WORKER)
+            await asyncio.sleep(node.limits.redial)
+            claim = None
+            continue
         deadline += loop.time() - started  # waiting for a slot, or for a worker to start, is no failure of one
         if isinstance(found, Stale):  # the worker that it was given died before we saw it
             tries, claim = tries + 1, None
@@ -86,12 +93,6 @@ async def link_up(
                 return Unlinked(EndReason.NO_WORKER)
             continue
         assert found.worker is not None
-        if found.worker.id in avoid:  # given again by a registry that has not heard of its death; its host will tell
-            if loop.time() >= deadline:
-                return Unlinked(EndReason.NO_WORKER)
-            await asyncio.sleep(node.limits.redial)
-            claim = None
-            continue
         handler = make_handler()
         try:
             return Linked(await dial(node, found, handler, quest.body), found, handler)

@@ -107,8 +107,8 @@ class ScriptedHost:
         self._births: set[asyncio.Task[None]] = set()
         self._closing = False
         self.epoch = 0
-        self.muted = False
-        """The gateway is told nothing for now."""
+        self.stale: tuple[workers.Worker, ...] | None = None
+        """What the gateway is told instead of what is: its news is late."""
 
     async def register(self, port: int) -> None:
         """Come to the gateway's door, warm."""
@@ -161,17 +161,17 @@ class ScriptedHost:
             self._beat_due = True
             asyncio.get_running_loop().call_soon(self._beat)
 
-    def _states(self) -> tuple[workers.Worker, ...]:
+    def states(self) -> tuple[workers.Worker, ...]:
         return tuple(workers.Worker(w.id, f"unix:{w.path}", w.state, w.session) for w in self.workers.values())
 
     def _beat(self) -> None:
         self._beat_due = False
-        if self.socket is not None and not self.muted:
-            self.socket.send(workers.encode(workers.Beat(self._states(), 0)))
+        if self.socket is not None:
+            self.socket.send(workers.encode(workers.Beat(self.stale or self.states(), 0)))
 
     def _register_message(self) -> workers.Register:
         running = tuple(workers.Running(w.session, w.fence, w.id) for w in self.workers.values() if w.state == "busy")
-        return workers.Register("h", self.epoch, self.service, "pcm", self.cap, self._states(), running, LINK_KEY)
+        return workers.Register("h", self.epoch, self.service, "pcm", self.cap, self.states(), running, LINK_KEY)
 
     # The gateway.
 

@@ -87,8 +87,8 @@ async def test_a_full_pool_refuses_or_forwards_exactly_the_rest(crowd: Crowd, fa
     for turn in range(2):
         calls = [f"CA-{turn}-{n}" for n in range(CALLS)]
         ringing = asyncio.create_task(all_ring(crowd, calls))
-        for _ in range(10):  # idle, promised, or about to be linked: any of them may die
-            await asyncio.sleep(0.03)
+        for _ in range(5):  # idle, promised, or about to be linked: any of them may die
+            await asyncio.sleep(0.06)
             ready = [w for w in crowd.host.workers.values() if w.state == "ready"]
             if ready:
                 chance.choice(ready).kill()

@@ -60,13 +60,15 @@ async def test_a_worker_that_did_not_answer_is_not_dialled_again_before_its_host
         return len(crowd.talking()) == WARM and (await crowd.slots()).ready == 1
 
     await crowd.until("one is ready", one_is_ready)
-    crowd.host.muted = True
+    crowd.host.stale = crowd.host.states()
     [worker] = [w for w in crowd.host.workers.values() if w.state == "ready"]
     worker.kill()
     await crowd.ring("CA-late")
-    await asyncio.sleep(0.5)
+    for _ in range(50):
+        crowd.host.changed()
+        await asyncio.sleep(0.01)
     assert crowd.callers["CA-late"].code is None
-    crowd.host.muted = False
+    crowd.host.stale = None
     crowd.host.changed()
     await crowd.until("he is served", lambda: "CA-late" in crowd.talking())
     crowd.host.warm = WARM

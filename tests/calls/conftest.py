@@ -207,7 +207,7 @@ async def gateway(service):
     urls = [f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws" for server in servers]
     leases = Leases()
     registry = MemoryRegistry(leases)
-    limits = replace(CallLimits(), start=5.0 * TIME, park=10.0 * TIME)
+    limits = replace(CallLimits(), start=5.0 * TIME, park=10.0 * TIME, suspect=5.0 * TIME)
     public_url = "http://127.0.0.1:1"
     node = Node(
         public_url=public_url,
