@@ -57,7 +57,7 @@ async def link_up(
     quest: Quest,
     claim: Claim | None,
     make_handler: Callable[[], Handler],
-    took: Callable[[Claim], None],
+    took: Callable[[Claim | None], None],
     *,
     avoid: frozenset[str] = frozenset(),
 ) -> Linked | Unlinked:
@@ -65,14 +65,15 @@ async def link_up(
 
     claim: None to take a fresh one, which is given on the same worker if it lives. A worker that cannot be reached is
     passed over for another, within `connect_tries` and `connect_all`. took: is told of each claim at once, so that
-    nobody forgets to give it back. avoid: workers not to be taken.
+    nobody forgets to give it back, and of None when the registry has taken the last one away while we wait for the
+    next. avoid: workers not to be taken.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + node.limits.connect_all
     tries = 0
     while True:
         started = loop.time()
-        found: Claim | Stale | Unlinked = claim or await take_slot(node, quest, avoid)
+        found: Claim | Stale | Unlinked = claim or await take_slot(node, quest, took, avoid)
         if isinstance(found, Claim):
             took(found)
         if isinstance(found, Claim) and found.worker is None:
@@ -109,7 +110,9 @@ async def link_up(
             return Unlinked(EndReason.NO_WORKER)
 
 
-async def take_slot(node: Node, quest: Quest, avoid: frozenset[str] = frozenset()) -> Claim | Unlinked:
+async def take_slot(
+    node: Node, quest: Quest, took: Callable[[Claim | None], None], avoid: frozenset[str] = frozenset()
+) -> Claim | Unlinked:
     """A confirmed claim; if the pool is full, in the order of the queue, as long as the caller may be held."""
     loop = asyncio.get_running_loop()
     registry = node.registry
@@ -117,6 +120,8 @@ async def take_slot(node: Node, quest: Quest, avoid: frozenset[str] = frozenset(
         held = quest.hold_until - loop.time()
         try:
             claimed = await node.claim(quest.service, quest.session, avoid=avoid, queue=held > 0)
+            if not isinstance(claimed, Claim):
+                took(None)
             if isinstance(claimed, Claim):
                 confirmed = await node.ask(registry.confirm(quest.session, claimed.attempt))
                 if isinstance(confirmed, Claim):

@@ -242,9 +242,11 @@ class Session:
 
         self._linking = self.node.spawn(seek(), f"link {self.id}")
 
-    def _hold_claim(self, claim: Claim) -> None:
-        """The newest fence is ours to renew and to give back, whether or not its worker can be reached."""
-        if self.claim is None or claim.fence >= self.claim.fence:
+    def _hold_claim(self, claim: Claim | None) -> None:
+        """The newest fence is ours to renew and to give back, whether or not its worker can be reached. None: we have
+        none while we wait for the next, and must not ask for its renewal: that would say that we were superseded.
+        """
+        if claim is None or self.claim is None or claim.fence >= self.claim.fence:
             self.claim = claim
 
     def _linked(self, socket: Socket, claim: Claim, link: Link) -> None:

@@ -115,11 +115,13 @@ class MemoryRegistry:
         now = await self._enter()
         avoid = frozenset(avoid)
         held = self._load(session, now)
+        first = False
         if held is not None and (held.service != service or held.worker in avoid or not self._alive(held)):
+            first = held.service == service
             self._give_up(session, now)
             held = None
         if held is None:
-            place = self._place(service, session, avoid, queue, now)
+            place = self._place(service, session, avoid, queue, now, first=first)
             if not isinstance(place, HostState):
                 return place
             held = self._enter_claim(session, place, avoid)
@@ -321,11 +323,13 @@ class MemoryRegistry:
         return not held.worker or (worker is not None and worker.state != "done")
 
     def _place(
-        self, service: str, session: str, avoid: frozenset[str], queue: bool, now: float
+        self, service: str, session: str, avoid: frozenset[str], queue: bool, now: float, *, first: bool
     ) -> HostState | Queued | Full:
-        """A host for a newcomer, or why there is none. Those on hold go first, in their order."""
+        """A host for a newcomer, or why there is none. Those on hold go first, in their order. first: it had a slot,
+        and lost its worker: what it has just given up is not for others, who never talked to anybody.
+        """
         hosts = self._hosts_of(service)
-        ahead = self._queues.ahead(service, session)
+        ahead = 0 if first else self._queues.ahead(service, session)
         able = [(state, state.capacity(session, avoid)) for state in hosts]
         if sum(capacity for _, capacity in able) > self._contenders(service, hosts, ahead):
             self._queues.leave(service, session)
@@ -333,7 +337,7 @@ class MemoryRegistry:
             return max(offers, key=lambda state: (bool(state.best_worker(session, avoid)), state.share))
         if not queue:
             return Full(len(hosts))
-        self._queues.join(service, session, avoid, now + self.leases.queued)
+        self._queues.join(service, session, avoid, now + self.leases.queued, first=first)
         return Queued(ahead + 1)
 
     def _contenders(self, service: str, hosts: Collection[HostState], ahead: int) -> int:

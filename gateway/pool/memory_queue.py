@@ -23,9 +23,12 @@ class Queues:
         queue = self.of(service)
         return list(queue).index(session) if session in queue else len(queue)
 
-    def join(self, service: str, session: str, avoid: frozenset[str], until: float) -> None:
-        """Take a place, or keep the one it has."""
-        self._queues.setdefault(service, {})[session] = avoid
+    def join(self, service: str, session: str, avoid: frozenset[str], until: float, *, first: bool) -> None:
+        """Take a place, or keep the one it has. first: before all others."""
+        queue = self._queues.setdefault(service, {})
+        if first:
+            queue = self._queues[service] = {session: avoid, **queue}
+        queue[session] = avoid
         self._ends.set((service, session), until)
 
     def leave(self, service: str, session: str) -> bool:

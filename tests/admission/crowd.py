@@ -23,9 +23,6 @@ from tests.calls.conftest import SERVICE, Carrier, Gateway, start
 
 SLOTS = 20
 WARM = 4
-LOSES_PLACE = pytest.mark.skip(
-    "known: with others on hold, a caller whose worker died loses his slot to them and is dropped at the next renewal"
-)
 PATIENCE = 15.0
 """Seconds until something that should happen at once is taken for something that never does."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.calls.services import Fallback
-from tests.admission.crowd import LOSES_PLACE, SLOTS, WARM, Crowd
+from tests.admission.crowd import SLOTS, WARM, Crowd
 
 ON_HOLD = 10
 
@@ -21,7 +21,6 @@ async def fill(crowd: Crowd) -> list[str]:
     return crowd.talking()
 
 
-@LOSES_PLACE
 async def test_a_caller_whose_worker_dies_is_not_passed_by_those_on_hold(crowd: Crowd) -> None:
     victim = (await fill(crowd))[0]
     starts = len(crowd.host.started)
@@ -31,7 +30,6 @@ async def test_a_caller_whose_worker_dies_is_not_passed_by_those_on_hold(crowd: 
     assert (await crowd.slots()).queued == ON_HOLD
 
 
-@LOSES_PLACE
 async def test_callers_whose_host_is_lost_are_held_until_there_is_another(crowd: Crowd) -> None:
     """Their old claims are gone from the registry: that is no sign that somebody else serves them."""
     victims = await fill(crowd)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.admission.crowd import LOSES_PLACE
 from tests.admission.serving import Serving, config, kill, obedient, place_bot, serving
 
 CALLS, SLOTS, WARM = 30, 5, 2
@@ -17,7 +16,6 @@ KILLED = 5
 
 
 @pytest.mark.parametrize("registry", ["memory", pytest.param("redis", marks=pytest.mark.slow)])
-@LOSES_PLACE
 async def test_30_calls_on_5_slots_while_workers_are_killed(
     tmp_path: Path, registry: str, request: pytest.FixtureRequest
 ) -> None:

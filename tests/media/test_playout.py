@@ -212,7 +212,7 @@ def test_delay_that_a_stall_has_left_is_worked_off_in_silence():
 
 def test_a_burst_of_silence_is_not_shortened():
     carrier = Carrier(limits=PlayoutLimits(capacity=60.0))
-    for n in range(1000):
+    for _ in range(1000):
         carrier.playout.play(MULAW.silence(FRAME), 0.0)
     now = 0.0
     while not carrier.playout.idle:

@@ -61,10 +61,11 @@ local function contenders(ahead)
   return count
 end
 
-local claim = load(session)
+-- Who had a slot and lost its worker comes before those who never talked to anybody: its unit stays its own.
+local claim, first = load(session), false
 if claim and (avoid.set[claim.worker] or not alive(claim)) then
   give_up(session, 'moved')
-  claim = nil
+  claim, first = nil, true
 end
 
 if not claim then
@@ -80,13 +81,13 @@ if not claim then
       end
     end
   end
-  local ahead = call('ZRANK', P .. ':queue', session) or call('ZCARD', P .. ':queue')
+  local ahead = first and 0 or call('ZRANK', P .. ':queue', session) or call('ZCARD', P .. ':queue')
   if total <= contenders(ahead) then
     if not queue then
       return { 'full', #hosts }
     end
     if not call('ZSCORE', P .. ':queue', session) then
-      call('ZADD', P .. ':queue', ticket(), session)
+      call('ZADD', P .. ':queue', first and -ticket() or ticket(), session)
     end
     call('ZADD', P .. ':waits', now + QUEUED, session)
     if avoid.n > 0 then
