@@ -25,6 +25,7 @@ from prometheus_client.registry import Collector
 from gateway.media.base import CARRIER_ERROR, Counts
 from gateway.pool.registry import Slots
 from gateway.protocol.ends import EndReason
+from gateway.protocol.workers import WorkerEnd
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -147,6 +148,9 @@ class Metrics(Collector):
         self.rejected: Counter[tuple[str, str]] = Counter()
         """(where, reason)"""
         self.resumes: Counter[tuple[str, str]] = Counter()
+        self._worker_ends: Counter[tuple[str, str]] = Counter()
+        self._known_ends: dict[str, tuple[int, Mapping[WorkerEnd, int]]] = {}
+        """Per host: its epoch and what it said last. Hosts tell totals since they began."""
         """(cause, result)"""
         self.dialouts: Counter[tuple[str, str]] = Counter()
         """(carrier, result)"""
@@ -190,6 +194,15 @@ class Metrics(Collector):
         began = time.perf_counter()
         take(data, text, now)
         self._transit.observe(time.perf_counter() - began, direction)
+
+    def note_ends(self, host: str, epoch: int, service: str, ends: Mapping[WorkerEnd, int]) -> None:
+        """A host's totals; what is new in them counts."""
+        known, before = self._known_ends.get(host, (epoch, {}))
+        for how, count in ends.items():
+            if (more := count - (before.get(how, 0) if known == epoch else 0)) > 0:
+                self._worker_ends[service, how] += more
+        if ends:
+            self._known_ends[host] = epoch, ends
 
     def sample(self, now: float) -> None:
         """Once a second: what is not worth a thought in between."""
@@ -269,6 +282,12 @@ class Metrics(Collector):
             ],
         )
         yield _histogram("claim_seconds", "One question for a slot to the registry.", ("outcome",), self.claims)
+        yield _counter(
+            "worker_ends",
+            "Workers that did not end in good order, as their hosts tell all nodes: do not add them up.",
+            ("service_host", "reason"),
+            self._worker_ends.items(),
+        )
         yield _counter("resumes", "Calls that lost a worker or a stream.", ("cause", "result"), self.resumes.items())
         yield _counter("dialout", "Calls that we placed.", ("carrier", "result"), self.dialouts.items())
         yield _histogram("event_loop_lag_seconds", "How late the 20 ms tick ran.", (), self.lag)

@@ -35,6 +35,8 @@ CONTRACT = {
     "gateway_resumes_total": ("counter", {"cause", "result"}),
     "gateway_dialout_total": ("counter", {"carrier", "result"}),
     "gateway_event_loop_lag_seconds": ("histogram", set()),
+    # Not in the contract: workers that are killed and replaced, by reason.
+    "gateway_worker_ends_total": ("counter", {"service_host", "reason"}),
 }
 
 
@@ -74,6 +76,7 @@ def everything(metrics: Metrics) -> dict[str, Slots]:
     metrics.rejected["voice", "full"] += 1
     metrics.resumes["stream_lost", "attached"] += 1
     metrics.dialouts["twilio", "answered"] += 1
+    metrics.note_ends("h1", 1, "a.b", {"hung": 1})
     return {"a.b": Slots(20, 3, 2, 1, 3, 0)}
 
 
@@ -300,3 +303,15 @@ def test_a_histogram_holds_what_was_observed(values):
         ("+Inf", len(values)),
     ]
     assert histogram.sum == pytest.approx(sum(values))
+
+
+def test_how_workers_ended_is_counted_once_however_often_their_host_tells():
+    metrics = Metrics()
+    for _ in range(3):
+        metrics.note_ends("h1", 1, "support.acme", {"hung": 2, "died_in_call": 1})
+    metrics.note_ends("h1", 1, "support.acme", {"hung": 3, "died_in_call": 1})
+    metrics.note_ends("h2", 1, "support.acme", {"hung": 1})
+    metrics.note_ends("h2", 2, "support.acme", {"hung": 1})  # it began anew
+    exposed = metrics.expose({}).decode()
+    assert 'gateway_worker_ends_total{reason="hung",service_host="support.acme"} 5.0' in exposed
+    assert 'gateway_worker_ends_total{reason="died_in_call",service_host="support.acme"} 1.0' in exposed

@@ -126,6 +126,7 @@ class HostDoor:
             self._say(workers.Gone())
             return
         self._note_ready(message.workers)
+        self._node.metrics.note_ends(self.host.id, self.host.epoch, self.host.service, message.ends)
         self._say(workers.Ok())
         for session in waiting:
             self.start_worker(session)

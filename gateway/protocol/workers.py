@@ -6,7 +6,8 @@ unknown types and fields are ignored by both sides. `decode_*` are total: None f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import orjson
@@ -63,12 +64,20 @@ class Register:
     link_key: str
 
 
+WorkerEnd: TypeAlias = Literal["died_idle", "died_in_call", "unusable", "overstayed", "hung", "slow_start"]
+"""How a worker ended that did not end in good order. unusable: it never got ready, or died young. overstayed: killed,
+as it had not ended with its call. hung, slow_start: killed, as it did not answer, or was not ready in time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The host lives. workers: all of them, as they are now. lag_ms: of its event loop."""
+    """The host lives. workers: all of them, as they are now. lag_ms: of its event loop. ends: how many workers have
+    ended how, since the host began.
+    """
 
     workers: tuple[Worker, ...]
     lag_ms: int
+    ends: Mapping[WorkerEnd, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +136,9 @@ def _fields(message: ToGateway | ToHost) -> dict[str, Any]:
                 "running": [{"session": r.session, "fence": r.fence, "worker": r.worker} for r in message.running],
                 "link_key": message.link_key,
             }
-        case Beat(workers, lag_ms):
-            return {"type": "beat", "workers": [_worker_fields(w) for w in workers], "lag_ms": lag_ms}
+        case Beat(workers, lag_ms, ends):
+            known = [_worker_fields(w) for w in workers]
+            return {"type": "beat", "workers": known, "lag_ms": lag_ms, "ends": dict(ends)}
         case Drain():
             return {"type": "drain"}
         case Registered(heartbeat_s, lease_s):
@@ -154,7 +164,7 @@ def decode_to_gateway(text: str | bytes) -> ToGateway | None:
         case "register":
             return _register(m)
         case "beat":
-            return Beat(_workers(m), int_of(m, "lag_ms"))
+            return Beat(_workers(m), int_of(m, "lag_ms"), _ends(m))
         case "drain":
             return Drain()
     return None
@@ -199,6 +209,12 @@ def _register(m: dict[str, Any]) -> Register | None:
         ),
         link_key=str_of(m, "link_key"),
     )
+
+
+def _ends(m: dict[str, Any]) -> dict[WorkerEnd, int]:
+    ends = m.get("ends")
+    counts = ends if isinstance(ends, dict) else {}
+    return {how: count for how in get_args(WorkerEnd) if (count := int_of(counts, how)) > 0}
 
 
 def _workers(m: dict[str, Any]) -> tuple[Worker, ...]:

@@ -11,13 +11,14 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from gateway.errors import BotError
-from gateway.protocol.workers import Running, Worker
+from gateway.protocol.workers import Running, Worker, WorkerEnd
 from gateway.worker.options import HostOptions
 from gateway.worker.process import Report, Spec
 from gateway.worker.spawn import END_TIMEOUT, Fresh, Spawner, Zygote
@@ -77,6 +78,8 @@ class Fleet:
         self._processes: dict[str, _Process] = {}
         self._by_pid: dict[int, _Process] = {}
         self._wanted: list[str] = []  # sessions to start a worker for
+        self.ends: Counter[WorkerEnd] = Counter()
+        """How many ended how, of those that did not end in good order."""
         self._count = 0
         self._failures = 0
         self._not_before = 0.0
@@ -260,7 +263,7 @@ class Fleet:
         if report.state == "done" and process.wrapup is None:
             seconds = self._options.wrapup_seconds
             why = f"had not ended {seconds:g} s after its call"
-            process.wrapup = self._loop.call_later(seconds, self._kill, process, why)
+            process.wrapup = self._loop.call_later(seconds, self._kill, process, why, "overstayed")
         self._changed()
         self._top_up()
 
@@ -321,17 +324,22 @@ class Fleet:
             return
         how = process.report.failed or _how(process.status)
         if state == "busy":
+            self.ends["died_in_call"] += 1
             log.warning("worker %s ended during session %s: %s", process.id, session, how)
         elif process.next_in:
+            self.ends["unusable"] += 1
             log.warning("worker %s is of no use: %s; the next one in %.1f s", process.id, how, process.next_in)
         else:
+            self.ends["died_idle"] += 1
             log.warning("worker %s ended while it was idle: %s", process.id, how)
 
     # Ending them.
 
-    def _kill(self, process: _Process, why: str) -> None:
+    def _kill(self, process: _Process, why: str, end: WorkerEnd | None = None) -> None:
         if process.lost or process.killed:
             return
+        if end is not None:
+            self.ends[end] += 1
         log.warning("worker %s %s: killed", process.id, why)
         process.killed = why
         if process.pid:  # its channel is open, so it lives, so the pid is its own
@@ -348,9 +356,10 @@ class Fleet:
                 process.heard = now
             if process.report.state == "starting":
                 if now - process.born > START_LIMIT:
-                    self._kill(process, f"was not ready after {START_LIMIT:g} s")
+                    self._kill(process, f"was not ready after {START_LIMIT:g} s", "slow_start")
             elif now - process.heard > HUNG:
-                self._kill(process, f"has not answered for {HUNG:g} s (stopped, or its bot blocks the loop)")
+                why = f"has not answered for {HUNG:g} s (stopped, or its bot blocks the loop)"
+                self._kill(process, why, "hung")
         self._ticker = self._loop.call_later(TICK, self._tick, now + TICK)
 
 

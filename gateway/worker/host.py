@@ -141,7 +141,7 @@ class _Host:
         )
 
     def beat_message(self) -> wire.Beat:
-        return wire.Beat(self._fleet.workers(), round(self._lag * 1000))
+        return wire.Beat(self._fleet.workers(), round(self._lag * 1000), self._fleet.ends)
 
     def start_for(self, session: str) -> None:
         self._fleet.start_for(session)

@@ -26,8 +26,9 @@ REGISTER_TEXT = (
 TO_GATEWAY = [
     (REGISTER, REGISTER_TEXT),
     (
-        workers.Beat((W1,), 3),
-        '{"type":"beat","workers":[{"id":"w1","url":"unix:/run/gw/w1.sock","state":"ready","session":""}],"lag_ms":3}',
+        workers.Beat((W1,), 3, {"hung": 2}),
+        '{"type":"beat","workers":[{"id":"w1","url":"unix:/run/gw/w1.sock","state":"ready","session":""}],"lag_ms":3,'
+        '"ends":{"hung":2}}',
     ),
     (workers.Drain(), '{"type":"drain"}'),
 ]
@@ -144,3 +145,10 @@ def test_no_object_raises(kind: str, fields: dict[str, Any]) -> None:
 def test_no_bytes_raise(data: bytes) -> None:
     workers.decode_to_gateway(data)
     workers.decode_to_host(data)
+
+
+@pytest.mark.parametrize(
+    "ends", ["", ',"ends":null', ',"ends":[1]', ',"ends":{"hung":"2","of boredom":3,"unusable":-1}']
+)
+def test_a_beat_without_ends_that_make_sense_is_a_beat(ends):
+    assert workers.decode_to_gateway('{"type":"beat","workers":[],"lag_ms":3' + ends + "}") == workers.Beat((), 3)
