@@ -1,0 +1,122 @@
+"""The faults that we promise to bear, and the tests that show it. A row without a test, or one that is gone, fails."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+FAULTS = {
+    "a worker dies idle": ["admission/test_deaths.py::test_workers_killed_idle_are_never_met_by_the_next_100_calls"],
+    "a worker dies mid-call": [
+        "cluster/test_losses.py::test_worker_dies_mid_call",
+        "cluster/test_haproxy.py::test_half_the_workers_are_killed",
+        "calls/test_session.py::test_a_link_that_breaks_is_dialled_again",
+    ],
+    "a worker hangs, or is slow": [
+        "cluster/test_losses.py::test_worker_hangs_mid_call",
+        "worker/test_host.py::test_a_stopped_worker_is_killed_and_replaced",
+        "media/test_bridge.py::test_a_link_unheard_for_five_seconds_gets_no_more_audio",
+        "media/test_bridge.py::test_a_bot_that_does_not_read_is_not_buried_in_audio",
+    ],
+    "a bot raises": [
+        "calls/test_session.py::test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state",
+        "calls/test_session.py::test_a_call_that_kills_its_bots_is_not_given_one_after_another",
+    ],
+    "a bot sends 30 s of speech at once": [
+        "acceptance/test_bot_api.py::test_thirty_seconds_at_once",
+        "media/test_bridge.py::test_a_clear_silences_the_carrier_and_says_what_was_dropped",
+    ],
+    "a half-open carrier": ["media/test_bridge.py::test_a_carrier_that_does_not_answer_is_dead"],
+    "a half-open link": ["media/test_bridge.py::test_a_link_is_pinged_every_second_and_dead_after_ten"],
+    "a half-open peer": ["cluster/test_haproxy.py::test_gateway_in_a_black_hole"],
+    "a gateway dies": [
+        "cluster/test_losses.py::test_gateway_dies_mid_call",
+        "cluster/test_haproxy.py::test_gateway_is_killed",
+        "cluster/test_haproxy.py::test_gateway_hangs",
+    ],
+    "Redis restarts empty": [
+        "pool/test_redis_faults.py::test_the_server_is_killed_and_starts_empty",
+        "pool/test_redis_faults.py::test_the_server_forgets_everything",
+        "cluster/test_losses.py::test_registry_forgets_all_between_two_deaths",
+    ],
+    "Redis hangs": ["pool/test_redis_faults.py::test_the_server_hangs_for_longer_than_a_lease"],
+    "Redis is cut off": [
+        "calls/test_hold.py::test_a_registry_that_is_down_gives_busy",
+        "calls/test_hold.py::test_a_call_on_hold_when_the_registry_goes_down_is_held_on",
+    ],
+    "a webhook is sent twice, at once, to two nodes": [
+        "cluster/test_balanced.py::test_duplicate_webhooks_on_two_nodes"
+    ],
+    "Plivo repeats a nonce": [
+        "acceptance/test_refusals.py::test_plivo_same_bytes_again_same_answer",
+        "acceptance/test_refusals.py::test_plivo_nonce_with_other_bytes",
+    ],
+    "a stream without a valid token": [
+        "calls/test_streams.py::test_a_stream_without_a_valid_token_is_refused_before_the_handshake",
+        "calls/test_streams.py::test_of_two_streams_with_one_token_at_once_one_is_served",
+        "cluster/test_balanced.py::test_token_replayed_on_the_other_node",
+    ],
+    "start never comes": ["calls/test_streams.py::test_no_start_closes_1008_and_the_url_works_again"],
+    "malformed, unknown, binary": [
+        "calls/test_streams.py::test_no_bad_message_after_start_ends_a_call",
+        "calls/test_streams.py::test_five_unintelligible_messages_in_a_row_close_1003",
+        "serializers/test_stream.py::test_no_json_raises",
+    ],
+    "an oversized message": ["calls/test_streams.py::test_an_oversized_message_closes_1009"],
+    "a forged signature": ["acceptance/test_refusals.py::test_one_byte_changed"],
+    "a burst of calls": ["admission/test_crowd.py::test_a_full_pool_refuses_or_forwards_exactly_the_rest"],
+    "a replayed token, or a bad handshake with it": [
+        "calls/test_streams.py::test_a_spent_token_closes_1008_and_leaves_the_honest_call_alone",
+        "calls/test_streams.py::test_a_start_that_names_another_call_closes_1008_and_the_url_works_again",
+    ],
+    "a newer stream takes the session": [
+        "cluster/test_balanced.py::test_newer_stream_while_the_older_lives",
+        "cluster/test_balanced.py::test_older_stream_after_a_newer",
+        "calls/test_session.py::test_a_link_closed_as_superseded_neither_claims_nor_hangs_up",
+    ],
+    "a static worker whose renewal is lost": [
+        "pool/test_registry.py::test_a_static_worker_whose_claim_ran_out_comes_back_when_it_has_been_busy_and_is_ready"
+    ],
+    "a double release, late callbacks": [
+        "pool/test_registry.py::test_a_release_frees_the_slot_and_is_idempotent",
+        "pool/test_facts.py::test_the_order_of_events_does_not_matter",
+        "pool/test_interleavings.py::test_in_memory",
+    ],
+    "clock skew": ["acceptance/test_refusals.py::test_telnyx_clock_askew_within_the_window"],
+    # Bugs of others that we keep from having.
+    "a hang-up event that arrives before its call": [
+        "acceptance/test_answers.py::test_a_call_that_has_ended_is_hung_up"
+    ],
+    "XML issued and never used": ["calls/test_early.py::test_a_link_whose_caller_never_comes_is_closed_with_its_claim"],
+    "a caller transferred by the bot's own REST": [
+        "cluster/test_balanced.py::test_transfer_made_elsewhere_is_never_hung_up"
+    ],
+}
+
+
+@cache
+def named_in(file: str) -> frozenset[str]:
+    tree = ast.parse((HERE / file).read_text())
+    return frozenset(
+        [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        + [
+            t.id
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            for t in node.targets
+            if isinstance(t, ast.Name)
+        ]
+    )
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_fault_is_tested(fault):
+    assert FAULTS[fault]
+    for test in FAULTS[fault]:
+        file, _, name = test.partition("::")
+        assert name in named_in(file), f"{file} has no {name}"
