@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 from urllib.parse import urlencode
 
@@ -127,8 +128,10 @@ def test_lists_as_the_sdk_has_them() -> None:
 
 
 def test_query_that_the_sdk_raises_at() -> None:
-    with pytest.raises(UnicodeEncodeError):
-        sdk_accepts("POST", f"{PUBLIC}/voice?x=%C3%A9", {}, "x")
+    """Up to Python 3.12 the SDK raises UnicodeEncodeError, which is why ours is its own."""
+    if sys.version_info < (3, 13):
+        with pytest.raises(UnicodeEncodeError):
+            sdk_accepts("POST", f"{PUBLIC}/voice?x=%C3%A9", {}, "x")
     assert account(carrier().verify(signed(query="x=%C3%A9"), now=0)) == AUTH_ID
     made = to_sign("POST", PUBLIC, query_fields("x=%C3%A9"), Fields(), "n")
     assert made == f"{PUBLIC}?x=é.n".encode()
