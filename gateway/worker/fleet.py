@@ -260,6 +260,8 @@ class Fleet:
         if report.state == "ready" and not process.ready_at:
             process.ready_at = self._loop.time()
             self._failures, self._not_before = 0, 0.0
+        if report.state == "ready" and self._draining:
+            _hang_up(process)  # it was held for a caller who never came
         if report.state == "done" and process.wrapup is None:
             seconds = self._options.wrapup_seconds
             why = f"had not ended {seconds:g} s after its call"
