@@ -30,12 +30,14 @@ class _Waiters:
 @dataclass(slots=True)
 class _Attempts:
     """Of a session: how many were given out, the newest that was confirmed, and its fence. They count on over claims
-    that were lost: a token of an older attempt must never be taken for a newer.
+    that were lost: a token of an older attempt must never be taken for a newer. over: that fence was released, or its
+    worker is avoided: what its host still says of it is of a bot that outstays its call.
     """
 
     given: int = 0
     confirmed: int = 0
     fence: int = 0
+    over: bool = False
 
 
 class MemoryRegistry:
@@ -118,6 +120,8 @@ class MemoryRegistry:
         first = False
         if held is not None and (held.service != service or held.worker in avoid or not self._alive(held)):
             first = held.service == service
+            if held.worker in avoid:
+                self._note_over(session, held.fence)
             self._give_up(session, now)
             held = None
         if held is None:
@@ -142,7 +146,7 @@ class MemoryRegistry:
         self._fence = max(self._fence + 1, int(now * 1e6))
         held.fence, held.attempt, held.pending = self._fence, attempt, 0
         attempts = self._attempts_of(session, now)
-        attempts.confirmed, attempts.fence = attempt, held.fence
+        attempts.confirmed, attempts.fence, attempts.over = attempt, held.fence, False
         held.expires = now + self.leases.confirmed
         self._claim_ends.set(session, held.until)
         claim = self._claim_of(session, held, attempt, fence=held.fence, expires=held.expires)
@@ -171,6 +175,7 @@ class MemoryRegistry:
     async def release(self, session: str, fence: int) -> None:
         now = await self._enter()
         held = self._held.get(session)
+        self._note_over(session, fence)
         if held is not None and held.fence == fence:
             self._give_up(session, now)
 
@@ -274,6 +279,11 @@ class MemoryRegistry:
         self._attempts_end.set(session, now + self.leases.ended)
         return self._attempts.setdefault(session, _Attempts())
 
+    def _note_over(self, session: str, fence: int) -> None:
+        attempts = self._attempts.get(session)
+        if attempts is not None and fence > 0 and attempts.fence == fence:
+            attempts.over = True
+
     def _give_up(self, session: str, now: float, *, lost: bool = False) -> None:
         """End a claim. lost: for want of renewal; else its holder, or whoever seeks another place, knows of it."""
         held = self._held.pop(session)
@@ -346,14 +356,14 @@ class MemoryRegistry:
         return sum(not avoid or any(state.capacity(one, avoid) for state in hosts) for one, avoid in first)
 
     def _take_over(self, run: Running, host: Host, state: HostState, now: float) -> None:
-        """The host reports a running session: believed if it is newer than what we know. A reservation for its next
-        stream stays good.
+        """The host reports a running session: believed if it is newer than what we know and nobody has given it up. A
+        reservation for its next stream stays good.
         """
         held = self._load(run.session, now)
         if run.fence <= 0 or run.worker not in state.workers or (held is not None and held.fence >= run.fence):
             return
         attempts = self._attempts_of(run.session, now)
-        if attempts.fence > run.fence:
+        if attempts.fence > run.fence or (attempts.fence == run.fence and attempts.over):
             return
         rival = state.held.get(state.taken.get(run.worker, ""))
         if rival is not None and rival.fence > run.fence:
@@ -362,7 +372,7 @@ class MemoryRegistry:
         found.attempt = held.attempt if held is not None else max(1, attempts.given)
         found.expires = now + self.leases.confirmed
         attempts.given, attempts.confirmed = max(attempts.given, found.attempt), max(attempts.confirmed, found.attempt)
-        attempts.fence = run.fence
+        attempts.fence, attempts.over = run.fence, False
         if rival is not None:
             self._displace(rival, run, state, now)
         state.take(run.session, run.worker)  # before anything is given up, which hands out what comes free

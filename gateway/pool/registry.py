@@ -141,8 +141,9 @@ class Registry(Protocol):
     async def put_host(self, host: Host, running: Sequence[Running] = ()) -> bool:
         """Replace all that is known of this host. False: a newer epoch of it is known, nothing was done.
 
-        running: sessions that its workers serve. One with a higher fence than is known is believed. If that leaves the
-        cap too small, sessions that have no worker yet, or no stream, give way. A host that drains still does.
+        running: sessions that its workers serve. One with a higher fence than is known is believed, and one whose claim
+        was lost; not one that was released, or avoids that worker: its bot outstays the call. If that leaves the cap
+        too small, sessions that have no worker yet, or no stream, give way. A host that drains still does.
         """
 
     async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:

@@ -49,6 +49,8 @@ class Interleavings(RuleBasedStateMachine):
         self.fences = {}
         """Session -> every fence that was given, in order, with its claim."""
         self.pending = {}
+        self.let_go = {}
+        """Session -> the fences that were released while they were its newest."""
         self.facts = {}
         self.down = False
 
@@ -163,6 +165,8 @@ class Interleavings(RuleBasedStateMachine):
             after = self.do(self.registry.look(session, newest.fence))
             kept = unconfirmed or claim is not newest
             assert isinstance(after, Claim) == kept, "a wrong fence released, or the right one did not"
+            if not kept:
+                self.let_go.setdefault(session, []).append(claim.fence)
 
     @rule(session=sessions)
     def leave(self, session):
@@ -218,6 +222,7 @@ class Interleavings(RuleBasedStateMachine):
             if live:
                 assert live[0].fence == given[-1].fence
                 held[session] = live[0]
+                assert live[0].fence not in self.let_go.get(session, ()), "released, and there again"
         workers = [claim.worker.id for claim in held.values() if claim.worker is not None]
         assert len(workers) == len(set(workers)), "one worker, two sessions"
         self.count(held)

@@ -11,7 +11,7 @@ from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Continuation, FactEvent
 from gateway.pool.registry import Claim, Full, Queued, Slots, Stale
 from gateway.protocol.workers import Running
-from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, worker
+from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, running, worker
 
 # Claiming
 
@@ -233,12 +233,12 @@ async def test_a_host_that_registers_again_keeps_the_claims_on_workers_it_still_
 
 
 async def test_a_host_reports_its_running_sessions_to_a_registry_that_forgot(registry):
-    running = Running("s1", 1_760_000_000_000_500, "w1")
-    await registry.put_host(host(worker("w1", "busy", "s1"), worker("w2")), [running])
-    claim = await registry.look("s1", running.fence)
+    run = Running("s1", 1_760_000_000_000_500, "w1")
+    await registry.put_host(host(worker("w1", "busy", "s1"), worker("w2")), [run])
+    claim = await registry.look("s1", run.fence)
     assert claim.worker.id == "w1"
     assert (await registry.slots(SERVICE)).used == 1
-    assert (await confirmed(registry, "s1")).fence > running.fence
+    assert (await confirmed(registry, "s1")).fence > run.fence
 
 
 async def test_a_report_of_a_running_session_that_is_older_than_ours_is_not_believed(registry):
@@ -249,6 +249,49 @@ async def test_a_report_of_a_running_session_that_is_older_than_ours_is_not_beli
         host(worker("w1", "busy"), worker("w2", "busy"), epoch=2), [Running("s1", claim.fence - 1, other)]
     )
     assert (await registry.look("s1", claim.fence)).worker.id == claim.worker.id
+
+
+async def test_a_session_that_was_released_is_not_believed_again_though_its_bot_outstays_it(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    gone = await confirmed(registry, "s1")
+    await registry.release("s1", gone.fence)
+    await registry.put_host(host(worker("w1", "busy", "s1"), cap=1), [running(gone)])
+    assert await registry.look("s1", gone.fence) == Stale(spent=False)
+    assert (await registry.slots(SERVICE)).used == 0
+    await claimed(registry, "s2")
+
+
+async def test_a_session_that_was_released_after_its_claim_was_lost_is_not_believed_again(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    gone = await confirmed(registry, "s1")
+    await clock.advance(LEASES.confirmed + 1)
+    await registry.put_host(host(worker("w1", "busy", "s1")))
+    assert await registry.look("s1", gone.fence) == Stale(spent=False)
+    await registry.release("s1", gone.fence)
+    await registry.put_host(host(worker("w1", "busy", "s1")), [running(gone)])
+    assert (await registry.slots(SERVICE)).used == 0
+
+
+async def test_a_session_whose_claim_was_lost_is_believed_again(registry, clock):
+    await registry.put_host(host(worker("w1")))
+    call = await confirmed(registry, "s1")
+    await clock.advance(LEASES.confirmed + 1)
+    await registry.put_host(host(worker("w1", "busy", "s1")))
+    assert (await registry.slots(SERVICE)).used == 0
+    await registry.put_host(host(worker("w1", "busy", "s1")), [running(call)])
+    assert (await registry.look("s1", call.fence)).worker.id == "w1"
+
+
+async def test_a_session_is_not_put_back_on_the_worker_that_it_avoids(registry):
+    await registry.put_host(host(worker("w1"), worker("w2")))
+    call = await confirmed(registry, "s1")
+    hung = call.worker.id
+    spare = next(w for w in ("w1", "w2") if w != hung)
+    again = await claimed(registry, "s1", avoid=[hung])
+    await registry.put_host(host(worker(hung, "busy", "s1"), worker(spare)), [running(call)])
+    claim = await registry.confirm("s1", again.attempt)
+    assert (claim.worker.id, claim.fresh) == (spare, True)
+    assert (await registry.slots(SERVICE)).used == 1
 
 
 async def test_a_draining_host_keeps_its_calls_and_gets_no_new_ones(registry):

@@ -64,7 +64,7 @@ end
 -- Who had a slot and lost its worker comes before those who never talked to anybody: its unit stays its own.
 local claim, first = load(session), false
 if claim and (avoid.set[claim.worker] or not alive(claim)) then
-  give_up(session, 'moved')
+  give_up(session, avoid.set[claim.worker] and 'avoided' or 'moved')
   claim, first = nil, true
 end
 

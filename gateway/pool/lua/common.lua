@@ -12,7 +12,7 @@
 --   waiting:<host>    zset  sessions that hold a unit and wait for a worker, oldest first
 --   spent:<host>      hash  static worker that has served -> when a beat may bring it back, ms
 --   session:<session> hash  the claim: host worker static since fresh, fence expires, pending pexpires; and what
---                           outlives it: count and attempt (given, confirmed), last (fence), how (it ended)
+--                           outlives it: count and attempt (given, confirmed), last (fence), how (that ended)
 --   due               zset  session -> when its claim ends, ms
 --   queue, waits      zsets session -> ticket; session -> when its place ends, ms
 --   avoiding          hash  session in the queue -> JSON list of the workers it avoids
@@ -150,7 +150,13 @@ local function settle(host)
   end
 end
 
--- End a claim. how: 'released' by its holder, 'moved' because another place is sought, 'lost' for want of renewal.
+-- Whether this fence was given up for good. What a host still says of it is of a bot that outstays its call.
+local function is_over(last, how, fence)
+  return last == fence and (how == 'released' or how == 'avoided')
+end
+
+-- End a claim. how: 'released' by its holder; 'avoided' because its worker failed; 'moved' because it had to go from
+-- where it was; 'lost' for want of renewal.
 local function give_up(session, how)
   local k = key('session', session)
   local f = call('HMGET', k, 'host', 'worker', 'static', 'fence')

@@ -28,9 +28,11 @@ local believed = { 1 }
 for i = OWN + 7 + count, #ARGV, 3 do
   local session, fence, worker = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local claim = load(session)
-  local f = call('HMGET', key('session', session), 'last', 'count')
-  if fence > 0 and known[worker] and fence >= tonumber(f[1] or 0) and not (claim and claim.fence >= fence) then
-    local attempt = math.max(1, tonumber(f[2] or 0))
+  local f = call('HMGET', key('session', session), 'last', 'how', 'count')
+  local last = tonumber(f[1] or 0)
+  local newer = fence > 0 and fence >= last and not is_over(last, f[2], fence) and not (claim and claim.fence >= fence)
+  if newer and known[worker] then
+    local attempt = math.max(1, tonumber(f[3] or 0))
     if restore(session, fence, host, worker, attempt, static) then
       believed[#believed + 1] = session
     end

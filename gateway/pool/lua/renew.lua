@@ -3,11 +3,11 @@
 
 local forgiving = BACK < CONFIRMED
 
--- After an outage, a claim that is gone comes back, unless it was released or a newer one has been there.
+-- After an outage, a claim that is gone comes back, unless it was given up or a newer one has been there.
 local function comes_back(session, fence, i)
   local f = call('HMGET', key('session', session), 'last', 'how')
   local last = tonumber(f[1] or 0)
-  if last > fence or (last == fence and f[2] == 'released') then
+  if last > fence or is_over(last, f[2], fence) then
     return 0
   end
   local host, worker, attempt, static = ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4]), ARGV[i + 5]
