@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway.cli import COMMANDS
-from gateway.errors import UserError
+from gateway.errors import BindError, UserError
 
 DESCRIPTION = """\
 A self-hosted telephony gateway: carriers' webhooks and media streams in, warm voice bots behind.
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments)
     except UserError as error:
         print(f"gateway {arguments.command}: {error}", file=sys.stderr)  # noqa: T201 - the user's own terminal
-        return 2
+        return 1 if isinstance(error, BindError) else 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # whoever read our output has seen enough

@@ -6,6 +6,7 @@ the caller of a function could not plan for.
     GatewayError
     ├── UserError               one line for the person at the keyboard; the command exits 2
     │   ├── SettingsError       a setting is missing or wrong: names it and the mend
+    │   │   └── BindError       its address cannot be had (now): the command exits 1, as another try may succeed
     │   └── BotError            the bot's module cannot be found, imported or used
     ├── AudioError
     │   └── UnsupportedCodec    the carrier speaks a codec that we do not
@@ -36,6 +37,10 @@ class SettingsError(UserError):
     def __init__(self, setting: str, problem: str) -> None:
         super().__init__(f"{setting}: {problem}")
         self.setting = setting
+
+
+class BindError(SettingsError):
+    """The address that a setting names cannot be listened on: it is taken, or not there (yet)."""
 
 
 class BotError(UserError):

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from gateway.errors import SettingsError
+from gateway.errors import BindError
 
 
 def bind(host: str, port: int, *, setting: str = "--host/--port", mend: str = "") -> socket.socket:
     """A listening socket, port 0 meaning any.
 
-    Raises SettingsError when it cannot be had; setting: what has named it; mend: what to do about it.
+    Raises BindError when it cannot be had; setting: what has named it; mend: what to do about it.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # unnamed, asyncio sets no TCP_NODELAY
@@ -26,7 +26,7 @@ def bind(host: str, port: int, *, setting: str = "--host/--port", mend: str = ""
         sock.close()
         reason = (error.strerror if isinstance(error, OSError) else None) or "no such host or port"
         problem = f"cannot listen on {host}:{port}: {reason}"
-        raise SettingsError(setting, f"{problem}; {mend}" if mend else problem) from None
+        raise BindError(setting, f"{problem}; {mend}" if mend else problem) from None
     return sock
 
 

@@ -54,6 +54,8 @@ class HostDoor:
         if self.host is not None and self._node.hosts.get(self.host.id) is self:
             del self._node.hosts[self.host.id]
             log.info("worker host left", host=self.host.id, service=self.host.service, code=code)
+            if code != CloseCode.NORMAL:
+                self._node.suspect_host(self.host.id)
         if self._task is not None:
             self._task.cancel()
 
@@ -90,7 +92,8 @@ class HostDoor:
                 log.warning("worker host not heard: the registry is away")
 
     async def _register(self, message: workers.Register) -> None:
-        if self._node.services.get(message.service_host) is None:
+        service = self._node.services.get(message.service_host)
+        if service is None:
             self._node.refuse("worker_host", "unknown_service", service=message.service_host[:100])
             self.close()
             return
@@ -110,9 +113,10 @@ class HostDoor:
             return
         self.host = host
         self._node.hosts[host.id] = self
+        self._node.trust_host(host.id)
         self._note_ready(message.workers)
         leases = self._node.leases
-        self._say(workers.Registered(leases.beat, leases.host))
+        self._say(workers.Registered(leases.beat, leases.host, service.wrapup))
         log.info("worker host registered", host=host.id, service=host.service, cap=host.cap)
 
     async def _beat(self, message: workers.Beat) -> None:

@@ -13,7 +13,7 @@ import orjson
 import structlog
 
 from gateway.calls.node import Node
-from gateway.errors import LinkError, LinkRefused, RegistryUnavailable
+from gateway.errors import LinkError, LinkRefused, LinkTimeout, RegistryUnavailable
 from gateway.pool.registry import Claim, Stale
 from gateway.protocol import pcm
 from gateway.protocol.ends import EndReason
@@ -70,10 +70,10 @@ async def link_up(
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + node.limits.connect_all
-    tries = 0
+    tries, shun = 0, frozenset[str]()
     while True:
         started = loop.time()
-        found: Claim | Stale | Unlinked = claim or await take_slot(node, quest, took, avoid)
+        found: Claim | Stale | Unlinked = claim or await take_slot(node, quest, took, avoid, shun)
         if isinstance(found, Claim):
             took(found)
         if isinstance(found, Claim) and found.worker is None:
@@ -105,21 +105,33 @@ async def link_up(
             failure = error
         log.warning("worker unreachable", session=quest.session, worker=found.worker.id, error=str(failure))
         node.suspect(found.worker.id)
+        if isinstance(failure, LinkTimeout):  # its whole machine may be gone: the next one is sought on another
+            shun |= {found.host}
         tries, claim, avoid = tries + 1, None, avoid | {found.worker.id}
         if tries >= node.limits.connect_tries or loop.time() >= deadline:
             return Unlinked(EndReason.NO_WORKER)
 
 
 async def take_slot(
-    node: Node, quest: Quest, took: Callable[[Claim | None], None], avoid: frozenset[str] = frozenset()
+    node: Node,
+    quest: Quest,
+    took: Callable[[Claim | None], None],
+    avoid: frozenset[str] = frozenset(),
+    shun: frozenset[str] = frozenset(),
 ) -> Claim | Unlinked:
-    """A confirmed claim; if the pool is full, in the order of the queue, as long as the caller may be held."""
+    """A confirmed claim; if the pool is full, in the order of the queue, as long as the caller may be held.
+
+    avoid: workers and hosts not to be taken. shun: nor these, unless there is nothing else.
+    """
     loop = asyncio.get_running_loop()
     registry = node.registry
     while True:
         held = quest.hold_until - loop.time()
         try:
-            claimed = await node.claim(quest.service, quest.session, avoid=avoid, queue=held > 0)
+            claimed = await node.claim(quest.service, quest.session, avoid=avoid | shun, queue=held > 0)
+            if shun and not isinstance(claimed, Claim):
+                shun = frozenset()  # his place in the queue, which he has now, is before those who had no slot
+                continue
             if not isinstance(claimed, Claim):
                 took(None)
             if isinstance(claimed, Claim):
@@ -152,6 +164,8 @@ async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:
             return Unlinked(EndReason.NO_WORKER, superseded=True) if now.spent else now
         if now.worker is not None:
             return now
+        if claim.host in node.suspected():
+            return Stale(spent=False)
         await asyncio.sleep(0.02)
     return Unlinked(EndReason.NO_WORKER)
 

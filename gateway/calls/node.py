@@ -88,7 +88,8 @@ class Node:
     early: dict[str, Early] = field(default_factory=dict)
     """Per session: a link opened at the webhook, whose stream has not come yet."""
     suspects: dict[str, float] = field(default_factory=dict)
-    """Workers that did not answer lately, and until when (unix time) they are not taken."""
+    """Workers that did not answer lately, hosts that left without a word, and until when (unix time) they are not
+    taken."""
     rest: Rest = field(default_factory=Rest)
     streams: int = 0
     """Carriers' WebSockets that are open."""
@@ -118,8 +119,15 @@ class Node:
         """This worker did not answer: it is not offered to anybody for a while."""
         self.suspects[worker] = self.wall() + self.limits.suspect
 
+    def suspect_host(self, host: str) -> None:
+        """Its connection broke: it may be dead. Nothing of it is taken until it is back, or the registry knows."""
+        self.suspects[host] = self.wall() + self.leases.host
+
+    def trust_host(self, host: str) -> None:
+        self.suspects.pop(host, None)
+
     def suspected(self) -> frozenset[str]:
-        """Workers not to be taken now."""
+        """Workers and hosts not to be taken now."""
         now = self.wall()
         self.suspects = {worker: until for worker, until in self.suspects.items() if until > now}
         return frozenset(self.suspects)

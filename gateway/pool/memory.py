@@ -118,7 +118,7 @@ class MemoryRegistry:
         avoid = frozenset(avoid)
         held = self._load(session, now)
         first = False
-        if held is not None and (held.service != service or held.worker in avoid or not self._alive(held)):
+        if held is not None and (held.service != service or held.shuns(avoid) or not self._alive(held)):
             first = held.service == service
             if held.worker in avoid:
                 self._note_over(session, held.fence)

@@ -34,6 +34,10 @@ class Held:
         """When the unit is free again."""
         return max(self.expires if self.fence else 0.0, self.pending_expires if self.pending else 0.0)
 
+    def shuns(self, avoid: Collection[str]) -> bool:
+        """Its holder wants another place than this. A worker with a stream may outlive a host that is avoided."""
+        return self.worker in avoid or (self.host in avoid and not (self.fence and self.worker))
+
 
 @dataclass(slots=True)
 class HostState:
@@ -67,6 +71,8 @@ class HostState:
 
     def capacity(self, session: str, avoid: Collection[str]) -> int:
         """How many more it could take: a host starts workers as needed, static ones are what they are."""
+        if self.host is not None and self.host.id in avoid:
+            return 0
         if self.host is None or not self.host.static:
             return self.free
         avoided = sum(worker in self.ready for worker in avoid)

@@ -166,8 +166,9 @@ class Registry(Protocol):
 
         An unconfirmed claim is returned as it is (with a worker as soon as there is one). A confirmed one is
         given a next attempt on the same worker. avoid: ids of workers that failed this session; a claim on one
-        of them is given up and another worker taken. queue: take a place among those on hold if there is none;
-        while others wait, a newcomer without `queue` finds the pool full.
+        of them is given up and another worker taken. And ids of hosts that may be dead: they give nothing, and a claim
+        there is given up unless it is a stream's with a worker, which may outlive its host. queue: take a place among
+        those on hold if there is none; while others wait, a newcomer without `queue` finds the pool full.
         """
 
     async def confirm(self, session: str, attempt: int) -> Claim | Stale:

@@ -90,10 +90,14 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """Welcome. heartbeat_s: beat this often. lease_s: after this long without a beat you are taken for dead."""
+    """Welcome. heartbeat_s: beat this often. lease_s: after this long without a beat you are taken for dead.
+
+    wrapup_s: a worker of yours may take this long to end after its call; 0 from a gateway that does not say.
+    """
 
     heartbeat_s: float
     lease_s: float
+    wrapup_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +145,8 @@ def _fields(message: ToGateway | ToHost) -> dict[str, Any]:
             return {"type": "beat", "workers": known, "lag_ms": lag_ms, "ends": dict(ends)}
         case Drain():
             return {"type": "drain"}
-        case Registered(heartbeat_s, lease_s):
-            return {"type": "registered", "heartbeat_s": heartbeat_s, "lease_s": lease_s}
+        case Registered(heartbeat_s, lease_s, wrapup_s):
+            return {"type": "registered", "heartbeat_s": heartbeat_s, "lease_s": lease_s, "wrapup_s": wrapup_s}
         case Ok():
             return {"type": "ok"}
         case Gone():
@@ -177,7 +181,8 @@ def decode_to_host(text: str | bytes) -> ToHost | None:
         return None
     match m.get("type"):
         case "registered":
-            return Registered(seconds_of(m, "heartbeat_s", 2.0), seconds_of(m, "lease_s", 6.0))
+            times = seconds_of(m, "heartbeat_s", 2.0), seconds_of(m, "lease_s", 6.0), seconds_of(m, "wrapup_s", 0.0)
+            return Registered(*times)
         case "ok":
             return Ok()
         case "gone":

@@ -80,6 +80,8 @@ class Fleet:
         self._wanted: list[str] = []  # sessions to start a worker for
         self.ends: Counter[WorkerEnd] = Counter()
         """How many ended how, of those that did not end in good order."""
+        self.wrapup_seconds = options.wrapup_seconds
+        """A worker may take this long to end after its call; then it is killed."""
         self._count = 0
         self._failures = 0
         self._not_before = 0.0
@@ -263,7 +265,7 @@ class Fleet:
         if report.state == "ready" and self._draining:
             _hang_up(process)  # it was held for a caller who never came
         if report.state == "done" and process.wrapup is None:
-            seconds = self._options.wrapup_seconds
+            seconds = self.wrapup_seconds
             why = f"had not ended {seconds:g} s after its call"
             process.wrapup = self._loop.call_later(seconds, self._kill, process, why, "overstayed")
         self._changed()

@@ -2,7 +2,8 @@
 
 `run_host(options)` from Python; `python -m gateway.worker.host`, with options as `options` says, for a parent that
 starts one. Ignores SIGTERM and SIGINT: it ends when its gateway has ended in order and the calls are done, or when
-no gateway has taken it back for `grace_seconds`.
+all gateways are gone and none has taken it back for `grace_seconds`. On another machine than theirs it waits for the
+first one as long as it takes.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class _Host:
         ]
         self._news = asyncio.Event()
         self._beat_due = False
-        self._alone_since = self._loop.time()
+        self._alone_since = float("inf")
         self._lag = 0.0
         self._lag_timer: asyncio.TimerHandle | None = None
 
@@ -62,7 +63,8 @@ class _Host:
         tasks: list[asyncio.Task[None]] = []
         try:
             await self._fleet.start()
-            self._alone_since = self._loop.time()
+            if self._options.local:  # whoever starts a host elsewhere may do so before there is a gateway
+                self._alone_since = self._loop.time()
             tasks = [asyncio.ensure_future(r.run()) for r in self._registrations]
             tasks.append(asyncio.ensure_future(self._obey(drain)))
             self._measure_lag(self._loop.time())
@@ -145,6 +147,9 @@ class _Host:
 
     def start_for(self, session: str) -> None:
         self._fleet.start_for(session)
+
+    def let_wrap_up(self, seconds: float) -> None:
+        self._fleet.wrapup_seconds = seconds
 
     def connection_changed(self) -> None:
         if self._connected:

@@ -46,7 +46,7 @@ class HostOptions:
     host_id: str = ""
     """Name of this host among those of the service; "": a random one."""
     wrapup_seconds: float = 30.0
-    """A worker may take this long to end after its call; then it is killed."""
+    """A worker may take this long to end after its call; then it is killed. A gateway that says otherwise is obeyed."""
     grace_seconds: float = WORKER_GRACE
     """Bots and the host itself wait this long for a gateway to come back."""
     protocol: workers.LinkProtocol = "pcm"

@@ -34,6 +34,9 @@ class Owner(Protocol):
     def start_for(self, session: str) -> None:
         """Start a worker for this session."""
 
+    def let_wrap_up(self, seconds: float) -> None:
+        """A worker may take this long to end after its call."""
+
     def connection_changed(self) -> None:
         """Look at `connected` and `left`."""
 
@@ -116,8 +119,10 @@ class Registration:
     def received(self, data: bytes, text: bool) -> None:
         """A word of the gateway's."""
         match wire.decode_to_host(data) if text else None:
-            case wire.Registered(heartbeat_s, lease_s):
+            case wire.Registered(heartbeat_s, lease_s, wrapup_s):
                 self._registered(heartbeat_s, lease_s)
+                if wrapup_s:
+                    self._owner.let_wrap_up(wrapup_s)
             case wire.Gone():
                 if self._socket is not None:
                     self._socket.send(wire.encode(self._owner.register_message()))

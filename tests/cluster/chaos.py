@@ -76,7 +76,7 @@ async def chaos(cluster: Cluster, *, seconds: float, calls: int, seed: int) -> R
         await asyncio.sleep(MENDED)
     report.passing, report.established = await passing, await throughout
     report.slots = await cluster.until_used(0, 20)
-    report.left = await _left_over(cluster)
+    report.left = await left_over(cluster)
     return report
 
 
@@ -88,7 +88,7 @@ async def _passing(cluster: Cluster, seconds: float) -> list[Placed]:
     return [placed for [placed] in await asyncio.gather(*calls)]
 
 
-async def _left_over(cluster: Cluster) -> list[int]:
+async def left_over(cluster: Cluster) -> list[int]:
     """Workers with a call whose call is over, after the grace in which somebody might have come for them."""
     deadline = time.monotonic() + 20
     while True:

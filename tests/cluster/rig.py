@@ -291,7 +291,7 @@ class Cluster:
         notes: dict[str, list[dict[str, Any]]] = {}
         for note in self.notes():
             notes.setdefault(note["call"], []).append(note)
-        return [Placed(report, notes.get(_call_id(report), [])) for report in reports]
+        return [Placed(report, notes.get(call_id(report), [])) for report in reports]
 
     def start(self, *carriers: str, seconds: float, **changes: Any) -> asyncio.Task[list[Placed]]:
         """The same, in the background."""
@@ -361,7 +361,7 @@ class Cluster:
         self.gateways[name].signal(signal.SIGCONT)
 
 
-def _call_id(report: CallReport) -> str:
+def call_id(report: CallReport) -> str:
     return report.streams[0].wire.side.call_id if report.streams else ""
 
 

@@ -677,6 +677,38 @@ async def test_a_static_worker_is_remembered_over_the_loss_of_its_node(registry,
 # Fairness of the queue
 
 
+async def test_a_host_to_be_avoided_gives_nothing(registry):
+    await registry.put_host(host(worker("w1"), worker("w2"), cap=9))
+    await registry.put_host(host(name="cold", cap=1))
+    assert (await claimed(registry, "s1", avoid={"h1"})).host == "cold"
+    assert await registry.claim(SERVICE, "s2", avoid={"h1"}) == Full(hosts=2)
+    assert await registry.claim(SERVICE, "s2", avoid={"h1"}, queue=True) == Queued(1)
+    assert (await claimed(registry, "s3")).host == "h1"  # who avoids all that is free holds up nobody
+
+
+async def test_a_claim_on_a_host_to_be_avoided_is_given_up_for_one_elsewhere(registry):
+    await registry.put_host(host(worker("w1")))
+    reserved = await claimed(registry, "s1")
+    await registry.put_host(host(worker("x1"), name="other"))
+    claim = await claimed(registry, "s1", avoid={"h1"})
+    assert (claim.host, claim.worker.id, claim.attempt) == ("other", "x1", reserved.attempt + 1)
+
+
+async def test_a_stream_that_waits_for_a_worker_does_not_wait_for_a_host_to_be_avoided(registry):
+    await registry.put_host(host())
+    await confirmed(registry, "s1")
+    await registry.put_host(host(worker("x1"), name="other"))
+    assert (await claimed(registry, "s1", avoid={"h1"})).host == "other"
+
+
+async def test_a_stream_keeps_its_worker_on_a_host_to_be_avoided(registry):
+    await registry.put_host(host(worker("w1")))
+    await confirmed(registry, "s1")
+    await registry.put_host(host(worker("x1"), name="other"))
+    again = await claimed(registry, "s1", avoid={"h1"})
+    assert (again.host, again.worker.id, again.fresh) == ("h1", "w1", False)
+
+
 async def test_who_avoids_all_that_is_free_holds_up_nobody(registry):
     await registry.put_host(static("w1"))
     claim = await confirmed(registry, "s0")

@@ -33,7 +33,7 @@ TO_GATEWAY = [
     (workers.Drain(), '{"type":"drain"}'),
 ]
 TO_HOST = [
-    (workers.Registered(2.0, 6.0), '{"type":"registered","heartbeat_s":2.0,"lease_s":6.0}'),
+    (workers.Registered(2.0, 6.0, 30.0), '{"type":"registered","heartbeat_s":2.0,"lease_s":6.0,"wrapup_s":30.0}'),
     (workers.Ok(), '{"type":"ok"}'),
     (workers.Gone(), '{"type":"gone"}'),
     (workers.Drain(), '{"type":"drain"}'),

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class FakeGateway:
         self.registers: list[workers.Register] = []
         self.beats: list[workers.Beat] = []
         self.workers: tuple[workers.Worker, ...] = ()
+        self.ends: Mapping[workers.WorkerEnd, int] = {}
+        self.wrapup_s = 0.0
         self.drained = False
         self.answer_beats: workers.ToHost | None = workers.Ok()
         self.socket: Socket | None = None
@@ -56,10 +58,10 @@ class FakeGateway:
             case workers.Register() as register:
                 self.registers.append(register)
                 self.workers = register.workers
-                self.tell(workers.Registered(0.1 * S, self.lease_s))
+                self.tell(workers.Registered(0.1 * S, self.lease_s, self.wrapup_s))
             case workers.Beat() as beat:
                 self.beats.append(beat)
-                self.workers = beat.workers
+                self.workers, self.ends = beat.workers, beat.ends
                 if self.answer_beats is not None:
                     self.tell(self.answer_beats)
             case workers.Drain():

@@ -432,3 +432,25 @@ async def test_a_stopped_worker_is_killed_and_replaced(gateway: FakeGateway, mon
     assert not alive(pids[-1])
     drain.set()
     await asyncio.wait_for(task, 10 * S)
+
+
+async def test_a_host_elsewhere_waits_for_its_first_gateway_as_long_as_it_takes(gateway: FakeGateway) -> None:
+    """A service manager that starts it too early would only start it again, later and later."""
+    gateway.die()
+    async with host(options(gateway, grace_seconds=0.3 * S, listen="127.0.0.1")) as h:
+        await asyncio.sleep(2.0 * S)
+        assert h.process.returncode is None
+        again = await FakeGateway(gateway.path).open()
+        await again.until(lambda: again.registers)
+        again.die()
+        status, output = await h.ended()
+        assert status == 0 and "no gateway for" in output
+
+
+async def test_the_gateway_says_how_long_a_bot_may_wrap_up(gateway: FakeGateway, bot: str) -> None:
+    gateway.wrapup_s = 0.3 * S
+    async with host(options(gateway, target=bot, wrapup_seconds=600.0)):
+        worker = await gateway.ready_worker()
+        link = (await gateway.link(worker, "stays")).start("stays")
+        link.tell(pcm.Stop("caller_hangup"))
+        await gateway.until(lambda: gateway.ends.get("overstayed") == 1)

@@ -19,6 +19,9 @@ local avoid = avoiding(avoided)
 
 -- How many more this host could take: it starts workers as needed, static ones are what they are.
 local function capacity(host, h, free, who, not_these)
+  if not_these.set[host] then
+    return 0
+  end
   if h[3] ~= '1' then
     return free
   end
@@ -62,8 +65,10 @@ local function contenders(ahead)
 end
 
 -- Who had a slot and lost its worker comes before those who never talked to anybody: its unit stays its own.
+-- A worker with a stream may outlive a host that is avoided.
 local claim, first = load(session), false
-if claim and (avoid.set[claim.worker] or not alive(claim)) then
+local served = claim and claim.fence > 0 and claim.worker ~= ''
+if claim and (avoid.set[claim.worker] or (avoid.set[claim.host] and not served) or not alive(claim)) then
   give_up(session, avoid.set[claim.worker] and 'avoided' or 'moved')
   claim, first = nil, true
 end

@@ -1,0 +1,59 @@
+"""Worker hosts at the door: what their coming and going means to the next call."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.calls.hosts import HostDoor
+from gateway.protocol import workers
+from tests.admission.virtual import OurEnd
+from tests.calls.conftest import PATIENCE, SERVICE
+
+
+@pytest.fixture
+async def host(gateway):
+    """Connects a host and registers it; its end of the connection."""
+
+    async def connect() -> OurEnd:
+        door = HostDoor(gateway.node)
+        end = OurEnd(door, lambda data: None, lambda code: None)
+        door.opened(end)
+        end.hear(workers.encode(workers.Register("h9", 1, SERVICE, "pcm", 2, (), (), "key")))
+        async with asyncio.timeout(PATIENCE):
+            while "h9" not in gateway.node.hosts:
+                await asyncio.sleep(0.005)
+        return end
+
+    return connect
+
+
+async def gone(gateway, end, code) -> None:
+    end.lose(code)
+    async with asyncio.timeout(PATIENCE):
+        while "h9" in gateway.node.hosts:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(("code", "suspected"), [(1006, {"h9"}), (1001, {"h9"}), (1008, {"h9"}), (1000, set())])
+async def test_a_host_that_leaves_without_a_word_is_suspected(gateway, host, code, suspected):
+    await gone(gateway, await host(), code)
+    assert gateway.node.suspected() == suspected
+
+
+async def test_a_host_that_registers_again_is_trusted_at_once(gateway, host):
+    await gone(gateway, await host(), 1006)
+    back = await host()
+    assert gateway.node.suspected() == frozenset()
+    back.lose(1000)
+
+
+async def test_a_host_is_suspected_until_the_registry_knows_of_its_death(gateway, host):
+    now = gateway.node.wall()
+    gateway.node.wall = lambda: now
+    await gone(gateway, await host(), 1006)
+    now += gateway.node.leases.host - 0.1
+    assert gateway.node.suspected() == {"h9"}
+    now += 0.2
+    assert gateway.node.suspected() == frozenset()
