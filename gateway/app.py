@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -39,6 +40,9 @@ log = structlog.get_logger(__name__)
 MAX_BODY = 256 * 1024
 """Bytes of a webhook's body; real ones have a few thousand."""
 
+BODY_SECONDS = 5.0
+"""From a webhook's headers to the end of its body: it comes before anything is known of who sends it."""
+
 Webhook = Callable[[Node, Carrier, HttpRequest], Awaitable[HttpAnswer]]
 
 
@@ -54,25 +58,29 @@ def make_node(settings: Settings, *, dev: bool = False, leases: Leases | None = 
     leases = leases or Leases()
     return Node(
         public_url=settings.public_url,
-        registry=_registry(settings.registry, leases),
+        registry=make_registry(settings.registry, leases),
         signer=Signer(keys),
-        services=Services(replace(section.service(), hold_audio=_hold_audio(section)) for section in settings.services),
+        services=Services(replace(section.service(), hold_audio=hold_audio(section)) for section in settings.services),
         carriers=_carriers(settings, dev),
         leases=leases,
         dial_allowed=DialPolicy(settings.dialout.allow),
     )
 
 
-def _registry(url: str, leases: Leases) -> Registry:
+def make_registry(url: str, leases: Leases) -> Registry:
+    """Of `registry`; a Redis is connected to when it is first asked. Raises SettingsError."""
     if url == "memory":
         return MemoryRegistry(leases)
     from gateway.pool.redis import RedisRegistry
 
-    return RedisRegistry(url, leases)
+    try:
+        return RedisRegistry(url, leases)
+    except ValueError:  # its words may be a password's
+        raise SettingsError("registry", "an option of the Redis URL has a value that it cannot have") from None
 
 
-def _hold_audio(section: ServiceSettings) -> bytes:
-    """PCM at the service's rate. Raises SettingsError for a file that is no WAV."""
+def hold_audio(section: ServiceSettings) -> bytes:
+    """What callers on hold hear, as PCM at the service's rate. Raises SettingsError for a file that is no WAV."""
     if section.when_full.kind != "hold":
         return b""
     try:
@@ -115,8 +123,8 @@ def make_doorkeeper(node: Node, settings: Settings, *, dev: bool, local_key: str
     )
 
 
-def make_app(node: Node, ready: Callable[[], bool]) -> Starlette:
-    """The HTTP routes. ready: has every local host had its `min_warm`?"""
+def make_app(node: Node, ready: Callable[[], bool], *, body_seconds: float = BODY_SECONDS) -> Starlette:
+    """The HTTP routes. ready: has every local host had its `min_warm`? body_seconds: for a whole body to come."""
     prefix = urlsplit(node.public_url).path
 
     async def transports(_: Request) -> Response:
@@ -132,22 +140,28 @@ def make_app(node: Node, ready: Callable[[], bool]) -> Starlette:
     }
     for base in {prefix, ""}:
         for name, handle in webhooks.items():
-            endpoint = _endpoint(node, handle, base)
+            endpoint = _endpoint(node, handle, base, body_seconds)
             # The second form is for carriers that sign nothing: a key as the path's last segment.
             routes.append(Route(f"{base}/webhooks/{{carrier}}/{name}", endpoint, methods=["GET", "POST"]))
             routes.append(Route(f"{base}/webhooks/{{carrier}}/{name}/{{key}}", endpoint, methods=["GET", "POST"]))
     return Starlette(routes=routes)
 
 
-def _endpoint(node: Node, handle: Webhook, prefix: str) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    node: Node, handle: Webhook, prefix: str, body_seconds: float
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         carrier = node.carriers.get(request.path_params["carrier"])
         if carrier is None:
             return Response(status_code=404)
         try:
-            body = await _body(request)
+            async with asyncio.timeout(body_seconds):
+                body = await _body(request)
         except ClientDisconnect:
             return Response(status_code=400)
+        except TimeoutError:
+            node.refuse("webhook", "slow", carrier=carrier.name)
+            return Response(status_code=408, headers={"connection": "close"})
         if body is None:
             node.refuse("webhook", "too_large", carrier=carrier.name)
             return Response(status_code=413)

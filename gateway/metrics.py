@@ -16,7 +16,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -35,6 +35,10 @@ what happens once a second (50 frames) does not fall on the timed ones each time
 
 MAX_CARRIER_ERRORS = 30
 """Carriers' error numbers that become labels, in all; those that are new after that count without their number."""
+
+MAX_HOSTS = 4096
+"""Worker hosts of whom something is remembered. Each start of one has a name of its own, so those that have left are
+forgotten at last; far more than ever beat at once, for one that does and is forgotten would be counted anew."""
 
 _DROPPED = {
     "no_bot": "inbound",
@@ -148,10 +152,12 @@ class Metrics(Collector):
         self.rejected: Counter[tuple[str, str]] = Counter()
         """(where, reason)"""
         self.resumes: Counter[tuple[str, str]] = Counter()
-        self._worker_ends: Counter[tuple[str, str]] = Counter()
-        self._known_ends: dict[str, tuple[int, Mapping[WorkerEnd, int]]] = {}
-        """Per host: its epoch and what it said last. Hosts tell totals since they began."""
         """(cause, result)"""
+        self._worker_ends: Counter[tuple[str, str]] = Counter()
+        """(service, reason)"""
+        self._known_ends: dict[str, tuple[int, Mapping[WorkerEnd, int]]] = {}
+        """Per host: its epoch and what it said last. Hosts tell totals since they began. The first is the one that has
+        been silent for longest."""
         self.dialouts: Counter[tuple[str, str]] = Counter()
         """(carrier, result)"""
         self.webhooks = Histograms(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -197,12 +203,13 @@ class Metrics(Collector):
 
     def note_ends(self, host: str, epoch: int, service: str, ends: Mapping[WorkerEnd, int]) -> None:
         """A host's totals; what is new in them counts."""
-        known, before = self._known_ends.get(host, (epoch, {}))
+        known, before = self._known_ends.pop(host, (epoch, {}))
         for how, count in ends.items():
             if (more := count - (before.get(how, 0) if known == epoch else 0)) > 0:
                 self._worker_ends[service, how] += more
         if ends:
             self._known_ends[host] = epoch, ends
+            forget_oldest(self._known_ends, MAX_HOSTS)
 
     def sample(self, now: float) -> None:
         """Once a second: what is not worth a thought in between."""
@@ -291,6 +298,12 @@ class Metrics(Collector):
         yield _counter("resumes", "Calls that lost a worker or a stream.", ("cause", "result"), self.resumes.items())
         yield _counter("dialout", "Calls that we placed.", ("carrier", "result"), self.dialouts.items())
         yield _histogram("event_loop_lag_seconds", "How late the 20 ms tick ran.", (), self.lag)
+
+
+def forget_oldest(known: dict[str, Any], most: int) -> None:
+    """Drop what was put in first, until there are no more than so many."""
+    while len(known) > most:
+        del known[next(iter(known))]
 
 
 _Values: TypeAlias = Iterable[tuple[tuple[str, ...], float]]

@@ -20,6 +20,7 @@ from gateway.calls.early import drop_early
 from gateway.calls.node import Node
 from gateway.calls.overload import Pulse
 from gateway.calls.upkeep import keep_static, renew_claims, static_host
+from gateway.http_protocol import http_protocol
 from gateway.listening import HttpServer, address
 from gateway.local_hosts import HostProcesses, LocalHosts
 from gateway.ops import OpsServer, bind_ops
@@ -59,7 +60,7 @@ class Server:
         hosts = LocalHosts(node, self.settings, processes)
         config = uvicorn.Config(
             make_app(node, hosts.ready),
-            http="httptools",
+            http=http_protocol(lambda reason: node.refuse("http", reason)),
             ws=server_protocol(doorkeeper.decide),
             lifespan="off",
             log_config=None,
@@ -67,7 +68,6 @@ class Server:
             server_header=False,
             date_header=False,
             timeout_keep_alive=30,
-            h11_max_incomplete_event_size=64 * 1024,
             timeout_graceful_shutdown=3,
         )
         web = HttpServer(config)

@@ -45,11 +45,13 @@ class Section(BaseModel):
 
 
 def _split(url: str) -> SplitResult:
-    """urlsplit, but what it says of a bad address would show it."""
+    """urlsplit, which looks at the port only when asked, and whose words of a bad address would show it."""
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
-        raise PydanticCustomError("url", "is no URL") from None
+        raise PydanticCustomError("url", "is no URL, or its port is none") from None
+    return parts
 
 
 class ServerSettings(Section):
@@ -93,6 +95,9 @@ def _as_fallback(value: Any) -> Any:
 
 
 FallbackField = Annotated[Fallback, BeforeValidator(_as_fallback)]
+
+
+NO_RELAY = 'is served by "pcm" only, with "relay" its callers hear nothing: run it yourself and list its URL in workers'
 
 
 class ServiceSettings(Section):
@@ -149,6 +154,18 @@ class ServiceSettings(Section):
             raise PydanticCustomError("min_warm", "min_warm is more than max: no host keeps more workers than that")
         return self
 
+    @model_validator(mode="after")
+    def _bot_speaks_pcm(self) -> ServiceSettings:
+        if self.bot and self.protocol == "relay":
+            raise PydanticCustomError("relay_bot", f"bot: {NO_RELAY}")
+        return self
+
+    def with_bot(self, bot: str) -> ServiceSettings:
+        """The same with the bot of `--bot`. Raises SettingsError if it cannot have one."""
+        if self.protocol == "relay":
+            raise SettingsError("--bot", NO_RELAY)
+        return self.model_copy(update={"bot": bot})
+
     def service(self) -> Service:
         """The part of it that the conductor goes by."""
         encoding, _, rate = self.codec.partition("/")
@@ -177,9 +194,9 @@ class Settings(Section):
     """The whole file."""
 
     public_url: str = ""
-    registry: str = "memory"
+    registry: str = Field("memory", repr=False)  # such URLs may hold a password
     secret: Secrets = ()
-    records: str = ""
+    records: str = Field("", repr=False)
     server: ServerSettings = ServerSettings()
     api: KeySettings = KeySettings()
     workers: KeySettings = KeySettings()
@@ -202,7 +219,7 @@ class Settings(Section):
     @field_validator("registry")
     @classmethod
     def _registry(cls, value: str) -> str:
-        if value != "memory" and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        if value != "memory" and _split(value).scheme not in ("redis", "rediss", "unix"):
             raise PydanticCustomError("registry", 'must be "memory" or like "redis://host:6379/0"')
         return value
 

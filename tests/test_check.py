@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from gateway.__main__ import main
@@ -36,12 +38,15 @@ def test_while_a_worker_starts_those_before_it_must_suffice(cps, seconds, warm):
 
 
 async def test_a_worker_is_really_started(tmp_path):
-    assert 0 < await measure_start(ECHO, 10) < 5
+    assert await measure_start(ECHO, 10) > 0
 
 
 async def test_what_its_prewarm_takes_counts_and_what_its_import_takes_does_not(bot):
     slow = bot("import time\ntime.sleep(0.6)\nasync def bot(call): ...\ndef prewarm(): time.sleep(0.2)\n")
-    assert 0.2 <= await measure_start(slow, 10) < 0.6
+    began = time.monotonic()
+    counted = await measure_start(slow, 10)
+    assert counted >= 0.2
+    assert time.monotonic() - began - counted >= 0.6, "its import is not in what did not count"
 
 
 async def test_a_bot_that_starts_threads_is_measured_as_it_will_run(bot):
@@ -93,9 +98,9 @@ def test_what_cannot_be_measured(bot):
 
 def test_the_command(tmp_path, capsys):
     file = tmp_path / "gateway.toml"
-    file.write_text(f'[dialout]\ncps = 3\n[[services]]\nhost = "a.b"\nbot = "{ECHO}"\n')
+    file.write_text(f'[dialout]\ncps = 0.1\n[[services]]\nhost = "a.b"\nbot = "{ECHO}"\n')
     assert main(["check", "--config", str(file)]) == 1
-    assert "3 calls/s need 1 warm, it is 2" in capsys.readouterr().out
+    assert "0.1 calls/s need 1 warm, it is 2" in capsys.readouterr().out
     assert main(["check", "--config", str(file), "--cps", "5"]) == 1
     assert "5 calls/s need" in capsys.readouterr().out
     assert main(["check", "--config", str(file), "--no-measure"]) == 1

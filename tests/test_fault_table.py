@@ -1,9 +1,14 @@
-"""The faults that we promise to bear, and the tests that show it. A row without a test, or one that is gone, fails."""
+"""The faults that we promise to bear, and the tests that show it. A row without a test, or with one that is gone or
+skipped, fails. `pytest -s` prints what `make` runs each test.
+"""
 
 from __future__ import annotations
 
-import ast
-from functools import cache
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -99,24 +104,55 @@ FAULTS = {
 }
 
 
-@cache
-def named_in(file: str) -> frozenset[str]:
-    tree = ast.parse((HERE / file).read_text())
-    return frozenset(
-        [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        + [
-            t.id
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Assign)
-            for t in node.targets
-            if isinstance(t, ast.Name)
-        ]
-    )
+NOT_IN_MAKE_TEST = {"a half-open peer": {"cluster"}}
+"""All tests of these are marked so, and run by `make cluster-test`."""
+ON_DEMAND = frozenset({"cluster", "slow"})
+SKIPPING = frozenset({"skip", "skipif", "xfail"})
+
+Cases = dict[str, list[frozenset[str]]]
+"""By `file::test`: the marks of each of its cases."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where this file is a plugin: of the pytest that `cases` starts. Before any item is deselected."""
+    for item in items:
+        file, name, *_ = item.nodeid.split("::")
+        marks = sorted({mark.name for mark in item.iter_markers()})
+        print(json.dumps({"test": f"{file}::{name.partition('[')[0]}".removeprefix("tests/"), "marks": marks}))
+
+
+@pytest.fixture(scope="module")
+def cases() -> Cases:
+    """As pytest itself collects them, whatever this run of it was asked for."""
+    files = sorted({f"tests/{test.partition('::')[0]}" for tests in FAULTS.values() for test in tests})
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-s", "-p", __name__, *files],
+        capture_output=True, text=True, cwd=HERE.parent, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: Cases = defaultdict(list)
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            said = json.loads(line)
+            found[said["test"]].append(frozenset(said["marks"]))
+    return dict(found)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_fault_is_tested(fault):
+def test_the_fault_is_tested(fault: str, cases: Cases) -> None:
     assert FAULTS[fault]
     for test in FAULTS[fault]:
-        file, _, name = test.partition("::")
-        assert name in named_in(file), f"{file} has no {name}"
+        assert test in cases, f"there is no {test}"
+        assert not any(marks & SKIPPING for marks in cases[test]), f"{test} may be skipped"
+        text = (HERE / test.partition("::")[0]).read_text()
+        assert not re.search(r"pytest\.(skip|importorskip|xfail)\b", text), f"{test} may be skipped"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_is_tested_by_make_test_or_it_is_said_by_what(fault: str, cases: Cases) -> None:
+    runs = {test: min((marks & ON_DEMAND for marks in cases[test]), key=len) for test in FAULTS[fault]}
+    for test, marks in runs.items():
+        print(f"{fault}: {test} ({', '.join(marks) or 'make test'})")
+    marked = set().union(*runs.values()) if all(runs.values()) else set()
+    assert marked == NOT_IN_MAKE_TEST.get(fault, set())

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import gateway.media
 from gateway.media.base import MAX_REASONS, Counts
-from gateway.metrics import _DROPPED, MAX_CARRIER_ERRORS, Histogram, Metrics
+from gateway.metrics import _DROPPED, MAX_CARRIER_ERRORS, MAX_HOSTS, Histogram, Metrics
 from gateway.pool.registry import Slots
 from gateway.protocol.ends import EndReason
 
@@ -315,3 +315,30 @@ def test_how_workers_ended_is_counted_once_however_often_their_host_tells():
     exposed = metrics.expose({}).decode()
     assert 'gateway_worker_ends_total{reason="hung",service_host="support.acme"} 5.0' in exposed
     assert 'gateway_worker_ends_total{reason="died_in_call",service_host="support.acme"} 1.0' in exposed
+
+
+def ends_of(metrics: Metrics) -> float:
+    return samples(metrics, "gateway_worker_ends_total").get(("hung", "a.b"), 0.0)
+
+
+def test_hosts_that_come_with_a_new_name_each_time_do_not_pile_up_and_what_they_said_stays_counted(metrics):
+    before = 0.0
+    for n in range(3 * MAX_HOSTS):
+        metrics.note_ends(f"h{n}", 1, "a.b", {"hung": 1})
+        if not n % MAX_HOSTS:
+            assert ends_of(metrics) > before
+            before = ends_of(metrics)
+    assert ends_of(metrics) == 3 * MAX_HOSTS
+    assert len(metrics._known_ends) == MAX_HOSTS
+
+
+def test_a_host_that_still_beats_is_not_forgotten_for_those_that_have_left(metrics):
+    for n in range(3 * MAX_HOSTS):
+        metrics.note_ends(f"h{n}", 1, "a.b", {"died_in_call": 1})
+        metrics.note_ends("stays", 1, "a.b", {"hung": 2})
+    assert ends_of(metrics) == 2
+
+
+def test_a_host_without_ends_takes_no_room(metrics):
+    metrics.note_ends("h1", 1, "a.b", {})
+    assert not metrics._known_ends

@@ -202,7 +202,8 @@ def test_toml_blocks_are_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [*DOCUMENTS, "deploy/gateway.example.toml"])
 def test_variables_exist(name: str) -> None:
     sources = "".join(path.read_text() for path in (ROOT / "gateway").rglob("*.py"))
-    sources += text("tests/acceptance/program.py").partition("\nSCALE = ")[2].partition("\n")[0]
+    if name == "CONTRIBUTING.md":
+        sources += "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
     for variable in set(re.findall(r"\b[A-Z]+(?:_+[A-Z]+)+\b", text(name))):
         if variable in ("STREAM_KEY", "HMAC_SHA256"):  # stands for a value; an algorithm
             continue
@@ -349,7 +350,46 @@ def test_what_is_not_built_is_not_there(routes: list[Any]) -> None:
             assert not any(span in flags_of(command) for command in COMMANDS), f"{span} is there: README says not"
 
 
-def test_dialout_is_not_applied_as_the_readme_says() -> None:
-    if "`[dialout] allow`" in NOT_BUILT:
-        settings = Settings.model_validate({"public_url": "http://127.0.0.1:1", "dialout": {"allow": ["+1"]}})
-        assert not make_node(settings, dev=True).dial_allowed("+15550100")
+def comment_on(key: str) -> str:
+    """What the example says of a key that is off: the comment right above it, or above its neighbours."""
+    lines = EXAMPLE.read_text().splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith(f"#{key} = "))
+    while re.match(r"#[a-z_]+ = ", lines[at]):
+        at -= 1
+    said = []
+    while lines[at].startswith("# "):
+        said.insert(0, lines[at].removeprefix("# "))
+        at -= 1
+    return " ".join(said)
+
+
+def test_dialout_is_applied_as_the_example_says(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    file.write_text(uncommented())
+    settings = load(str(file), {})
+    assert "`[dialout] allow`" in PROMISED and "No effect" not in comment_on("allow")
+    assert settings.dialout.allow == ("+1", "GB")
+    allowed = make_node(settings.model_copy(update={"registry": "memory"})).dial_allowed
+    assert allowed("+12125550100") and allowed("+442079460000") and not allowed("+33140000000")
+    assert not make_node(Settings(public_url="http://127.0.0.1:1"), dev=True).dial_allowed("+12125550100")
+
+
+def test_dialout_keys_that_nothing_reads_are_said_to_have_no_effect() -> None:
+    sources = "".join(path.read_text() for path in (ROOT / "gateway").rglob("*.py"))
+    for key in keys(type(Settings().dialout)):
+        assert ("No effect" in comment_on(key)) == (f".dialout.{key}" not in sources), f"[dialout] {key}"
+
+
+# What is said in several places.
+
+OUTLAST = (
+    "Calls that outlast drain_seconds go to another gateway, each with its bot; "
+    'with registry = "memory", and if they are relay calls or static streams, they are hung up'
+)
+
+
+@pytest.mark.parametrize("name", ["README.md", "deploy/README.md", "deploy/gateway.example.toml"])
+def test_what_outlasts_a_drain_is_told_alike(name: str) -> None:
+    told = " ".join(re.sub(r"^# |`", "", text(name), flags=re.M).split())
+    assert told.count(OUTLAST) == (2 if name == "README.md" else 1)
+    assert len(re.findall(r"after drain_seconds", told, re.I)) == 0

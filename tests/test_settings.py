@@ -156,6 +156,14 @@ def test_configured(path, environ, is_it):
         (f'public_url = "https://[{SECRET}]"', "public_url"),
         (f'public_url = "https://a.example/?k={SECRET}"', "public_url"),
         (f'registry = "{SECRET}"', "registry"),
+        (f'registry = "redis://:{SECRET}@[127.0.0.1]/0"', "registry"),
+        (f'registry = "redis://:{SECRET}[@127.0.0.1/0"', "registry"),
+        (f'registry = "redis://:{SECRET}℀@127.0.0.1/0"', "registry"),
+        (f'registry = "redis://:{SECRET}/x@127.0.0.1/0"', "registry"),
+        (f'registry = "redis://127.0.0.1:{SECRET}/0"', "registry"),
+        (f'registry = "redis://:{SECRET}@127.0.0.1:70000/0"', "registry"),
+        (f'registry = "http://:{SECRET}@127.0.0.1/0"', "registry"),
+        (f'public_url = "https://{SECRET}.example:port"', "public_url"),
         ("secret = 5", "secret"),
         ('secret = ""', "secret"),
         (f'secrets = "{SECRET}"', "secrets"),
@@ -188,6 +196,8 @@ def test_configured(path, environ, is_it):
         (services("max = 0"), "services.0.max"),
         (services(f'workers = ["http://{SECRET}"]'), "services.0.workers"),
         (services(f'workers = ["ws://[{SECRET}"]'), "services.0.workers"),
+        (services(f'workers = ["ws://{SECRET}:port/ws"]'), "services.0.workers"),
+        (services('bot = "bot.py"\nprotocol = "relay"'), "services.0"),
         (services(f'color = "{SECRET}"'), "services.0.color"),
         ("[[services]]\n", "services.0.host"),
         (f'[[services]]\nhost = "../{SECRET}"', "services.0.host"),
@@ -257,6 +267,33 @@ def test_any_environment_gives_settings_or_one_line_that_shows_no_value(environ)
             assert value not in line or value.isalpha()  # a random word may be one of ours
     else:
         assert SECRET not in repr(settings)
+
+
+def test_the_urls_that_may_hold_a_password_do_not_show_in_the_repr(file):
+    text = (
+        f'secret = "x"\nregistry = "redis://:{SECRET}@127.0.0.1/0"\n'
+        f'records = "postgresql+asyncpg://u:{SECRET}@127.0.0.1/d"\n'
+    )
+    settings = load(file(text), {})
+    assert SECRET in settings.registry
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["memory", "redis://h", "redis://:p@h:6379/0", "rediss://u:p%5B@h/1", "unix:///run/redis.sock", "redis://[::1]:1/"],
+)
+def test_registries(file, url):
+    assert load(file(f'secret = "x"\nregistry = "{url}"'), {}).registry == url
+
+
+def test_another_bot_for_a_service():
+    service = Settings.model_validate({"services": [{"host": "a.b", "min_warm": 3}]}).services[0]
+    assert service.with_bot("bot.py").model_dump() == service.model_dump() | {"bot": "bot.py"}
+    relayed = Settings.model_validate({"services": [{"host": "a.b", "protocol": "relay"}]}).services[0]
+    with pytest.raises(SettingsError, match=r"^--bot: .*relay"):
+        relayed.with_bot("bot.py")
 
 
 def test_no_secret_shows_in_the_settings_repr(file):

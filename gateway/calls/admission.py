@@ -57,6 +57,8 @@ async def admit(node: Node, ticket: Ticket, stream: Stream) -> Session | Denied:
         return Denied("foreign_account")  # where it is ours, the token is bound to the call, whoever owns its number
     if node.closed and ticket.token is None:
         return Denied("draining", CloseCode.GOING_AWAY)
+    if node.overloaded and ticket.token is None:  # nobody new; who has a token was let in before
+        return Denied("overloaded", CloseCode.GOING_AWAY)
     try:
         if ticket.token is not None:
             return await _admit_ours(node, ticket.token, stream)
@@ -72,7 +74,14 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
         return Denied("unknown_service")
     known = await node.ask(node.registry.find(token.session))
     if not _names_its_call(node, token, stream.start, known):
-        return Denied("wrong_call")
+        return Denied("wrong_call")  # before it can keep anybody waiting
+    async with node.turn(token.session):
+        return await _admit_attempt(node, service, token, stream, known)
+
+
+async def _admit_attempt(
+    node: Node, service: Service, token: StreamToken, stream: Stream, known: Facts | None
+) -> Session | Denied:
     facts = known or Facts(
         session=token.session, carrier=token.carrier, call_id=stream.start.call_id, service=service.host
     )
@@ -83,14 +92,14 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
         first = (await node.ask(node.registry.once(key, node.leases.reserved))).first
         if streaming or (not first and live is None):
             return Denied("token_spent")
-        return await _join(node, service, stream, await _claim(node, service, token.session), facts, live)
+        return await _join(node, service, stream, await _claim(node, service, token.session), facts)
     claim = await node.ask(node.registry.confirm(token.session, token.attempt))
     if isinstance(claim, Claim):
-        return await _join(node, service, stream, claim, facts, live)
+        return await _join(node, service, stream, claim, facts)
     # A carrier that reconnects by itself dials the same URL again: welcome, if its stream is gone.
     if claim.spent and (live is None or streaming):
         return Denied("token_spent")
-    return await _join(node, service, stream, await _claim(node, service, token.session), facts, live)
+    return await _join(node, service, stream, await _claim(node, service, token.session), facts)
 
 
 def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts | None) -> bool:
@@ -110,12 +119,17 @@ async def _admit_static(node: Node, ticket: Ticket, stream: Stream) -> Session |
     if service is None:
         return Denied("unknown_service")
     session = node.signer.session_id(ticket.carrier, start.account_id, start.call_id)
-    live = _live(node, session)
+    async with node.turn(session):
+        return await _admit_call(node, ticket.carrier, service, session, stream)
+
+
+async def _admit_call(node: Node, carrier: str, service: Service, session: str, stream: Stream) -> Session | Denied:
+    start, live = stream.start, _live(node, session)
     if live is not None and live.bridge.streaming:
         return Denied("second_stream")
     claim = await _claim(node, service, session)
     event = FactEvent(
-        carrier=ticket.carrier,
+        carrier=carrier,
         account=start.account_id,
         call_id=start.call_id,
         service=service.host,
@@ -126,7 +140,7 @@ async def _admit_static(node: Node, ticket: Ticket, stream: Stream) -> Session |
         created=node.wall(),
     )
     facts = await node.ask(node.registry.merge(session, event))
-    return await _join(node, service, stream, claim, facts, live)
+    return await _join(node, service, stream, claim, facts)
 
 
 def _service_named(custom: Mapping[str, Any]) -> str:
@@ -151,11 +165,12 @@ async def _claim(node: Node, service: Service, session: str) -> Claim | None:
     return confirmed if isinstance(confirmed, Claim) else None
 
 
-async def _join(
-    node: Node, service: Service, stream: Stream, claim: Claim | None, facts: Facts, live: Session | None
-) -> Session | Denied:
-    """Join the stream to its session. Without a claim the caller is held, if his service holds."""
-    if claim is None and (live is not None or service.when_full.kind != "hold"):
+async def _join(node: Node, service: Service, stream: Stream, claim: Claim | None, facts: Facts) -> Session | Denied:
+    """Join the stream to its session. Without a claim the caller is held, if his service holds; who was held before
+    goes on waiting, in his place.
+    """
+    live = _live(node, facts.session)  # now: it may have ended while the registry was asked
+    if claim is None and live is None and service.when_full.kind != "hold":
         return Denied("full", CloseCode.NORMAL)
     session = live or Session(node, service, claim, facts)
     try:
@@ -165,6 +180,7 @@ async def _join(
         await _end_unheard(node, facts.session, claim, EndReason.UNSUPPORTED_CODEC)
         return Denied("unsupported_codec", CloseCode.UNSUPPORTED)
     if live is None:
+        node.sessions[session.id] = session
         node.spawn(session.run(), f"session {session.id}")
     node.spawn(_note_start(node, session.id, claim.attempt if claim is not None else 0), f"facts {session.id}")
     return session

@@ -20,17 +20,20 @@ NONCE_REPEAT = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A webhook that is to be believed. session: of the call that it is about."""
+    """A webhook that is to be believed. session: of the call that it is about. away: the registry did not say what is
+    known of it.
+    """
 
     carrier: Carrier
     webhook: Webhook
     account: str
     session: str
     facts: Facts | None
+    away: bool = False
 
 
 async def receive(node: Node, carrier: Carrier, request: HttpRequest, where: str) -> Visit | HttpAnswer:
-    """Verify, parse, and find the session; or the answer that ends it here. Raises RegistryUnavailable."""
+    """Verify, parse, and find the session; or the answer that ends it here."""
     verified = carrier.verify(request, now=node.wall())
     if isinstance(verified, Refused):
         return refused(node, carrier, where, verified.reason)
@@ -43,9 +46,9 @@ async def receive(node: Node, carrier: Carrier, request: HttpRequest, where: str
         if webhook.note:
             node.refuse(where, "foreign", carrier=carrier.name, note=webhook.note)
         return carrier.answer_empty()
-    session, facts = await _find(node, carrier, verified.account, webhook)
-    structlog.contextvars.bind_contextvars(session=session)
-    return Visit(carrier, webhook, verified.account, session, facts)
+    visit = await _find(node, carrier, verified.account, webhook)
+    structlog.contextvars.bind_contextvars(session=visit.session)
+    return visit
 
 
 def refused(node: Node, carrier: Carrier, where: str, reason: str, *, status: int = 403) -> HttpAnswer:
@@ -64,7 +67,7 @@ async def _fresh(node: Node, carrier: Carrier, nonce: tuple[str, str]) -> bool:
     return seen.first or (seen.value == digest and seen.age <= NONCE_REPEAT)
 
 
-async def _find(node: Node, carrier: Carrier, account: str, webhook: Webhook) -> tuple[str, Facts | None]:
+async def _find(node: Node, carrier: Carrier, account: str, webhook: Webhook) -> Visit:
     """The session by the call's id: never by what the URL says, which not every carrier signs."""
     session = node.signer.session_id(carrier.name, account, webhook.call_id)
     try:
@@ -72,8 +75,8 @@ async def _find(node: Node, carrier: Carrier, account: str, webhook: Webhook) ->
         if facts is None:
             facts = await node.ask(node.registry.find(call_alias(carrier.name, account, webhook.call_id)))
     except RegistryUnavailable:
-        return session, None
-    return (facts.session, facts) if facts is not None else (session, None)
+        return Visit(carrier, webhook, account, session, None, away=True)
+    return Visit(carrier, webhook, account, facts.session if facts is not None else session, facts)
 
 
 def call_alias(carrier: str, account: str, call_id: str) -> str:

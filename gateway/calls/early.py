@@ -49,6 +49,9 @@ async def open_early(node: Node, claim: Claim, body: Mapping[str, Any]) -> None:
         _forget(node, claim.session, early)
         node.suspect(claim.worker.id)
     else:
+        if node.early.get(claim.session) is not early:  # the call has ended meanwhile, or its stream did not wait
+            _close(early)
+            return
         asyncio.get_running_loop().call_later(
             max(0.0, claim.expires - node.wall()), _forget, node, claim.session, early
         )

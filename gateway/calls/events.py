@@ -13,7 +13,7 @@ from gateway.protocol.ends import EndReason
 from gateway.sockets import Handler, Socket
 
 if TYPE_CHECKING:
-    from gateway.calls.session import Session
+    from gateway.calls.bot_side import BotSide
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,22 @@ class HandOver:
     by: float
 
 
-Event: TypeAlias = StreamGone | LinkGone | Wish | End | HandOver | Linked | Unlinked
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What became of the quest for a worker. number: of the quest; an older one's is of no interest any more."""
+
+    number: int
+    found: Linked | Unlinked
+
+
+Event: TypeAlias = StreamGone | LinkGone | Wish | End | HandOver | Sought
 
 
 class Link(Handler):
-    """One link's callbacks, for as long as the session goes by it. session: None until its stream has come."""
+    """One link's callbacks, for as long as the session goes by it. side: None until its stream has come."""
 
-    def __init__(self, session: Session | None) -> None:
-        self.session = session
+    def __init__(self, side: BotSide | None) -> None:
+        self.side = side
         self._time = asyncio.get_running_loop().time
         self.socket: Socket | None = None
         self.gone = asyncio.Event()
@@ -70,16 +78,16 @@ class Link(Handler):
         self.socket = socket
 
     def received(self, data: bytes, text: bool) -> None:
-        session = self.session
-        if session is None or session.link is not self:
+        side = self.side
+        if side is None or side.link is not self:
             return
-        bridge = session.bridge
+        bridge = side.bridge
         if text or bridge.counts.from_bot % TIMED:
             bridge.link_received(data, text, self._time())
         else:
-            session.node.metrics.timed("outbound", bridge.link_received, data, text, self._time())
+            side.node.metrics.timed("outbound", bridge.link_received, data, text, self._time())
 
     def closed(self, code: int, reason: str) -> None:
         self.gone.set()
-        if self.session is not None:
-            self.session.link_closed(self, code)
+        if self.side is not None:
+            self.side.link_closed(self, code)

@@ -69,8 +69,11 @@ class HostDoor:
         self._say(workers.Drain())
 
     def close(self) -> None:
+        self._close(CloseCode.NORMAL)
+
+    def _close(self, code: CloseCode) -> None:
         if self._socket is not None:
-            self._socket.close(CloseCode.NORMAL)
+            self._socket.close(code)
 
     def _say(self, message: workers.ToHost) -> None:
         if self._socket is not None:
@@ -90,6 +93,11 @@ class HostDoor:
                         await self._drain()
             except RegistryUnavailable:
                 log.warning("worker host not heard: the registry is away")
+            except Exception:
+                # Nobody would take its messages any more: it shall know, and register again.
+                log.exception("worker host cut off: a bug", host=self.host.id if self.host is not None else "")
+                self._close(CloseCode.BOT_RAISED)
+                return
 
     async def _register(self, message: workers.Register) -> None:
         service = self._node.services.get(message.service_host)

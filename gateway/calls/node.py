@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -17,7 +18,7 @@ from gateway.calls.tokens import Signer
 from gateway.carriers.base import Carrier
 from gateway.errors import RegistryUnavailable
 from gateway.media.ticker import Ticker
-from gateway.metrics import Metrics
+from gateway.metrics import MAX_HOSTS, Metrics, forget_oldest
 from gateway.pool.registry import Claim, ClaimResult, Leases, Queued, Registry
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Node:
     """The event loop is late: nobody new is admitted, for those who talk would hear it."""
     metrics: Metrics = field(default_factory=Metrics)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
 
     @property
     def rejected(self) -> Counter[tuple[str, str]]:
@@ -137,9 +139,14 @@ class Node:
         if host in self.hosts:
             self.hosts[host].start_worker(session)
 
+    def turn(self, session: str) -> asyncio.Lock:
+        """Streams of one session are admitted one after another."""
+        return self._turns.setdefault(session, asyncio.Lock())
+
     def note_ready(self, host: str, service: str, ready: int) -> None:
         """A host has so many workers ready."""
-        self.warm[host] = max(self.warm.get(host, 0), ready)
+        self.warm[host] = max(self.warm.pop(host, 0), ready)  # last again: the first has been silent for longest
+        forget_oldest(self.warm, MAX_HOSTS)
 
     def note_overload(self, on: bool, lag: float) -> None:
         """The event loop keeps up, or it does not. lag: its mean, seconds."""

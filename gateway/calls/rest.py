@@ -1,9 +1,14 @@
 """Requests to carriers' REST APIs and to static workers: one client for the process, a deadline for each, and nothing
 repeated blindly.
+
+httpx's own timeout is for each step (connecting, each read): a peer who sends a byte now and then is never late, so the
+deadline is ours. Any Exception is caught, as an impossible address raises what the layers below httpx happen to: a
+UnicodeError for "a..b", an OverflowError in an ExceptionGroup for port 99999.
 """
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,23 +30,22 @@ class Rest:
 
     def warm_up(self) -> None:
         """Import what the first request will need: somebody hangs up then."""
-        import httpx  # noqa: F401
+        import httpx  # noqa: F401 - it is loaded, which is all
 
     async def ask(self, call: RestCall, *, seconds: float) -> bool:
         """Was it done, or did it need no doing? Never raises: whoever asks has a second line."""
-        import httpx
-
         try:
-            answer = await self._open().request(
-                call.method,
-                call.url,
-                auth=call.auth,
-                headers=dict(call.headers),
-                data=dict(call.form) if call.form is not None else None,
-                json=dict(call.json) if call.json is not None else None,
-                timeout=seconds,
-            )
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            async with asyncio.timeout(seconds):
+                answer = await self._open().request(
+                    call.method,
+                    call.url,
+                    auth=call.auth,
+                    headers=dict(call.headers),
+                    data=dict(call.form) if call.form is not None else None,
+                    json=dict(call.json) if call.json is not None else None,
+                    timeout=seconds,
+                )
+        except Exception as error:
             log.warning("the carrier's REST API did not answer", error=type(error).__name__)
             return False
         if answer.is_success or str(answer.status_code) in call.done or any(word in answer.text for word in call.done):
@@ -50,12 +54,11 @@ class Rest:
         return False
 
     async def status(self, url: str, *, seconds: float) -> int | None:
-        """The status that a GET of this page is answered with; None if it is not."""
-        import httpx
-
+        """The status that a GET of this page is answered with, whose body is not read; None if it is not."""
         try:
-            return (await self._open().get(url, timeout=seconds)).status_code
-        except (httpx.HTTPError, httpx.InvalidURL):
+            async with asyncio.timeout(seconds), self._open().stream("GET", url, timeout=seconds) as answer:
+                return answer.status_code
+        except Exception:
             return None
 
     def _open(self) -> httpx.AsyncClient:

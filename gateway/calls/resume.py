@@ -52,6 +52,8 @@ async def connect(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAns
 
 async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
     facts, after = visit.facts, visit.webhook.ours.get("after", "")
+    if visit.away:
+        raise RegistryUnavailable("what is to become of the call is not known")
     if facts is None:
         # We know nothing of it: the registry was emptied. Once it is attached; a second time it is a loop.
         if attempt_of(visit) > 1:

@@ -4,10 +4,9 @@ carrier's signature or a key, and worker hosts.
 
 from __future__ import annotations
 
-import base64
-import binascii
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 from pydantic import SecretStr
 
@@ -16,6 +15,7 @@ from gateway.calls.hosts import HostDoor
 from gateway.calls.node import Node
 from gateway.calls.streams import StreamDoor
 from gateway.carriers.base import Carrier, HttpRequest, Refused
+from gateway.carriers.form import OURS, offered_keys, read_one
 from gateway.carriers.secrets import accepts
 from gateway.protocol import workers
 from gateway.sockets import Accept, Decision, Refusal, Upgrade
@@ -78,25 +78,25 @@ class Doorkeeper:
         account = self._static_account(carrier, upgrade, path, key)
         if isinstance(account, Refused):
             return self._refuse(account.reason, 403, name)
-        named = service or _query_one(upgrade.query, "serviceHost")
+        named = service or read_one(upgrade.query, OURS)
         return self._open(Ticket(name, service=named, account=account), self._serializer(name))
 
     def _static_account(self, carrier: Carrier, upgrade: Upgrade, path: str, key: str) -> str | Refused:
         """The account that the signature proves, "" if a key opened the door."""
-        verified = carrier.verify_upgrade(_request(upgrade, path), now=self.node.wall())
+        request = _request(upgrade, path)
+        verified = carrier.verify_upgrade(request, now=self.node.wall())
         if not isinstance(verified, Refused):
             return verified.account
-        keys = self._stream_keys(carrier)
-        if not carrier.can.upgrade_signed and any([accepts(keys, k) for k in (key, *_offered(upgrade))]):  # noqa: C419
+        if not carrier.can.upgrade_signed and _opens(self._stream_keys(carrier), (key, *offered_keys(request))):
             return ""
         return Refused("bad_key" if verified.reason == "unsigned" else verified.reason)
 
     def _any_carrier(self, upgrade: Upgrade) -> Decision:
         """`/ws`: the handshake says whose it is; any carrier's stream key opens it."""
         keys = tuple(k for carrier in self.node.carriers.values() for k in self._stream_keys(carrier))
-        if not self.dev and not any([accepts(keys, k) for k in _offered(upgrade)]):  # noqa: C419
+        if not self.dev and not _opens(keys, offered_keys(_request(upgrade, upgrade.path))):
             return self._refuse("bad_key", 403)
-        return self._open(Ticket("", service=_query_one(upgrade.query, "serviceHost")), None)
+        return self._open(Ticket("", service=read_one(upgrade.query, OURS)), None)
 
     def _stream_keys(self, carrier: Carrier) -> tuple[SecretStr, ...]:
         return tuple(carrier.config.stream_key) if carrier.config is not None else ()
@@ -120,28 +120,10 @@ class Doorkeeper:
         return Refusal(status)
 
 
+def _opens(keys: Collection[SecretStr], offered: Iterable[str]) -> bool:
+    """Is any of those offered one of the keys? Looks at all of them: it takes as long wherever the right one stands."""
+    return any([accepts(keys, key) for key in offered])  # noqa: C419 - a generator would end at the first
+
+
 def _request(upgrade: Upgrade, path: str) -> HttpRequest:
     return HttpRequest("GET", path, upgrade.query, upgrade.headers)
-
-
-def _offered(upgrade: Upgrade) -> list[str]:
-    """Keys that the upgrade shows: `?key=`, or the password (or the user) of Basic authorization."""
-    offered = [_query_one(upgrade.query, "key")]
-    scheme, _, credentials = upgrade.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "basic" and len(credentials) < 1024:
-        try:
-            user, _, password = base64.b64decode(credentials, validate=True).decode().partition(":")
-            offered += [password, user]
-        except (binascii.Error, ValueError):
-            pass
-    return [key for key in offered if key]
-
-
-def _query_one(query: str, name: str) -> str:
-    if len(query) > 4096:
-        return ""
-    try:
-        values = parse_qs(query, errors="strict", max_num_fields=50).get(name, [])
-    except ValueError:
-        return ""
-    return values[0] if len(values) == 1 else ""

@@ -1,4 +1,7 @@
-"""What a node does by the clock beside its calls: renew its claims, and speak for static workers."""
+"""What a node does by the clock beside its calls: renew its claims, and speak for static workers.
+
+Both go on for ever, whatever happens in one round: a node that stopped would lose its calls' slots after one lease.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +31,37 @@ async def renew_claims(node: Node) -> None:
     mark = f"told:{secrets.token_hex(8)}"
     while True:
         await asyncio.sleep(node.leases.renew * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
-        held = {s.id: s.claim.fence for s in node.sessions.values() if s.claim is not None}
-        if not held:
-            continue
         try:
-            lost = await node.ask(node.registry.renew(held))
-            new = (await node.ask(node.registry.once(mark, node.leases.facts))).first
-        except RegistryUnavailable:
-            log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
-            continue
-        if new:
-            node.spawn(remind(tuple(node.sessions.values())), "remind the registry")
-        for session in lost:
-            live = node.sessions.get(session)
-            if live is not None and live.claim is not None and live.claim.fence == held[session]:
-                live.superseded()
+            await _renew(node, mark)
+        except Exception:
+            log.exception("claims not renewed: a bug; the next round may go better")
+
+
+async def _renew(node: Node, mark: str) -> None:
+    held = {s.id: s.claim.fence for s in node.sessions.values() if s.claim is not None}
+    if not held:
+        return
+    try:
+        lost = await node.ask(node.registry.renew(held))
+        new = (await node.ask(node.registry.once(mark, node.leases.facts))).first
+    except RegistryUnavailable:
+        log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
+        return
+    if new:
+        node.spawn(remind(tuple(node.sessions.values())), "remind the registry")
+    if lost:
+        node.spawn(_let_go(node, {session: held[session] for session in lost}), "let go")
+
+
+async def _let_go(node: Node, lost: dict[str, int]) -> None:
+    """Sessions that somebody else holds now. Not those whose own claim or confirmation had overtaken our renewal: once
+    both must have been answered, they go by a newer fence.
+    """
+    await asyncio.sleep(2 * node.limits.registry)
+    for session, fence in lost.items():
+        live = node.sessions.get(session)
+        if live is not None and live.claim is not None and live.claim.fence == fence:
+            live.superseded()
 
 
 def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_key: str) -> Host:
@@ -56,18 +75,24 @@ async def keep_static(node: Node, host: Host) -> None:
     known: tuple[Worker, ...] = ()
     while True:
         began = asyncio.get_running_loop().time()
-        probed = await asyncio.gather(*(_probe(node, worker) for worker in host.workers))
-        found = tuple(probed)
-        if found != known:
-            log.info("static workers", service=host.service, ready=sum(w.state == "ready" for w in found))
-            known = found
         try:
-            if await node.ask(node.registry.beat(host.id, host.epoch, found)) is None:
-                await node.ask(node.registry.put_host(replace(host, workers=found)))
-        except RegistryUnavailable:
-            pass
+            found = tuple(await asyncio.gather(*(_probe(node, worker) for worker in host.workers)))
+            if found != known:
+                log.info("static workers", service=host.service, ready=sum(w.state == "ready" for w in found))
+                known = found
+            await _beat(node, host, found)
+        except Exception:
+            log.exception("static workers not looked after: a bug; the next round may go better", service=host.service)
         took = asyncio.get_running_loop().time() - began
         await asyncio.sleep(max(0.0, node.leases.beat - took))
+
+
+async def _beat(node: Node, host: Host, found: tuple[Worker, ...]) -> None:
+    try:
+        if await node.ask(node.registry.beat(host.id, host.epoch, found)) is None:
+            await node.ask(node.registry.put_host(replace(host, workers=found)))
+    except RegistryUnavailable:
+        pass
 
 
 async def _probe(node: Node, worker: Worker) -> Worker:

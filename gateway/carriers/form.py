@@ -152,12 +152,17 @@ class OfferedKeys(NamedTuple):
 
 def offered_keys(request: HttpRequest) -> OfferedKeys:
     """The `?key=` and the Basic password (of any user; RFC 7617) of a webhook or an upgrade. Never raises."""
-    fields = read_query(request.query) if len(request.query) <= LIMITS.url else Refused("too_large")
-    keys = fields.getlist(KEY) if isinstance(fields, Fields) else []
     return OfferedKeys(
-        query=keys[0] if len(keys) == 1 else "",  # two keys would be two guesses
+        query=read_one(request.query, KEY),  # two keys would be two guesses
         basic=_basic_password(request.headers.get("authorization", "")),
     )
+
+
+def read_one(query: str, name: str) -> str:
+    """The value of this name in a raw query string, "" unless there is exactly one. Never raises."""
+    fields = read_query(query) if len(query) <= LIMITS.url else Refused("too_large")
+    values = fields.getlist(name) if isinstance(fields, Fields) else []
+    return values[0] if len(values) == 1 else ""
 
 
 def _basic_password(header: str) -> str:

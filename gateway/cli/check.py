@@ -1,19 +1,21 @@
 """Validate the settings, and say, a line each, what would refuse or lose calls in production.
 
-Starts one worker of each bot, to say how many of them `min_warm` must keep ready for the calls that come meanwhile.
+Asks the Redis of `registry` whether it is there, and starts one worker of each bot, to say how many of them `min_warm`
+must keep ready for the calls that come meanwhile.
 
-Lines that begin with "note" are no fault. Exit status: 0 = these settings can take calls, 1 = something
-would go wrong, 2 = the settings cannot be read.
+Lines that begin with "note" are no fault. Exit status: 0 = these settings can take calls, 1 = something would go wrong,
+2 = the settings cannot be read.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.settings import ServiceSettings, Settings
+    from gateway.settings import DialoutSettings, ServiceSettings, Settings
 
 NOTE = "note: "
 MEASURE_SECONDS = 10.0
@@ -36,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.cps is not None and not 0 < arguments.cps < float("inf"):
         raise SettingsError("--cps", "must be more than 0")
     settings = load(arguments.config)
-    findings = list(examine(settings))
+    findings = [*examine(settings), *reach(settings)]
     if not arguments.no_measure:
         findings += measure(settings, arguments.cps or settings.dialout.cps)
     for finding in findings:
@@ -93,6 +95,7 @@ def _services(settings: Settings) -> Iterator[str]:
         yield "services: none is the default, calls to numbers not listed are refused: set default = true on one"
     for service in settings.services:
         yield from _service(service, hosts_may_register=bool(settings.workers.keys))
+        yield from _fallbacks(service, settings.dialout)
 
 
 def _service(service: ServiceSettings, *, hosts_may_register: bool) -> Iterator[str]:
@@ -110,6 +113,72 @@ def _service(service: ServiceSettings, *, hosts_may_register: bool) -> Iterator[
             check_target(service.bot)
         except BotError as error:
             yield f"{name}.bot: {error}"
+
+
+def _fallbacks(service: ServiceSettings, dialout: DialoutSettings) -> Iterator[str]:
+    """What callers get while there is no bot for them."""
+    from gateway.app import hold_audio
+    from gateway.calls.dialing import DialPolicy
+    from gateway.errors import SettingsError
+
+    may_dial = DialPolicy(dialout.allow)
+    for setting, fallback in (("when_full", service.when_full), ("when_down", service.when_down)):
+        name = f"services.{service.host}.{setting}"
+        if fallback.kind == "forward" and not may_dial(fallback.to):
+            yield f"{name}: [dialout] allow does not allow this number, callers get busy: add its prefix or region"
+        if fallback.kind == "message":
+            yield f"{NOTE}{name}: this version plays no message, callers get busy"
+    try:
+        hold_audio(service)
+    except SettingsError as error:
+        yield str(error)
+
+
+def reach(settings: Settings) -> Iterator[str]:
+    """One line if the registry is a Redis that cannot be used. Raises SettingsError for a URL that means nothing."""
+    if settings.registry == "memory":
+        return
+    import asyncio
+
+    if problem := asyncio.run(_ask_redis(settings.registry)):
+        yield f"registry: the Redis {problem}"
+
+
+async def _ask_redis(url: str) -> str:
+    """What is wrong with it, "" for nothing. In words of ours: redis-py's name hosts and users, and what it takes for
+    them may be part of a password with a character in it that should have been escaped.
+    """
+    from redis import exceptions
+
+    from gateway.app import make_registry
+    from gateway.pool.redis_client import SOCKET_TIMEOUT, RedisClient
+    from gateway.pool.registry import Leases
+
+    make_registry(url, Leases())  # says more of a bad URL
+    client = RedisClient(url)
+    try:
+        await client.command("PING")
+    except (exceptions.RedisError, OSError) as error:
+        reasons = list(_reasons(error))
+        if any(isinstance(reason, exceptions.AuthenticationError) for reason in reasons):
+            return "refuses the user and password of the URL"
+        if any(isinstance(reason, exceptions.TimeoutError) for reason in reasons):
+            return f"does not answer within {SOCKET_TIMEOUT:g} s"
+        numbers = [reason.errno for reason in reasons if isinstance(reason, OSError) and reason.errno]
+        known = [os.strerror(number) if number > 0 else "no such host" for number in numbers]  # < 0: getaddrinfo's
+        return f"cannot be reached: {known[0] if known else type(error).__name__}"
+    except TypeError:  # so redis-py says it, with the first connection
+        return "cannot be reached: the URL has an option that there is not"
+    finally:
+        await client.close()
+    return ""
+
+
+def _reasons(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came of: redis-py tells the reason, a ConnectionError hides it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def measure(settings: Settings, cps: float) -> Iterator[str]:

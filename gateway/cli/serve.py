@@ -103,7 +103,7 @@ def with_bot(settings: Settings, *, bot: str | None, dev: bool) -> Settings:
     if bot:
         at = next((i for i, s in enumerate(services) if s.default), 0 if len(services) == 1 else None)
         if at is not None:
-            services[at] = services[at].model_copy(update={"bot": bot})
+            services[at] = services[at].with_bot(bot)
         else:
             services.append(ServiceSettings(host="bot", default=True, bot=bot))
     if dev and not any(s.host == DEV_SERVICE for s in services):

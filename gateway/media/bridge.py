@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.media.base import BridgeEvents, BridgeLimits, Counts, Stream
+from gateway.media.drains import Drains, is_ours
 from gateway.media.hold import Hold
 from gateway.media.playout import Playout
+from gateway.media.watch import LinkWatch, StreamWatch
 from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, Stop
 
 HOLD_BLOCK_MS = 100
-DRAIN_MARK = "gw_drained"
-"""The mark that tells us that the last word has been heard."""
+MAX_WISHES = 16
+"""Hang-ups and transfers of the bot's that wait. One ends the call, more are for those that may be refused."""
+FULL = "too much is waiting already"
 
 
 @dataclass(slots=True)
@@ -34,17 +37,8 @@ class _Playing:
     to_bot: Transcoder
     to_carrier: Transcoder
     playout: Playout
-    last_media: float
+    watch: StreamWatch
     last_sent: float
-    pinged: float = 0.0
-
-
-@dataclass(slots=True)
-class _Drain:
-    """Somebody waits for the last word to be heard."""
-
-    action: Callable[[], None]
-    deadline: float
 
 
 class Bridge:
@@ -59,19 +53,18 @@ class Bridge:
         self._events = events
         self._stream: _Playing | None = None
         self._link: Socket | None = None
-        self._link_slow = False
+        self._link_watch: LinkWatch | None = None
         self._frame = self.pcm_format.bytes_for_ms(20)
         self._waiting: deque[bytes | str] = deque()
         self._waiting_bytes = 0
         self._waiting_max = int(limits.waiting * self.pcm_format.bytes_for_ms(1000))
-        self._next_ping = 0.0
         self._next_played = 0.0
         self._hold = Hold(hold_audio, self.pcm_format.bytes_for_ms(HOLD_BLOCK_MS)) if hold_audio else None
         self._alone_since: float | None = None
         """Since when the caller has had no bot; None while he has one."""
         self._played_before = 0
         """What earlier streams played, less what was not the present bot's."""
-        self._drain: _Drain | None = None
+        self._drains = Drains()
         self._overflowing = False
 
     # The stream's side.
@@ -99,7 +92,8 @@ class Bridge:
             send_audio=self._to_carrier,
             send_mark=lambda name: self._say(serializer.mark(name)),
         )
-        self._stream = _Playing(stream.socket, serializer, to_bot, to_carrier, playout, last_media=now, last_sent=now)
+        watch = StreamWatch(stream.socket, self._limits, now)
+        self._stream = _Playing(stream.socket, serializer, to_bot, to_carrier, playout, watch, last_sent=now)
 
     def detach_stream(self, now: float) -> None:
         """The stream is gone: what it had not played was not heard, and the bot is told so."""
@@ -110,7 +104,7 @@ class Bridge:
         self._played_before += stream.playout.played_ms(now)
         dropped = stream.playout.clear(now)
         self._tell_flushed([m.name for m in marks], dropped.marks)
-        self._finish_drain()
+        self._drains.finish()
 
     def stream_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the carrier's."""
@@ -119,7 +113,7 @@ class Bridge:
             return
         for event in stream.serializer.decode(data, text=text, now=now):
             if type(event) is Media:
-                stream.last_media = now
+                stream.watch.heard = now
                 self._caller_audio(stream, event.payload)
             else:
                 self._stream_event(event)
@@ -132,10 +126,10 @@ class Bridge:
             case Dtmf(digit):
                 self.tell(pcm.Dtmf(digit))
             case Mark(name, played):
-                if name != DRAIN_MARK:
+                if not is_ours(name):
                     self.tell(pcm.MarkReached(name, played))
                 elif played:
-                    self._finish_drain()
+                    self._drains.reached(name)
             case Stop(reason):
                 self._events.stream_stopped(reason)
             case Failure(code, _):
@@ -153,10 +147,10 @@ class Bridge:
                 self._to_bot(data[at : at + self._frame])
 
     def _to_bot(self, data: bytes) -> None:
-        link = self._link
-        if link is None:
+        link, watch = self._link, self._link_watch
+        if link is None or watch is None:
             self._wait(data)
-        elif self._link_slow or link.unsent > self._limits.link_unsent:
+        elif watch.slow or link.unsent > self._limits.link_unsent:
             self.counts.dropped["link_slow"] += 1
         else:
             self.counts.to_bot += 1
@@ -174,9 +168,8 @@ class Bridge:
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Tell the bot of the call, then all that the caller has said meanwhile."""
         self._end_hold(now)
-        self._link, self._link_slow, self._alone_since = link, False, None
+        self._link, self._link_watch, self._alone_since = link, LinkWatch(link, self._limits, now), None
         self._played_before -= self._played(now)
-        self._next_ping = now + self._limits.link_ping
         link.send(pcm.encode(start))
         while self._waiting:
             self.counts.to_bot += 1
@@ -185,7 +178,7 @@ class Bridge:
 
     def detach_link(self) -> None:
         """No bot for now: the caller's audio waits."""
-        self._link = None
+        self._link = self._link_watch = None
         self._alone_since = None  # the next tick sees it
 
     def tell(self, message: pcm.ToWorker) -> None:
@@ -201,23 +194,19 @@ class Bridge:
             self._bot_audio(data, now)
             return
         message = pcm.decode_to_gateway(data)
-        stream = self._stream
         match message:
             case None:
                 self.counts.bad["link_message"] += 1
             case pcm.Clear():
                 self.clear(now)
             case pcm.SetMark(name):
-                if stream is not None:
-                    stream.playout.mark(name, now)
-                else:
-                    self.tell(pcm.MarkReached(name, played=False))
+                self._set_mark(name, now)
             case pcm.SendDtmf(digits):
                 self._behind(lambda: self._press(digits), now)
             case pcm.Hangup(reason):
-                self.drain(lambda: self._events.bot_hangup(reason), now)
+                self._wish("hangup", lambda: self._events.bot_hangup(reason), now)
             case pcm.Transfer(to):
-                self.drain(lambda: self._events.bot_transfer(to), now)
+                self._wish("transfer", lambda: self._events.bot_transfer(to), now)
             case pcm.State(state):
                 self._events.bot_state(state)
 
@@ -246,7 +235,7 @@ class Bridge:
         dropped = stream.playout.clear(now)
         self._tell_flushed([m.name for m in marks], dropped.marks)
         self.tell(pcm.Cleared(played, dropped.ms))
-        self._finish_drain()
+        self._drains.finish()
 
     def _played(self, now: float) -> int:
         """Milliseconds of the present bot's audio that have been heard."""
@@ -255,12 +244,12 @@ class Bridge:
     # Hold.
 
     def _play_hold(self, stream: _Playing, now: float) -> None:
-        """Keep a little ahead of the carrier, as a real-time bot would."""
+        """Keep a little ahead of the carrier, as a real-time bot would. A block a tick is five times what it needs."""
         if self._alone_since is None:
             self._alone_since = now
         if self._hold is None or now - self._alone_since < self._limits.hold_after:
             return
-        while stream.playout.unplayed(now) < HOLD_BLOCK_MS / 1000:
+        if stream.playout.unplayed(now) < HOLD_BLOCK_MS / 1000:
             stream.playout.play(stream.to_carrier.feed(self._hold.next()), now)
 
     def _end_hold(self, now: float) -> None:
@@ -275,14 +264,23 @@ class Bridge:
     def _tell_flushed(self, *groups: list[str] | tuple[str, ...]) -> None:
         for names in groups:
             for name in names:
-                if name != DRAIN_MARK:
+                if not is_ours(name):
                     self.tell(pcm.MarkReached(name, played=False))
+
+    # Behind the audio.
+
+    def _set_mark(self, name: str, now: float) -> None:
+        if self._stream is not None:
+            if self._stream.playout.mark(name, now):
+                return
+            self.counts.dropped["playout_overflow"] += 1
+        self.tell(pcm.MarkReached(name, played=False))
 
     def _behind(self, action: Callable[[], None], now: float) -> None:
         if self._stream is None:
             action()
-        else:
-            self._stream.playout.behind(action, now)
+        elif not self._stream.playout.behind(action, now):
+            self._refuse("dtmf")
 
     def _press(self, digits: str) -> None:
         stream = self._stream
@@ -292,21 +290,27 @@ class Bridge:
         else:
             self._events.bot_digits(digits)
 
+    def _wish(self, what: str, action: Callable[[], None], now: float) -> None:
+        if len(self._drains) < MAX_WISHES:
+            self.drain(action, now)
+        else:
+            self._refuse(what)
+
+    def _refuse(self, what: str) -> None:
+        self.counts.dropped["playout_overflow"] += 1
+        self.tell(pcm.Status("refused", {"what": what, "reason": FULL}))
+
     def drain(self, action: Callable[[], None], now: float) -> None:
-        """Call `action` when all audio so far has been heard; at the latest `behind` after our estimate of that."""
+        """Call `action` when all audio so far has been heard; at the latest `behind` after our estimate of that.
+
+        Behind what is drained for already, in order: any of it may yet be refused. Where no mark can be sent, or none
+        comes back, the deadline is what is left.
+        """
         if self._stream is None:
             action()
             return
-        if self._drain is not None:
-            return  # it is ending already
         playout = self._stream.playout
-        self._drain = _Drain(action, now + playout.unplayed(now) + self._limits.behind)
-        playout.mark(DRAIN_MARK, now)
-
-    def _finish_drain(self) -> None:
-        drain, self._drain = self._drain, None
-        if drain is not None:
-            drain.action()
+        playout.mark(self._drains.add(action, now + playout.unplayed(now) + self._limits.behind), now)
 
     # To the carrier.
 
@@ -333,10 +337,10 @@ class Bridge:
         """Every 20 ms."""
         if self._stream is not None:
             self._tick_stream(self._stream, now)
-        if self._drain is not None and now >= self._drain.deadline:
-            self._finish_drain()
-        if self._link is not None:
-            self._tick_link(self._link, now)
+        self._drains.tick(now)
+        if self._link_watch is not None and self._link_watch.tick(now):
+            self.detach_link()
+            self._events.link_dead()
 
     def _tick_stream(self, stream: _Playing, now: float) -> None:
         for event in stream.serializer.tick(now):
@@ -345,32 +349,11 @@ class Bridge:
         if stream.serializer.wire.silence and now - stream.last_sent > self._limits.silence_after:
             stream.playout.play(stream.playout.format.silence(stream.playout.format.bytes_for_ms(20)), now)
             stream.last_sent = now
-        self._watch_stream(stream, now)
+        if stream.watch.tick(now):
+            self._events.stream_dead()
         if self._link is None:
             self._play_hold(stream, now)
         if now >= self._next_played:
             self._next_played = now + 1.0
             if stream.playout.unplayed(now) > 0:
                 self.tell(pcm.Played(self._played(now)))
-
-    def _watch_stream(self, stream: _Playing, now: float) -> None:
-        if now - stream.last_media <= self._limits.stream_quiet:
-            stream.pinged = 0.0
-        elif not stream.pinged:
-            stream.pinged = now
-            stream.socket.ping()
-        elif stream.socket.last_pong >= stream.pinged:
-            stream.last_media, stream.pinged = now, 0.0  # silent, but there
-        elif now - stream.pinged > self._limits.stream_pong:
-            stream.pinged = now + 3600.0  # said once
-            self._events.stream_dead()
-
-    def _tick_link(self, link: Socket, now: float) -> None:
-        if now >= self._next_ping:
-            self._next_ping = now + self._limits.link_ping
-            link.ping()
-        unheard = now - link.last_pong
-        self._link_slow = unheard > self._limits.link_slow
-        if unheard > self._limits.link_dead:
-            self.detach_link()
-            self._events.link_dead()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.audio.format import AudioFormat
+from gateway.media.standing import StandingDelay
 from serializers.base import Wire
 
 FRAME_MS = 20
@@ -29,12 +30,15 @@ class PlayoutLimits:
     lead: float = 0.2
     """How much the carrier may have unplayed: its jitter buffer and our ticks want some, a clear wants little."""
     capacity: float = 120.0
-    """Speech beyond this is dropped, the newest first: a bot that sends more has lost its way."""
+    """Speech beyond this is dropped, the newest first: a bot that sends more has lost its way. Of marks and actions
+    behind the audio as many may wait as frames: one for each."""
     standing: float = 0.1
     """What a real-time bot may have standing unplayed beyond one message; more is delay that never goes away by itself:
-    left by a stall, or by clocks that drift apart (50 ppm are 180 ms in an hour)."""
+    left by a stall, or by clocks that drift apart."""
     standing_for: float = 5.0
     """After so long without relief, silent frames are left out until it is gone. Nobody hears a shorter pause."""
+    steady: float = 0.5
+    """A real-time bot is not earlier or later than this, but for a stall. TCP repairs a loss in less."""
     pad_after: float = 0.06
     """How late a real-time bot may be before the remainder of a unit is padded out: three frames."""
 
@@ -90,6 +94,8 @@ class Playout:
         self._capacity = int(limits.capacity * self._rate)
         self._queue: deque[bytes | Item] = deque()
         self._queued = 0
+        self._items = 0
+        self._items_max = int(limits.capacity * 1000) // FRAME_MS
         self._rest = b""
         self._arrived = 0.0
         """When audio came last."""
@@ -97,9 +103,13 @@ class Playout:
         """When more is due, if the bot speaks in real time: audio of 100 ms is followed by more 100 ms later."""
         self._sent = 0
         self._dropped_sent = 0
-        self._relieved = 0.0
-        """When less than `standing` was last unplayed."""
-        self._working_off = False
+        message = self._message / self._rate
+        self._standing = StandingDelay(
+            most=message + limits.standing,
+            enough=message + FRAME_MS / 1000,
+            patience=limits.standing_for,
+            steady=limits.steady,
+        )
         self.skipped = 0
         """Bytes of silence left out."""
         self._horizon = 0.0
@@ -119,19 +129,20 @@ class Playout:
         return (self._queued + len(self._rest)) / self._rate + max(0.0, self._horizon - now)
 
     def played_ms(self, now: float) -> int:
-        """All that has been heard so far, by our estimate."""
+        """All that has been heard so far, by our estimate. Silence left out is heard: nothing more will come of it."""
         ahead = max(0.0, self._horizon - now) * self._rate
-        return max(0, int((self._sent - self._dropped_sent - ahead) * 1000 / self._rate))
+        return max(0, int((self._sent + self.skipped - self._dropped_sent - ahead) * 1000 / self._rate))
 
     def play(self, payload: bytes, now: float) -> int:
         """Queue audio, and send what may go at once. Returns how many bytes did not fit and are lost."""
-        room = self._capacity - self._queued - len(self._rest)
-        lost = max(0, len(payload) - room)
-        if lost:
-            payload = payload[: max(0, room)]
-        if self._stands(now) and payload == self.format.silence(len(payload)):
+        late = self._standing.judge(len(payload) / self._rate, self.unplayed(now), now)
+        if late and payload == self.format.silence(len(payload)):
             self.skipped += len(payload)
             return 0
+        room = max(0, self._capacity - self._queued - len(self._rest))
+        lost = max(0, len(payload) - room)
+        if lost:
+            payload = payload[:room]
         self._arrived = now
         self._expected = max(self._expected, now) + len(payload) / self._rate
         if len(payload) == self._message and self.idle and self._horizon - now < self._lead:
@@ -146,25 +157,13 @@ class Playout:
         self._release(now)
         return lost
 
-    def _stands(self, now: float) -> bool:
-        """Has there been too much unplayed, for too long, that no burst of the bot's explains?"""
-        standing = self.unplayed(now) - max(0.0, self._expected - now)
-        message = self._message / self._rate
-        if self._working_off:
-            self._working_off = standing > 2 * message
-        elif standing <= self._limits.standing + message:
-            self._relieved = now
-        else:
-            self._working_off = now - self._relieved > self._limits.standing_for
-        return self._working_off
+    def mark(self, name: str, now: float) -> bool:
+        """Send a mark behind the audio so far. False: too many wait already, this one is lost."""
+        return self._enqueue(SendMark(name), now)
 
-    def mark(self, name: str, now: float) -> None:
-        """Send a mark behind the audio so far."""
-        self._enqueue(SendMark(name), now)
-
-    def behind(self, action: Callable[[], None], now: float) -> None:
-        """Call `action` when the audio so far has been played."""
-        self._enqueue(Behind(action), now)
+    def behind(self, action: Callable[[], None], now: float) -> bool:
+        """Call `action` when the audio so far has been played. False: too many wait already, it never will be."""
+        return self._enqueue(Behind(action), now)
 
     def clear(self, now: float) -> Dropped:
         """Forget all that has not been heard. The caller of this sends the carrier's clear.
@@ -176,7 +175,7 @@ class Playout:
         marks = tuple(item.name for item in self._queue if isinstance(item, SendMark))
         actions = [item.action for item in self._queue if isinstance(item, Behind)]
         self._queue.clear()
-        self._queued = 0
+        self._queued = self._items = 0
         self._rest = b""
         self._dropped_sent += int(ahead * self._rate)
         self._horizon = self._expected = now
@@ -191,11 +190,15 @@ class Playout:
         if self._queue:
             self._release(now)
 
-    def _enqueue(self, item: Item, now: float) -> None:
+    def _enqueue(self, item: Item, now: float) -> bool:
+        if self._items >= self._items_max:
+            return False
         if self._rest:  # it belongs behind audio that is not a whole unit yet: that leaves padded
             self._pad()
         self._queue.append(item)
+        self._items += 1
         self._release(now)
+        return True
 
     def _pad_at(self) -> float:
         """When a real-time bot is late; or, after a burst, just before the carrier runs dry."""
@@ -218,14 +221,15 @@ class Playout:
                 queue.popleft()
                 self._queued -= len(item)
                 self._emit(item, now)
-            elif isinstance(item, SendMark):
-                queue.popleft()
-                self._send_mark(item.name)
             else:
-                if self._horizon > now:
+                if isinstance(item, Behind) and self._horizon > now:
                     return
                 queue.popleft()
-                item.action()
+                self._items -= 1
+                if isinstance(item, Behind):
+                    item.action()
+                else:
+                    self._send_mark(item.name)
 
     def _emit(self, payload: bytes, now: float) -> None:
         self._send_audio(payload, now)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.media.base import BridgeEvents, BridgeLimits, Counts, Stream
+from gateway.media.watch import LinkWatch, StreamWatch
 from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Serializer, Stop
@@ -26,7 +27,9 @@ class Relay:
         self._events = events
         self._stream: Socket | None = None
         self._serializer: Serializer | None = None
+        self._stream_watch: StreamWatch | None = None
         self._link: Socket | None = None
+        self._link_watch: LinkWatch | None = None
         self._waiting: list[tuple[bytes, bool]] = []
 
     @property
@@ -41,30 +44,34 @@ class Relay:
     def attach_stream(self, stream: Stream, now: float) -> None:
         """Relay this stream from now on, beginning with its handshake."""
         self._stream, self._serializer = stream.socket, stream.serializer
+        self._stream_watch = StreamWatch(stream.socket, self._limits, now)
         for message in stream.handshake:
             self._to_bot(message, True)
 
     def detach_stream(self, now: float) -> None:
-        self._stream = self._serializer = None
+        self._stream = self._stream_watch = self._serializer = None
 
     def stream_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the carrier's."""
-        self._to_bot(data, text)
+        audio = not text or b'"media"' in data
+        self._to_bot(data, text, audio)
         self.counts.from_carrier += 1
+        if self._stream_watch is not None:
+            self._stream_watch.heard = now
         # Audio is most of it, and is not looked at: only a stop matters, and it is short.
-        if text and self._serializer is not None and len(data) < 512 and b'"media"' not in data:
+        if not audio and self._serializer is not None and len(data) < 512:
             for event in self._serializer.decode(data, text=text, now=now):
                 if isinstance(event, Stop):
                     self._events.stream_stopped(event.reason)
 
-    def _to_bot(self, data: bytes, text: bool) -> None:
-        link = self._link
-        if link is None:
+    def _to_bot(self, data: bytes, text: bool, audio: bool = False) -> None:
+        link, watch = self._link, self._link_watch
+        if link is None or watch is None:
             if len(self._waiting) < MAX_WAITING:
                 self._waiting.append((data, text))
             else:
                 self.counts.dropped["no_bot"] += 1
-        elif link.unsent > self._limits.link_unsent:
+        elif link.unsent > self._limits.link_unsent or (audio and watch.slow):
             self.counts.dropped["link_slow"] += 1
         else:
             self.counts.to_bot += 1
@@ -72,13 +79,13 @@ class Relay:
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Everything that has waited, in order. The worker needs no `start` of ours: it has the carrier's."""
-        self._link = link
+        self._link, self._link_watch = link, LinkWatch(link, self._limits, now)
         waiting, self._waiting = self._waiting, []
         for data, text in waiting:
             self._to_bot(data, text)
 
     def detach_link(self) -> None:
-        self._link = None
+        self._link = self._link_watch = None
 
     def tell(self, message: pcm.ToWorker) -> None:
         """The carrier's wire has no words for what we might say, except that the stream has ended: by closing."""
@@ -103,4 +110,9 @@ class Relay:
         action()
 
     def tick(self, now: float) -> None:
-        """Nothing here lives by time."""
+        """Every 20 ms: is everybody still there? Workers of others answer a ping, too: RFC 6455 5.5.2 demands it."""
+        if self._stream_watch is not None and self._stream_watch.tick(now):
+            self._events.stream_dead()
+        if self._link_watch is not None and self._link_watch.tick(now):
+            self.detach_link()
+            self._events.link_dead()

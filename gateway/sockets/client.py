@@ -57,6 +57,8 @@ async def connect(
         raise LinkTimeout(f"no answer within {timeout:g} s") from None
     except OSError as e:
         raise LinkError(f"cannot connect: {e.strerror or e}") from e
+    except ValueError as e:  # a host that IDNA does not know, as in ws://bad..host
+        raise LinkError(f"not the address of a worker: {url}") from e
     finally:
         if not connected:
             shell.answered.cancel()

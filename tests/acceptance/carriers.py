@@ -28,7 +28,8 @@ from plivo.utils.signature_v3 import construct_get_url, construct_post_url, get_
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
-from tests.acceptance.program import EXOTEL_SECRET, PLIVO_ID, PLIVO_TOKEN, SCALE, TELNYX_SEED, TWILIO_SID, TWILIO_TOKEN
+from tests.acceptance.program import EXOTEL_SECRET, PLIVO_ID, PLIVO_TOKEN, TELNYX_SEED, TWILIO_SID, TWILIO_TOKEN
+from tests.waiting import SCALE, until
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 _numbers = itertools.count(1)
@@ -550,7 +551,6 @@ class Phone:
         self.close_code: int | None = None
         self._queued: list[tuple[float, str]] = []
         self._sent = 0
-        self._news = asyncio.Event()
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._play())]
 
     # -- sending
@@ -601,12 +601,10 @@ class Phone:
         try:
             async for raw in self.socket:
                 self._receive(raw)
-                self._news.set()
         except websockets.ConnectionClosed:
             pass
         finally:
             self.close_code = self.socket.close_code
-            self._news.set()
 
     def _receive(self, raw: str | bytes) -> None:
         assert isinstance(raw, str), "carriers take text messages only"
@@ -647,19 +645,15 @@ class Phone:
 
     async def until(self, what: Any, timeout: float, complain: str) -> None:
         """Waits until ``what()`` is true; AssertionError with what was heard so far."""
-        async with asyncio.timeout(timeout * SCALE + 1):
-            deadline = time.monotonic() + timeout * SCALE
-            while not what():
-                tail = [one["event"] for one in self.got[-5:]]
-                assert time.monotonic() < deadline, (
-                    f"{self.carrier.name}: {complain}: not within {timeout} s; closed {self.close_code}, "
-                    f"{self.seconds():.2f} s heard, last events {tail}"
-                )
-                self._news.clear()
-                try:
-                    await asyncio.wait_for(self._news.wait(), 0.02)
-                except TimeoutError:
-                    pass
+
+        def heard() -> str:
+            tail = [one["event"] for one in self.got[-5:]]
+            return (
+                f"{self.carrier.name}: {complain}; closed {self.close_code}, {self.seconds():.2f} s heard, "
+                f"last events {tail}"
+            )
+
+        await until(what, timeout, heard)
 
     def audio(self) -> np.ndarray:
         return self.codec.decode(b"".join(payload for _, payload in self.heard))

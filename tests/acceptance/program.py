@@ -11,17 +11,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
+
+import httpx
+
+from tests.waiting import PATIENCE, SCALE, until, wait_for
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
-
-SCALE = float(os.environ.get("ACCEPTANCE_SCALE", "1"))
-"""Every bound on a wait is a multiple of this: raise it on a slow machine."""
 
 TWILIO_SID = "AC753e92f9dcc815f84a51038047b6d39a"
 TWILIO_TOKEN = "twilio-auth-token-of-the-tests"
@@ -113,6 +113,19 @@ def notes_of(bot: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in notes.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
+async def noted(bot: Path, call: str, what: str, count: int = 1, timeout: float = 5) -> list[dict[str, Any]]:
+    """Waits until the bot has noted ``what`` so often in this call; all that it has noted of it."""
+
+    def notes() -> list[dict[str, Any]]:
+        return [one for one in notes_of(bot) if one["call"] == call]
+
+    def enough() -> list[dict[str, Any]]:
+        found = notes()
+        return found if sum(one["what"] == what for one in found) >= count else []
+
+    return await until(enough, timeout, lambda: f"the bot never noted {count} of {what}: {notes()}")
+
+
 def environment() -> dict[str, str]:
     """Ours, without what would configure the gateway behind a test's back."""
     ours = ("GATEWAY_", "TWILIO_", "TELNYX_", "PLIVO_", "EXOTEL_")
@@ -131,66 +144,50 @@ def run(*arguments: str, timeout: float = 20, env: dict[str, str] | None = None)
     )
 
 
-class Gateway:
-    """One ``gateway serve``. A context manager; ``url`` is where it listens, ``lines`` what it has logged so far."""
+class Program:
+    """One `gateway …`, until the end of the `with`. lines: what it has said so far, on stderr."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve", *arguments],
+            [sys.executable, "-m", "gateway", *arguments],
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             text=True,
-            env=environment(),
+            env=environment() | (env or {}),
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        try:
-            ready = self.log("ready", timeout=20)
-        except AssertionError:
-            self.kill()
-            raise
-        self.public_url: str = ready["public_url"]
-        self.url = self.public_url
-
-    @classmethod
-    def of(cls, folder: Path, config: str, *arguments: str) -> Gateway:
-        """Serves ``config`` on any free port."""
-        file = folder / f"gateway-{time.monotonic_ns()}.toml"
-        file.write_text(config)
-        return cls("--config", str(file), "--port", "0", *arguments)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
 
-    def records(self, since: int = 0) -> list[dict[str, Any]]:
+    def text(self) -> str:
+        return "".join(self.lines)
+
+    def records(self, since: int = 0, before: int | None = None) -> list[dict[str, Any]]:
+        """Of those lines that are JSON."""
         found = []
-        for line in self.lines[since:]:
+        for line in self.lines[since:before]:
             try:
                 found.append(json.loads(line))
             except ValueError:
                 continue
         return found
 
-    def log(self, event: str, since: int = 0, timeout: float = 5) -> dict[str, Any]:
-        """The first log record whose event contains ``event``; AssertionError with the whole log if none comes."""
+    def log(self, event: str, since: int = 0, timeout: float = 5, nth: int = 1) -> dict[str, Any]:
+        """The nth log record whose event contains ``event``; AssertionError with the whole log if none comes."""
 
         def find() -> dict[str, Any] | None:
-            return next((one for one in self.records(since) if event in str(one.get("event"))), None)
+            found = [one for one in self.records(since) if event in str(one.get("event"))]
+            return found[nth - 1] if len(found) >= nth else None
 
-        return wait_for(find, timeout, lambda: f"no log line {event!r} in:\n{''.join(self.lines)}")
-
-    def assert_clean(self, *also: str) -> None:
-        """Nothing in the log that has no place there: tracebacks, secrets, tokens, paths that hold tokens."""
-        log = "".join(self.lines)
-        assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:4000]
-        for secret in (*SECRETS, *also):
-            assert secret not in log, f"{secret!r} is in the log"
-        for path in ("/ws/twilio/", "/ws/telnyx/", "/ws/plivo/", "/ws/exotel/"):
-            assert path not in log, f"a raw path is in the log: {log[log.index(path) - 200 :][:500]}"
+        found = wait_for(find, timeout, lambda: f"no log line {event!r} (the {nth}.) in:\n{self.text()}")
+        assert found is not None
+        return found
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -212,7 +209,7 @@ class Gateway:
         if self.process.stderr:
             self.process.stderr.close()
 
-    def __enter__(self) -> Gateway:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -227,6 +224,53 @@ class Gateway:
             except (subprocess.TimeoutExpired, ProcessLookupError):
                 pass
         self.kill()
+
+
+class Gateway(Program):
+    """`gateway serve`, which is ready. url: where it listens."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        super().__init__("serve", *arguments, env=env)
+        try:
+            ready = self.log("ready", timeout=20)
+        except AssertionError:
+            self.kill()
+            raise
+        self.public_url: str = ready["public_url"]
+        self.url = self.public_url
+
+    @classmethod
+    def of(cls, folder: Path, config: str, *arguments: str, env: dict[str, str] | None = None) -> Gateway:
+        """Serves ``config`` on any free port."""
+        file = folder / f"gateway-{time.monotonic_ns()}.toml"
+        file.write_text(config)
+        return cls("--config", str(file), "--port", "0", *arguments, env=env)
+
+    def fence(self) -> int:
+        """Has it log a line that is told from all others, and waits for that; its index in ``lines``. Lines come in
+        their order: what was logged before is there before it, and all of it.
+        """
+
+        def found() -> list[int]:
+            ours = {"event": "refused", "where": "upgrade", "reason": "unknown_path"}
+            lines = enumerate(self.lines)
+            return [n for n, line in lines if line.startswith("{") and ours.items() <= json.loads(line).items()]
+
+        before = len(found())
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        headers = upgrade | {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}
+        assert httpx.get(f"{self.url}/a/fence", headers=headers, timeout=PATIENCE).status_code == 404
+        wait_for(lambda: len(found()) > before)
+        return found()[-1]
+
+    def assert_clean(self, *also: str) -> None:
+        """Nothing in the log that has no place there: tracebacks, secrets, tokens, paths that hold tokens."""
+        log = self.text()
+        assert "Traceback" not in log, log[log.index("Traceback") - 500 :][:4000]
+        for secret in (*SECRETS, *also):
+            assert secret not in log, f"{secret!r} is in the log"
+        for path in ("/ws/twilio/", "/ws/telnyx/", "/ws/plivo/", "/ws/exotel/"):
+            assert path not in log, f"a raw path is in the log: {log[log.index(path) - 200 :][:500]}"
 
 
 class CarrierRest:
@@ -262,13 +306,3 @@ class CarrierRest:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
-
-
-def wait_for(find: Callable[[], Any], timeout: float, complain: Callable[[], str]) -> Any:
-    deadline = time.monotonic() + timeout * SCALE
-    while True:
-        found = find()
-        if found:
-            return found
-        assert time.monotonic() < deadline, complain()
-        time.sleep(0.01)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.acceptance.carriers import ALAW, CARRIERS, L16_16K, NAMES, ULAW, Call, Carrier, Codec, Phone, Plivo, Telnyx
-from tests.acceptance.program import SCALE, CarrierRest, Gateway, notes_of, place_bot, service, settings
+from tests.acceptance.program import CarrierRest, Gateway, notes_of, place_bot, service, settings
+from tests.waiting import SCALE, until
 
 LEAD = 0.2  # playout_lead_ms
 NOISE = 0.25  # what a busy machine may add
@@ -69,9 +70,10 @@ class Conversation:
         def found() -> list[dict[str, Any]]:
             return [one for one in self.notes(what) if having.items() <= one.items()]
 
-        await self.phone.until(
-            lambda: len(found()) >= count, timeout, f"the bot noted no {what} {having}: {self.notes(what)}"
-        )
+        def others() -> str:
+            return f"the bot noted no {what} {having}: {self.notes(what)}; closed {self.phone.close_code}"
+
+        await until(lambda: len(found()) >= count, timeout, others)
         return found()[count - 1]
 
 

@@ -12,18 +12,19 @@ from typing import Any
 import pytest
 import websockets
 
-from tests.acceptance.carriers import CARRIERS, NAMES, Call, Carrier, Plivo, Telnyx, Twilio
+from tests.acceptance.carriers import CARRIERS, NAMES, Answer, Call, Carrier, Plivo, Telnyx, Twilio
 from tests.acceptance.program import (
     GOLDEN,
     PLIVO_ID,
-    SCALE,
     SECOND_TWILIO_SID,
     SECOND_TWILIO_TOKEN,
     Gateway,
+    noted,
     notes_of,
     service,
     settings,
 )
+from tests.waiting import SCALE, until
 
 UNKNOWN = {"event": "weather", "streamSid": "x", "weather": {"degrees": -3}}
 JUNK: dict[str, str | bytes] = {
@@ -196,34 +197,42 @@ def variants(carrier: Carrier, start: dict[str, Any]) -> dict[str, dict[str, Any
     return found
 
 
+Handshake = Callable[[Call, str, Answer], list[Any]]
+"""What is sent first, by call, stream id, and the webhook's answer."""
+
+
+async def echoes(carrier: Carrier, case: str, handshake: Handshake, gateway: Gateway, bot: Path) -> None:
+    """A call that begins like that hears its echo. If it does not: what gateway and bot have said of it."""
+    call = carrier.new_call()
+    answer = await carrier.voice(call)
+    async with carrier.open(answer.stream) as phone:
+        for message in handshake(call, phone.stream, answer):
+            await phone.send(message)
+        try:
+            await phone.hears_echo(case, 0.2)
+        except AssertionError as error:
+            session = answer.stream.partition(f"/ws/{carrier.name}/")[2].partition(".")[0]
+            said = [
+                (one.get("event"), one.get("on_hold"), one.get("worker"))
+                for one in gateway.records()
+                if one.get("session") == session
+            ]
+            noted = [one["what"] for one in notes_of(bot) if one["call"] == call.id]
+            raise AssertionError(f"{said} {noted} {error}") from error
+
+
 @pytest.mark.parametrize("name", NAMES)
 async def test_forms_of_start(name: str, gateway: Gateway, echo_bot: Path) -> None:
     carrier = CARRIERS[name](gateway.url)
     sample = carrier.start(carrier.new_call(), carrier.new_stream(), {"a": "b"})
 
     def work(case: str) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            call = carrier.new_call()
-            answer = await carrier.voice(call)
-            async with carrier.open(answer.stream) as phone:
-                connected = carrier.connected()
-                if connected is not None:
-                    await phone.send(connected)
-                await phone.send(variants(carrier, carrier.start(call, phone.stream, {"a": "b"}))[case])
-                try:
-                    await phone.hears_echo(case, 0.2)
-                except AssertionError as error:
-                    session = answer.stream.partition(f"/ws/{name}/")[2].partition(".")[0]
-                    said = [
-                        (one.get("event"), one.get("on_hold"), one.get("worker"))
-                        for one in gateway.records()
-                        if one.get("session") == session
-                    ]
-                    raise AssertionError(
-                        f"{said} {[one['what'] for one in notes_of(echo_bot) if one['call'] == call.id]} {error}"
-                    ) from error
+        def handshake(call: Call, stream: str, _: Answer) -> list[Any]:
+            connected = carrier.connected()
+            start = variants(carrier, carrier.start(call, stream, {"a": "b"}))[case]
+            return [start] if connected is None else [connected, start]
 
-        return run
+        return lambda: echoes(carrier, case, handshake, gateway, echo_bot)
 
     await all_of([(case, work(case)) for case in variants(carrier, sample)])
 
@@ -253,26 +262,10 @@ async def test_order_of_the_handshake(name: str, gateway: Gateway, echo_bot: Pat
     carrier = CARRIERS[name](gateway.url)
 
     def work(case: str) -> Callable[[], Awaitable[None]]:
-        async def run() -> None:
-            call = carrier.new_call()
-            answer = await carrier.voice(call)
-            async with carrier.open(answer.stream) as phone:
-                for message in order(carrier, carrier.start(call, phone.stream, answer.parameters))[case]:
-                    await phone.send(message)
-                try:
-                    await phone.hears_echo(case, 0.2)
-                except AssertionError as error:
-                    session = answer.stream.partition(f"/ws/{name}/")[2].partition(".")[0]
-                    said = [
-                        (one.get("event"), one.get("on_hold"), one.get("worker"))
-                        for one in gateway.records()
-                        if one.get("session") == session
-                    ]
-                    raise AssertionError(
-                        f"{said} {[one['what'] for one in notes_of(echo_bot) if one['call'] == call.id]} {error}"
-                    ) from error
+        def handshake(call: Call, stream: str, answer: Answer) -> list[Any]:
+            return order(carrier, carrier.start(call, stream, answer.parameters))[case]
 
-        return run
+        return lambda: echoes(carrier, case, handshake, gateway, echo_bot)
 
     sample = carrier.start(carrier.new_call(), "x", {})
     await all_of([(case, work(case)) for case in order(carrier, sample)])
@@ -360,7 +353,7 @@ async def test_digit_right_after_start(name: str, gateway: Gateway, echo_bot: Pa
     async with carrier.phone(call, answer) as phone:
         await phone.press("7")
         await phone.hears_echo("after the digit", 0.2)
-        notes = await noted(echo_bot, call.id, "dtmf", 2)
+        notes = await noted(echo_bot, call.id, "dtmf", timeout=2)
     assert [one["digit"] for one in notes if one["what"] == "dtmf"] == ["7"]
 
 
@@ -438,17 +431,6 @@ async def test_twilio_as_captured(gateway: Gateway, echo_bot: Path) -> None:
     (begun,) = [one for one in notes_of(echo_bot) if one["call"] == call.id and one["what"] == "start"]
     assert begun["sender"] == "+15550100002", "the handshake has no numbers: the webhook knows them"
     assert begun["stream"] == start["streamSid"]
-
-
-async def noted(bot: Path, call: str, what: str, timeout: float = 5) -> list[dict[str, Any]]:
-    """Waits until the bot has noted ``what``; its notes of that call."""
-    deadline = asyncio.get_running_loop().time() + timeout * SCALE
-    while True:
-        notes = [one for one in notes_of(bot) if one["call"] == call]
-        if any(one["what"] == what for one in notes):
-            return notes
-        assert asyncio.get_running_loop().time() < deadline, f"the bot never noted {what}: {notes}"
-        await asyncio.sleep(0.02)
 
 
 async def test_telnyx_as_documented(gateway: Gateway, echo_bot: Path) -> None:
@@ -604,13 +586,13 @@ async def test_start_names_another_call(name: str, gateway: Gateway) -> None:
         async with carrier.phone(call, answer) as phone:
             await phone.hears_echo("the honest one", 0.2)
             await phone.hang_up()
-        for _ in range(100):
+
+        async def ring() -> tuple[Call, Answer] | None:
             again = carrier.new_call()
             answer = await carrier.voice(again, "serviceHost=single.acme")
-            if answer.stream:
-                break
-            await asyncio.sleep(0.1)
-        assert answer.stream, "the slot is not free after the call"
+            return (again, answer) if answer.stream else None
+
+        again, answer = await until(ring, 10, "the slot is free after the call")
         async with carrier.phone(again, answer) as phone:
             await phone.hears_echo("the next one", 0.2)
             await phone.hang_up()

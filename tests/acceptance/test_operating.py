@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from tests.acceptance.carriers import CARRIERS, NAMES, http
-from tests.acceptance.program import SCALE, Gateway, notes_of, place_bot, run, service, settings
+from tests.acceptance.program import Gateway, notes_of, place_bot, run, service, settings
+from tests.waiting import SCALE, until
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +150,7 @@ async def test_no_bot_is_left_behind(config: str, folder: Path) -> None:
         gateway.terminate()
         assert await asyncio.to_thread(gateway.wait, 8) == 0
     (pid,) = {one["pid"] for one in notes_of(bot) if one["call"] == call.id}
-    deadline = time.monotonic() + 5 * SCALE
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline, "the bot's process outlived a clean exit"
-        await asyncio.sleep(0.05)
+    await until(lambda: not Path(f"/proc/{pid}").exists(), 5, "the end of the bot's process, after a clean exit")
 
 
 def test_dev_needs_no_credentials(tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ from tests.acceptance.program import (
     EXOTEL_SECRET,
     GOLDEN,
     PLIVO_TOKEN,
-    SCALE,
     SECOND_TWILIO_SID,
     SECOND_TWILIO_TOKEN,
     TELNYX_SEED,
@@ -34,8 +33,8 @@ from tests.acceptance.program import (
     run,
     service,
     settings,
-    wait_for,
 )
+from tests.waiting import SCALE
 
 VECTORS = json.loads((GOLDEN / "signature-vectors.json").read_text())
 SIGNED = ("twilio", "telnyx", "plivo")
@@ -61,17 +60,13 @@ class Door:
 
     def refused(self, ask: Callable[[], httpx.Response], *hidden: str) -> None:
         """403 with nothing echoed, one log line, nothing hidden in it."""
-        before = self.refusals()
+        before = self.gateway.fence() + 1
         response = ask()
         assert response.status_code == 403, (response.status_code, response.text[:300])
         assert len(response.content) < 200, response.text[:300]
-        wait_for(lambda: len(self.refusals()) > len(before), 2, lambda: "refused without a log line")
-        (left,) = self.refusals()[len(before) :]
+        (left,) = [one for one in self.gateway.records(before, self.gateway.fence()) if one.get("event") == "refused"]
         for word in hidden:
             assert word not in json.dumps(left), left
-
-    def refusals(self) -> list[dict[str, Any]]:
-        return [one for one in self.gateway.records() if one.get("event") == "refused"]
 
 
 @pytest.fixture
@@ -540,12 +535,11 @@ def test_signed_by_telnyx_and_yet_junk(door: Door) -> None:
 
 def test_one_line_for_each_refusal(door: Door) -> None:
     """And in all the lines above no number, path, token, traceback."""
-    time.sleep(0.2)
-    before, sent = len(door.gateway.lines), 25
+    before, sent = door.gateway.fence() + 1, 25
     for _ in range(sent):
         assert door.post(door.url("twilio"), b"CallSid=CA1", {}).status_code == 403
-    time.sleep(0.2)
-    assert len(door.gateway.lines) == before + sent, door.gateway.lines[before:]
+    lines = door.gateway.lines[before : door.gateway.fence()]
+    assert len(lines) == sent, lines
     door.gateway.assert_clean("15550100002")
 
 
@@ -629,7 +623,7 @@ def test_serve_with_a_wrong_setting(text: str, named: str, tmp_path: Path) -> No
 
 def test_serve_on_a_taken_port(folder: Path, gateway: Gateway) -> None:
     result = run("serve", "--dev", "--port", gateway.url.rpartition(":")[2])
-    assert result.returncode == 2, result
+    assert result.returncode == 1, result  # another try may succeed: a service manager makes one
     one_line(result)
 
 

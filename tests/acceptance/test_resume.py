@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.carriers import CARRIERS, NAMES, Answer, Call, Carrier, Phone
-from tests.acceptance.program import SCALE, Gateway, notes_of, service, settings
+from tests.acceptance.program import Gateway, noted, service, settings
 
 WITH_XML = ("twilio", "telnyx", "plivo")
 
@@ -23,17 +23,6 @@ def gateway(folder: Path, echo_bot: Path) -> Iterator[Gateway]:
         running.assert_clean()
 
 
-async def noted(bot: Path, call: Call, what: str, count: int = 1, timeout: float = 5) -> list[dict[str, Any]]:
-    """Waits for ``count`` notes; all that the bot noted of the call."""
-    deadline = asyncio.get_running_loop().time() + timeout * SCALE
-    while True:
-        notes = [one for one in notes_of(bot) if one["call"] == call.id]
-        if sum(one["what"] == what for one in notes) >= count:
-            return notes
-        assert asyncio.get_running_loop().time() < deadline, f"no {count} of {what}: {notes}"
-        await asyncio.sleep(0.02)
-
-
 async def talking(phone: Phone, seconds: float = 0.3) -> None:
     await phone.hears_echo("in the call", seconds, 4)
 
@@ -44,6 +33,22 @@ async def dropped(carrier: Carrier, call: Call, answer: Answer, seconds: float) 
         await talking(phone)
         await phone.talk(seconds, paced=True)
         phone.drop()
+
+
+async def lost(gateway: Gateway, name: str, seconds: float) -> tuple[Carrier, Call, Answer]:
+    """A new call, dropped like that."""
+    carrier = CARRIERS[name](gateway.url)
+    call = carrier.new_call()
+    answer = await carrier.voice(call)
+    await dropped(carrier, call, answer, seconds)
+    return carrier, call, answer
+
+
+async def whole(carrier: Carrier, call: Call, answer: Answer) -> None:
+    """It talks, and hangs up."""
+    async with carrier.phone(call, answer) as phone:
+        await talking(phone)
+        await phone.hang_up()
 
 
 async def each(work: Any, names: tuple[str, ...] = NAMES) -> None:
@@ -73,16 +78,16 @@ async def test_the_same_bot_goes_on(gateway: Gateway, echo_bot: Path) -> None:
             again = await carrier.resume(begin, call)
             assert again.response.content == answer.response.content, "a repeated webhook gets the same bytes"
             async with carrier.phone(call, answer) as phone:
-                notes = await noted(echo_bot, call, "status", drop + 1)
+                notes = await noted(echo_bot, call.id, "status", drop + 1)
                 await talking(phone)
                 phone.drop()
             answer = await carrier.resume(answer, call)
         async with carrier.phone(call, answer) as phone:
             await talking(phone)
             await phone.press("7")
-            await noted(echo_bot, call, "dtmf")
+            await noted(echo_bot, call.id, "dtmf")
             await phone.hang_up()
-        notes = await noted(echo_bot, call, "end")
+        notes = await noted(echo_bot, call.id, "end")
         statuses = [one["status"] for one in notes if one["what"] == "status"]
         assert set(statuses) == {"reattached"}, statuses
         assert len({one["pid"] for one in notes}) == 1, "another bot took the call"
@@ -90,16 +95,11 @@ async def test_the_same_bot_goes_on(gateway: Gateway, echo_bot: Path) -> None:
 
     async def short(name: str) -> None:
         """One drop only: what must hold on every carrier."""
-        carrier = CARRIERS[name](gateway.url)
-        call = carrier.new_call()
-        answer = await carrier.voice(call)
-        await dropped(carrier, call, answer, 1.0)
+        carrier, call, answer = await lost(gateway, name, 1.0)
         answer = await carrier.resume(answer, call)
         assert answer.stream, answer.response.text
-        async with carrier.phone(call, answer) as phone:
-            await talking(phone)
-            await phone.hang_up()
-        notes = await noted(echo_bot, call, "end")
+        await whole(carrier, call, answer)
+        notes = await noted(echo_bot, call.id, "end")
         assert [one["status"] for one in notes if one["what"] == "status"] == ["reattached"]
         assert len({one["pid"] for one in notes}) == 1
 
@@ -110,14 +110,9 @@ async def test_spent_token_after_the_loss(gateway: Gateway, echo_bot: Path) -> N
     """A carrier that reconnects by itself, with the same URL, to the live session whose stream is gone."""
 
     async def run(name: str) -> None:
-        carrier = CARRIERS[name](gateway.url)
-        call = carrier.new_call()
-        answer = await carrier.voice(call)
-        await dropped(carrier, call, answer, 0.2)
-        async with carrier.phone(call, answer) as phone:
-            await talking(phone)
-            await phone.hang_up()
-        notes = await noted(echo_bot, call, "end")
+        carrier, call, answer = await lost(gateway, name, 0.2)
+        await whole(carrier, call, answer)
+        notes = await noted(echo_bot, call.id, "end")
         assert len({one["pid"] for one in notes}) == 1
 
     await each(run)
@@ -127,16 +122,11 @@ async def test_call_comes_back_to_voice(gateway: Gateway, echo_bot: Path) -> Non
     """Confirmed once: a new attempt, another URL."""
 
     async def run(name: str) -> None:
-        carrier = CARRIERS[name](gateway.url)
-        call = carrier.new_call()
-        answer = await carrier.voice(call)
-        await dropped(carrier, call, answer, 0.2)
+        carrier, call, answer = await lost(gateway, name, 0.2)
         second = await carrier.voice(call, **({} if name == "exotel" else {"CallStatus": "in-progress"}))
         assert second.stream and second.stream != answer.stream, second.response.text
-        async with carrier.phone(call, second) as phone:
-            await talking(phone)
-            await phone.hang_up()
-        await noted(echo_bot, call, "end")
+        await whole(carrier, call, second)
+        await noted(echo_bot, call.id, "end")
 
     await each(run)
 
@@ -148,16 +138,12 @@ async def test_orderly_end_then_a_late_resume(gateway: Gateway, echo_bot: Path) 
         carrier = CARRIERS[name](gateway.url)
         call = carrier.new_call()
         answer = await carrier.voice(call)
-        async with carrier.phone(call, answer) as phone:
-            await talking(phone)
-            await phone.hang_up()
-        await noted(echo_bot, call, "end", timeout=2)
+        await whole(carrier, call, answer)
+        await noted(echo_bot, call.id, "end", timeout=2)
         await asyncio.sleep(0.2)
         late = await carrier.resume(answer, call)
         assert late.stream, late.response.text
-        async with carrier.phone(call, late) as phone:
-            await talking(phone)
-            await phone.hang_up()
+        await whole(carrier, call, late)
 
     await each(run, WITH_XML)
 
@@ -190,13 +176,10 @@ async def test_the_caller_is_gone_for_good(gateway: Gateway, echo_bot: Path) -> 
     """Dropped, then the carrier's status says completed: the bot does not wait its ten seconds."""
 
     async def run(name: str) -> None:
-        carrier = CARRIERS[name](gateway.url)
-        call = carrier.new_call()
-        answer = await carrier.voice(call)
-        await dropped(carrier, call, answer, 0.1)
+        carrier, call, _ = await lost(gateway, name, 0.1)
         response = await carrier.status(call)  # type: ignore[attr-defined]
         assert response.status_code == 200
-        await noted(echo_bot, call, "end", timeout=3)
+        await noted(echo_bot, call.id, "end", timeout=3)
 
     await each(run)
 

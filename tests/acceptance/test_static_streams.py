@@ -13,15 +13,15 @@ import websockets
 
 from tests.acceptance.carriers import CARRIERS, NAMES, Carrier, Twilio
 from tests.acceptance.program import (
-    SCALE,
     SECOND_TWILIO_SID,
     STREAM_KEYS,
     Gateway,
-    notes_of,
+    noted,
     place_bot,
     service,
     settings,
 )
+from tests.waiting import SCALE
 
 KEYED = ("telnyx", "plivo", "exotel")
 
@@ -58,16 +58,8 @@ async def answered_by(
         await phone.shake(call, parameters)
         await phone.hears_echo(url.partition("/ws")[2], 0.4, 4)
         await phone.hang_up()
-    return await note_of(bot, call.id)
-
-
-async def note_of(bot: Path, call: str) -> Any:
-    for _ in range(200):
-        for one in notes_of(bot):
-            if one["call"] == call and one["what"] == "start":
-                return one
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"call {call} did not reach {bot.parent.name}: {notes_of(bot)[-3:]}")
+    notes = await noted(bot, call.id, "start")
+    return next(one for one in notes if one["what"] == "start")
 
 
 def ws(gateway: Gateway) -> str:
@@ -169,11 +161,10 @@ async def test_refused_without_key(name: str, gateway: Gateway) -> None:
         (f"{base}?serviceHost=echo.acme", basic),
         (f"{base}?serviceHost=echo.acme", {"Authorization": "Basic %%%"}),
     ):
-        before = len(gateway.lines)
+        before = gateway.fence() + 1
         assert await status_of(carrier, url, additional_headers=headers) == 403, url
-        await asyncio.sleep(0.03)
-        refusals = [one for one in gateway.records(before) if one["event"] == "refused"]
-        assert len(refusals) == 1, gateway.lines[before:]
+        records = gateway.records(before, gateway.fence())
+        assert [one["event"] for one in records].count("refused") == 1, records
 
 
 @pytest.mark.parametrize("name", KEYED)

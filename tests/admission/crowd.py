@@ -13,18 +13,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from lxml import etree
 
 from gateway.calls.services import Fallback, Services
 from gateway.pool.registry import ClaimResult, Queued, Registry, Slots
 from tests.admission.scripted import ScriptedHost
 from tests.calls.conftest import SERVICE, Carrier, Gateway, start
+from tests.waiting import until
 
 SLOTS = 20
 WARM = 4
-PATIENCE = 15.0
-"""Seconds until something that should happen at once is taken for something that never does."""
 
 
 class Crowd:
@@ -38,17 +36,19 @@ class Crowd:
         self.hung_up: set[str] = set()
         self.killed: Counter[str] = Counter()
         self.samples = 0
+        self.last: Slots | None = None
         self.most_used = 0
         self.most_talking = 0
 
     async def slots(self) -> Slots:
-        return await self.node.registry.slots(SERVICE)
+        self.last = await self.node.registry.slots(SERVICE)
+        return self.last
 
     async def watch(self) -> None:
         """For ever: what is used, who talks, and whether a worker or a session is there twice."""
         while True:
             slots = await self.slots()
-            linked = [s for s in self.node.sessions.values() if s.link is not None and s.ended is None]
+            linked = [s for s in self.node.sessions.values() if s.bot.link is not None and s.ended is None]
             workers = [s.claim.worker.id for s in linked if s.claim is not None and s.claim.worker is not None]
             self.samples += 1
             self.most_used = max(self.most_used, slots.used)
@@ -64,19 +64,14 @@ class Crowd:
         return len(os.listdir("/proc/self/fd")) - len(self.host.workers)
 
     async def until(self, what: str, holds: Callable[[], Awaitable[bool] | bool]) -> None:
-        try:
-            async with asyncio.timeout(PATIENCE):
-                while True:
-                    answer = holds()
-                    if answer if isinstance(answer, bool) else await answer:
-                        return
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
+        def seen() -> str:
             states = Counter(w.state for w in self.host.workers.values())
-            pytest.fail(
-                f"never: {what}; {await self.slots()}, workers {states}, {len(self.node.sessions)} sessions,"
+            return (
+                f"{what}; {self.last}, workers {states}, {len(self.node.sessions)} sessions,"
                 f" {len(self.host.started)} starts"
             )
+
+        await until(holds, 15, seen)
 
     def set_policy(self, fallback: Fallback) -> None:
         """`when_full`."""
@@ -128,7 +123,7 @@ class Crowd:
         """Every slot has a bot that talks."""
 
         async def full() -> bool:
-            linked = sum(s.link is not None and s.ended is None for s in self.node.sessions.values())
+            linked = sum(s.bot.link is not None and s.ended is None for s in self.node.sessions.values())
             return len(self.talking()) == linked == SLOTS
 
         await self.until("every slot is talking", full)

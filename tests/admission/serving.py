@@ -7,15 +7,15 @@ import contextlib
 import os
 import re
 import signal
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.acceptance.carriers import Answer, Call, Phone, Twilio
-from tests.acceptance.program import SCALE, Gateway, notes_of, service, settings
+from tests.acceptance.program import Gateway, notes_of, service, settings
+from tests.waiting import PATIENCE, until
 
 SERVICE = "obedient.acme"
 SOURCE = Path(__file__).parent / "bots" / "obedient.py"
@@ -39,19 +39,6 @@ def obedient(bot: Path, **values: Any) -> str:
     return service(SERVICE, bot, **({"default": True, "min_warm": 2, "max": 5} | values))
 
 
-async def until(find: Callable[[], Any], seconds: float, complain: Callable[[], str]) -> Any:
-    """What `find` finds as soon as it is true; it may be a coroutine function."""
-    deadline = time.monotonic() + seconds * SCALE
-    while True:
-        found = find()
-        if asyncio.iscoroutine(found):
-            found = await found
-        if found:
-            return found
-        assert time.monotonic() < deadline, complain()
-        await asyncio.sleep(0.02)
-
-
 class Serving:
     """One gateway, its pool, and its callers. ops: a client of its metrics and health."""
 
@@ -60,7 +47,7 @@ class Serving:
         self.bot = bot
         self.service_host = service_host
         self.carrier = Twilio(gateway.url)
-        self.ops = httpx.AsyncClient(base_url=gateway.log("metrics and health")["ops"], timeout=5 * SCALE)
+        self.ops = httpx.AsyncClient(base_url=gateway.log("metrics and health")["ops"], timeout=PATIENCE)
 
     # What there is.
 
@@ -102,13 +89,7 @@ class Serving:
 
     async def until_log(self, event: str, seconds: float = 5, nth: int = 1) -> dict[str, Any]:
         """The nth log record whose event contains this."""
-
-        def find() -> dict[str, Any] | None:
-            found = [one for one in self.gateway.records() if event in str(one.get("event"))]
-            return found[nth - 1] if len(found) >= nth else None
-
-        found: dict[str, Any] = await until(find, seconds, lambda: f"no {event!r} in:\n{''.join(self.gateway.lines)}")
-        return found
+        return await asyncio.to_thread(self.gateway.log, event, timeout=seconds, nth=nth)
 
     async def until_whole(self, warm: int, seconds: float = 8) -> None:
         """The pool is as it was: `warm` ready (or more), nobody served, nobody waiting."""
@@ -118,7 +99,7 @@ class Serving:
             seen.update(await self.slots())
             return seen["ready"] >= warm and seen["used"] == seen["queued"] == seen["busy"] == 0
 
-        await until(whole, seconds, lambda: f"the pool is not whole: {seen}\n{''.join(self.gateway.lines[-30:])}")
+        await until(whole, seconds, lambda: f"the pool is not whole: {seen}\n{self.gateway.text()[-3000:]}")
         assert await self.is_ready()
 
     # Calls.

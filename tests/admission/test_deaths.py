@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.worker.fleet import STABLE
-from tests.acceptance.program import SCALE, run
-from tests.admission.serving import Serving, alive, config, kill, obedient, place_bot, serving, until
+from tests.acceptance.program import run
+from tests.admission.serving import Serving, alive, config, kill, obedient, place_bot, serving
+from tests.waiting import SCALE, until
 
 WARM, MAX = 3, 8
 

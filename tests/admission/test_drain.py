@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.acceptance.carriers import Call, Phone
-from tests.acceptance.program import SCALE
 from tests.admission.serving import Serving, config, obedient, place_bot, serving
+from tests.waiting import SCALE
 
 CALLS = 20
 

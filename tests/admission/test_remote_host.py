@@ -5,51 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
 
 from gateway.protocol import workers
-from tests.acceptance.program import Gateway, environment, free_port
-from tests.admission.serving import SERVICE, Serving, alive, config, place_bot, serving, until
+from tests.acceptance.program import Gateway, Program, free_port
+from tests.admission.serving import SERVICE, Serving, alive, config, place_bot, serving
+from tests.waiting import until
 from tests.worker.fake_gateway import children as family
 
 KEY = "remote-worker-key-of-the-tests"
 REMOTE = f'host = "{SERVICE}"\ndefault = true\nwrapup_seconds = 1\n'
 
 
-class RemoteHost:
-    """`gateway worker`. lines: what it has said."""
+class RemoteHost(Program):
+    """`gateway worker`."""
 
     def __init__(self, bot: Path, url: str, key: str) -> None:
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gateway", "worker", str(bot), "--service-host", SERVICE),
-                *("--gateway", url, "--warm", "2", "--max", "4"),
-            ],
-            env=environment() | {"GATEWAY_WORKER_KEY": key, "GATEWAY_LOG": "console"},
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
+        super().__init__(
+            *("worker", str(bot), "--service-host", SERVICE, "--gateway", url, "--warm", "2", "--max", "4"),
+            env={"GATEWAY_WORKER_KEY": key, "GATEWAY_LOG": "console"},
         )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.lines.append(line)
 
     async def says(self, what: str, times: int = 1, seconds: float = 12) -> None:
         await until(
             lambda: sum(what in line for line in self.lines) >= times,
             seconds,
-            lambda: f"the host does not say {what!r}:\n{''.join(self.lines)}",
+            lambda: f"the host does not say {what!r}:\n{self.text()}",
         )
 
 
@@ -58,17 +42,14 @@ def remote_host(bot: Path, url: str, key: str = KEY) -> Iterator[RemoteHost]:
     host = RemoteHost(bot, url, key)
     try:
         yield host
-        host.process.send_signal(signal.SIGTERM)
-        assert host.process.wait(10) == 0, "".join(host.lines)
+        host.terminate()
+        assert host.wait() == 0, host.text()
     finally:
-        if host.process.poll() is None:
-            for pid in [*family(host.process.pid), host.process.pid]:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            host.process.wait(10)
-        host._reader.join(5)
-        assert host.process.stderr is not None
-        host.process.stderr.close()
+        below = family(host.process.pid) if host.alive() else []  # the zygote leads a group of its own
+        host.kill()
+        for pid in below:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def with_key() -> str:
@@ -89,11 +70,11 @@ async def test_a_remote_host_registers_serves_and_drains(tmp_path: Path) -> None
                 await served.short_call()
             await served.until_whole(2)
             async with served.talking() as (call, phone):
-                host.process.send_signal(signal.SIGTERM)  # drain: the running call ends first
+                host.terminate()  # drain: the running call ends first
                 await until(_refused(served), 5, lambda: "new calls are still given to it")
                 await phone.hears_echo("while its host drains", 0.1)
                 await phone.hang_up()
-            assert host.process.wait(10) == 0
+            assert host.wait() == 0
 
 
 def _refused(served: Serving) -> Callable[[], Awaitable[bool]]:

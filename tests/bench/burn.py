@@ -13,7 +13,7 @@ BURNER, OTHER = "+15550100199", "+15550100001"
 
 async def main() -> None:
     service = rig.service("burn", str(rig.BOTS / "burn.py"), warm=4, most=8, default=True)
-    async with rig.gateway(service) as gateway:
+    with rig.gateway(service) as gateway:
         await place_call(_plan(gateway.url, OTHER, 0.5))  # everybody has been imported
         alone = await place_call(_plan(gateway.url, OTHER))
         beside, burning = await asyncio.gather(

@@ -81,7 +81,7 @@ async def _measure(setting: Setting, path: str) -> None:
     stamps = Stamps(path)
     service = rig.service("stamp", str(rig.BOTS / "stamp.py"), warm=setting.warm, most=setting.most, default=True)
     p99s = []
-    async with rig.gateway(service, BENCH_STAMPS=path) as gateway:
+    with rig.gateway(service, BENCH_STAMPS=path) as gateway:
         await _round(gateway.url, replace(setting, calls=5))  # everybody has been imported
         for number in range(setting.rounds):
             await asyncio.sleep(2.0)  # until workers are warm again

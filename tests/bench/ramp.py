@@ -12,6 +12,7 @@ import time
 
 from gateway.simulator.load import Load, LoadPlan
 from tests.bench import rig
+from tests.waiting import until
 
 STEPS = (25, 50, 100, 150)
 TALK = 9.0
@@ -35,7 +36,7 @@ async def main() -> None:
     print(f"{TALK:g} s each, placed within {PLACED_IN:g} s; delays in ms")
     print("{:>5}  {:>22}  {:>14}  {:>8}  {:>6}  {:>5}  {:>5}  {:>10}  {:>7}  {}".format(*HEADER))
     service = rig.service("echo", "gateway.worker.echo:bot", warm=20, most=STEPS[-1] + 50, default=True)
-    async with rig.gateway(service) as gateway:
+    with rig.gateway(service) as gateway:
         await Load(_plan(gateway.url, 4, 1.0)).run()  # everybody has been imported
         for calls in STEPS:
             await _step(gateway, calls)
@@ -51,8 +52,7 @@ def _plan(url: str, calls: int, seconds: float) -> LoadPlan:
 async def _step(gateway: rig.Running, calls: int) -> None:
     load = Load(_plan(gateway.url, calls, TALK))
     running = asyncio.create_task(load.run())
-    while not load.progress().started:
-        await asyncio.sleep(0.01)
+    await until(lambda: load.progress().started)
     began = time.monotonic()
     await asyncio.sleep(PLACED_IN + SETTLE)
     busy = rig.Busy()

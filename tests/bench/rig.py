@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import json
 import math
 import os
 import statistics
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.audio.files import read_wav
 from gateway.simulator.plan import Pcm
+from tests.acceptance.program import Gateway
 
 BOTS = Path(__file__).parent / "bots"
-READY_SECONDS = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 SPEECH: Pcm = read_wav(Path(__file__).parents[2] / "fixtures" / "speech.wav")[0]
 
@@ -40,52 +37,15 @@ def service(host: str, bot: str, *, warm: int, most: int, default: bool = False)
     )
 
 
-@contextlib.asynccontextmanager
-async def gateway(*services: str, **environment: str) -> AsyncIterator[Running]:
+@contextlib.contextmanager
+def gateway(*services: str, **env: str) -> Iterator[Running]:
     """`gateway serve --dev` with these services on a free loopback port, until it is no longer needed."""
-    with tempfile.TemporaryDirectory(prefix="gw-bench-") as folder:
-        config = Path(folder) / "gateway.toml"
-        config.write_text('[server]\nops_bind = "127.0.0.1:0"\ndrain_seconds = 1\n' + "".join(services))
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "--dev", "--config", str(config), "--port", "0",
-            stderr=asyncio.subprocess.PIPE, env={**os.environ, **environment},
-        )  # fmt: skip
-        assert process.stderr is not None
-        reading = None
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                said = await _until_ready(process.stderr)
-            reading = asyncio.create_task(_drain(process.stderr))
-            yield Running(said["public_url"], said.get("ops", ""), process.pid)
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
-            if reading is not None:
-                await reading
-
-
-async def _until_ready(stderr: asyncio.StreamReader) -> dict[str, str]:
-    """What its log says until it is ready, key by key."""
-    said: dict[str, str] = {}
-    last = b""
-    while line := await stderr.readline():
-        last = line
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            said |= event
-            if event.get("event") == "ready":
-                return said
-    raise SystemExit(f"the gateway did not start: {last.decode(errors='replace').strip()}")
-
-
-async def _drain(stderr: asyncio.StreamReader) -> None:
-    """A pipe that nobody reads would stop the gateway."""
-    while await stderr.read(65536):
-        pass
+    config = '[server]\nops_bind = "127.0.0.1:0"\ndrain_seconds = 1\n' + "".join(services)
+    with (
+        tempfile.TemporaryDirectory(prefix="gw-bench-") as folder,
+        Gateway.of(Path(folder), config, "--dev", env=env) as running,
+    ):
+        yield Running(running.url, running.log("metrics and health")["ops"], running.process.pid)
 
 
 # ------------------------------------------------------------------------------------------------------ processes

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import httpx
 import pytest
+from lxml import etree
 
 from gateway.app import make_app
 from gateway.calls.early import drop_early
@@ -21,12 +22,11 @@ from gateway.pool.registry import Host, Leases
 from gateway.protocol import pcm
 from gateway.protocol.workers import Worker
 from gateway.sockets import Accept, Refusal, Socket, connect, server_protocol
+from tests.waiting import PATIENCE, until
 
 SERVICE = "support.acme"
 TIME = 0.2
 """What waits in the product waits this share of it here."""
-PATIENCE = 5.0
-"""Seconds until a test takes something that should happen at once for something that never does."""
 
 
 class Bot:
@@ -41,6 +41,8 @@ class Bot:
         self.audio = bytearray()
         self.closed_with: int | None = None
         self.connections = 0
+        self.drops = False
+        """It breaks every link as soon as it has the call."""
 
     def decide(self, upgrade):
         self.headers.append(dict(upgrade.headers))
@@ -56,9 +58,7 @@ class Bot:
         return [m for m in self.told if m["type"] == kind]
 
     async def until(self, kind: str, n: int = 1) -> dict:
-        async with asyncio.timeout(PATIENCE):
-            while len(self.of(kind)) < n:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(self.of(kind)) >= n, complain=lambda: f"the bot was told {n} {kind}: {self.told}")
         return self.of(kind)[n - 1]
 
 
@@ -75,6 +75,8 @@ class _BotEar:
             self.bot.told.append(json.loads(data))
             if self.bot.told[-1]["type"] == "stop":
                 self.bot.socket.close()
+            elif self.bot.drops:
+                self.bot.socket.abort()
         else:
             self.bot.audio += data
 
@@ -108,16 +110,15 @@ class Carrier:
         self.socket.send(json.dumps(message) if isinstance(message, dict) else message)
 
     async def until_closed(self) -> int:
-        async with asyncio.timeout(PATIENCE):
-            while self.code is None:
-                await asyncio.sleep(0.005)
+        await until(lambda: self.code is not None, complain="the carrier's stream is closed")
         return self.code
 
     async def until(self, event: str, n: int = 1) -> dict:
-        async with asyncio.timeout(PATIENCE):
-            while len([m for m in self.heard if m.get("event") == event]) < n:
-                await asyncio.sleep(0.005)
-        return [m for m in self.heard if m.get("event") == event][n - 1]
+        def found() -> list[dict]:
+            return [m for m in self.heard if m.get("event") == event]
+
+        await until(lambda: len(found()) >= n, complain=lambda: f"the carrier heard {n} {event}: {self.heard}")
+        return found()[n - 1]
 
 
 class Gateway:
@@ -132,6 +133,18 @@ class Gateway:
     @property
     def bot(self) -> Bot:
         return self.bots[0]
+
+    def starts(self) -> list[dict]:
+        """Of all bots."""
+        return [told for bot in self.bots for told in bot.of("start")]
+
+    async def started(self, n: int = 1) -> None:
+        """So many bots have been started."""
+        await until(lambda: len(self.starts()) >= n, complain=lambda: f"{n} bots have started: {self.starts()}")
+
+    async def a_bot_hears(self, size: int = 1) -> None:
+        """So much audio."""
+        await until(lambda: any(len(bot.audio) >= size for bot in self.bots), complain=f"a bot hears {size} bytes")
 
     async def open(self, path: str, headers: dict[str, str] | None = None) -> Carrier:
         carrier = Carrier()
@@ -156,9 +169,10 @@ class Gateway:
         return await self.http.post(f"/webhooks/twilio/resume{query}", data=form)
 
     async def stream_path(self, call_id: str = "CA1") -> str:
-        from lxml import etree
+        return self.path_in(await self.voice(call_id))
 
-        answer = await self.voice(call_id)
+    def path_in(self, answer: httpx.Response) -> str:
+        """Of the stream that the answer asks for."""
         [url] = etree.fromstring(answer.content).xpath("//Stream/@url")
         return "/ws/" + url.split("/ws/")[1]
 
@@ -233,9 +247,7 @@ async def gateway(service):
     keeper.cancel()
     for session in tuple(node.sessions.values()):
         session.superseded()
-    async with asyncio.timeout(PATIENCE):
-        while node.sessions or node.tasks:
-            await asyncio.sleep(0.01)
+    await until(lambda: not (node.sessions or node.tasks), complain="all sessions and tasks have ended")
     early = [waiting.link for waiting in node.early.values()]
     for name in tuple(node.early):
         drop_early(node, name)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from gateway.calls import early, linking
 from gateway.pool.registry import Leases
-from tests.calls.conftest import PATIENCE, start
-
-
-async def until(wanted) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not wanted():
-            await asyncio.sleep(0.005)
+from tests.calls.conftest import start
+from tests.waiting import until
 
 
 def connections(gateway) -> int:
@@ -24,7 +20,7 @@ async def test_the_webhook_opens_the_link_and_the_stream_uses_it(gateway):
     assert not any(bot.told for bot in gateway.bots)
     carrier = await gateway.open(path)
     carrier.send(start())
-    await until(lambda: any(bot.of("start") for bot in gateway.bots))
+    await gateway.started()
     assert connections(gateway) == 1
     assert not gateway.node.early
 
@@ -32,8 +28,7 @@ async def test_the_webhook_opens_the_link_and_the_stream_uses_it(gateway):
 async def test_a_repeated_webhook_opens_no_second_link(gateway):
     await gateway.voice()
     await gateway.voice()
-    await until(lambda: connections(gateway) == 1)
-    await asyncio.sleep(0.05)
+    await until(lambda: not gateway.node.tasks)
     assert connections(gateway) == 1
 
 
@@ -62,7 +57,7 @@ async def test_a_link_that_broke_before_its_stream_came_is_opened_again(gateway)
     await until(lambda: any(early.link.gone.is_set() for early in gateway.node.early.values()))
     carrier = await gateway.open(path)
     carrier.send(start())
-    await until(lambda: any(bot.of("start") for bot in gateway.bots))
+    await gateway.started()
     assert connections(gateway) == 2
 
 
@@ -73,3 +68,22 @@ async def test_a_worker_that_cannot_be_reached_is_not_offered_to_the_next_call(g
     await until(lambda: len(gateway.node.suspects) == 1)
     await gateway.voice("CA2")
     await until(lambda: len(gateway.node.suspects) == 2)
+
+
+async def test_a_link_that_opens_when_its_call_is_over_is_closed(gateway, monkeypatch):
+    """The worker was slow to answer; meanwhile the caller hung up."""
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow(*args):
+        began.set()
+        await gate.wait()
+        return await linking.dial(*args)
+
+    monkeypatch.setattr(early, "dial", slow)
+    await gateway.voice()
+    await began.wait()
+    ended = {"CallSid": "CA1", "AccountSid": "AC1", "CallStatus": "completed"}
+    await gateway.http.post("/webhooks/twilio/status", data=ended)
+    gate.set()
+    await until(lambda: any(bot.closed_with == 1000 for bot in gateway.bots))
+    assert connections(gateway) == 1

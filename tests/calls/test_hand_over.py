@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from lxml import etree
 
-from tests.calls.conftest import PATIENCE, start
+from tests.calls.conftest import start
 from tests.calls.test_session import serving, session_id
+from tests.waiting import until
 
 
 async def test_the_stream_is_closed_the_bot_waits_and_resume_attaches_it_again(gateway):
@@ -17,7 +17,7 @@ async def test_the_stream_is_closed_the_bot_waits_and_resume_attaches_it_again(g
     name = await session_id(gateway)
     gateway.node.sessions[name].hand_over()
     assert await carrier.until_closed() == 1000
-    await _gone(gateway, name)
+    await until(lambda: name not in gateway.node.sessions)
     assert not bot.of("stop")
     assert (await gateway.node.registry.slots("support.acme")).used == 1, "its slot is kept for it"
     answer = etree.fromstring((await gateway.resume()).content)
@@ -67,11 +67,5 @@ async def test_a_caller_who_hangs_up_in_the_last_pause_has_hung_up(gateway):
     gateway.node.sessions[name].hand_over()
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     assert (await bot.until("stop"))["reason"] == "caller_hangup"
-    await _gone(gateway, name)
+    await until(lambda: name not in gateway.node.sessions)
     assert (await gateway.node.registry.slots("support.acme")).used == 0
-
-
-async def _gone(gateway, name: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while name in gateway.node.sessions:
-            await asyncio.sleep(0.005)

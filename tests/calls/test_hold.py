@@ -10,7 +10,8 @@ import pytest
 from lxml import etree
 
 from gateway.calls.services import Fallback
-from tests.calls.conftest import PATIENCE, TIME, start
+from tests.calls.conftest import TIME, start
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -25,9 +26,7 @@ def verbs(response) -> list[str]:
 async def fill(gateway) -> list:
     """Both workers talk."""
     callers = [await gateway.call("CA-1"), await gateway.call("CA-2")]
-    async with asyncio.timeout(PATIENCE):
-        while sum(len(bot.of("start")) for bot in gateway.bots) < 2:
-            await asyncio.sleep(0.005)
+    await gateway.started(2)
     return callers
 
 
@@ -35,10 +34,9 @@ def stop(carrier, call_id: str) -> None:
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": call_id}})
 
 
-async def bots_heard(gateway, n: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while sum(len(bot.of("start")) for bot in gateway.bots) < n:
-            await asyncio.sleep(0.005)
+async def queues(gateway, n: int) -> bool:
+    """So many are on hold."""
+    return (await gateway.node.registry.slots("support.acme")).queued == n
 
 
 def set_policy(gateway, **changes) -> None:
@@ -53,7 +51,7 @@ async def test_a_caller_on_hold_hears_music_and_then_the_bot(gateway):
     music = await held.until("media", 3)
     assert base64.b64decode(music["media"]["payload"]).strip(b"\xff")
     stop(first, "CA-1")
-    await bots_heard(gateway, 3)
+    await gateway.started(3)
     await held.until("clear")
     assert held.code is None
 
@@ -68,13 +66,11 @@ async def test_those_on_hold_are_served_in_their_order(gateway):
     held = []
     for n in (3, 4):
         held.append(await gateway.call(f"CA-{n}"))
-        async with asyncio.timeout(PATIENCE):
-            while (await gateway.node.registry.slots("support.acme")).queued < n - 2:
-                await asyncio.sleep(0.005)
+        await until(lambda n=n: queues(gateway, n - 2))
     stop(first, "CA-1")
-    await bots_heard(gateway, 3)
+    await gateway.started(3)
     stop(second, "CA-2")
-    await bots_heard(gateway, 4)
+    await gateway.started(4)
     calls = [m["call"]["call_id"] for bot in gateway.bots for m in bot.of("start")]
     order = sorted(
         ((m["fence"], m["call"]["call_id"]) for bot in gateway.bots for m in bot.of("start")), key=lambda pair: pair[0]
@@ -87,9 +83,8 @@ async def test_who_hangs_up_on_hold_leaves_the_queue(gateway):
     held = await gateway.call("CA-3")
     await held.until("media")
     stop(held, "CA-3")
-    async with asyncio.timeout(PATIENCE):
-        while (await gateway.node.registry.slots("support.acme")).queued or len(gateway.node.sessions) > 2:
-            await asyncio.sleep(0.005)
+    await until(lambda: queues(gateway, 0))
+    await until(lambda: len(gateway.node.sessions) == 2)
 
 
 async def test_who_waits_too_long_is_let_go(gateway):
@@ -99,11 +94,9 @@ async def test_who_waits_too_long_is_let_go(gateway):
     assert await held.until_closed() == 1000
     assert verbs(await gateway.resume("CA-3")) == ["Hangup"]
     session = gateway.node.signer.session_id("twilio", "", "CA-3")
-    async with asyncio.timeout(PATIENCE):
-        while session in gateway.node.sessions:
-            await asyncio.sleep(0.005)
+    await until(lambda: session not in gateway.node.sessions)
     assert (await gateway.node.registry.find(session)).end_reason == "hold_timeout"
-    assert (await gateway.node.registry.slots("support.acme")).queued == 0
+    assert await queues(gateway, 0)
 
 
 async def test_a_hold_token_is_used_once(gateway):
@@ -153,5 +146,5 @@ async def test_a_call_on_hold_when_the_registry_goes_down_is_held_on(gateway):
     await asyncio.sleep(0.3)
     gateway.node.registry.down = False
     stop(first, "CA-1")
-    await bots_heard(gateway, 3)
+    await gateway.started(3)
     assert held.code is None

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
-from gateway.calls.hosts import HostDoor
+from gateway.calls.hosts import MAX_PENDING, HostDoor
+from gateway.errors import RegistryUnavailable
 from gateway.protocol import workers
+from gateway.protocol.ends import CloseCode
 from tests.admission.virtual import OurEnd
 from tests.calls.conftest import PATIENCE, SERVICE
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -57,3 +61,43 @@ async def test_a_host_is_suspected_until_the_registry_knows_of_its_death(gateway
     assert gateway.node.suspected() == {"h9"}
     now += 0.2
     assert gateway.node.suspected() == frozenset()
+
+
+async def test_a_host_whose_message_meets_a_bug_is_cut_off_and_may_come_again(gateway, host, monkeypatch):
+    end = await host()
+
+    async def beat(*_):
+        raise ZeroDivisionError("a bug")
+
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr(gateway.node.registry, "beat", beat)
+        for _ in range(2 * MAX_PENDING):
+            end.hear(workers.encode(workers.Beat((), 0.0)))
+            await asyncio.sleep(0)
+        await until(lambda: not end.open)
+    assert end.closed == CloseCode.BOT_RAISED
+    assert "h9" not in gateway.node.hosts
+    [line] = [line for line in logs if line["log_level"] == "error"]
+    assert (line["host"], line["exc_info"]) == ("h9", True)
+    assert gateway.node.suspected() == {"h9"}
+    back = await host()
+    assert gateway.node.suspected() == frozenset()
+    back.lose(1000)
+
+
+async def test_a_registry_that_is_away_costs_no_host_its_connection(gateway, host, monkeypatch):
+    end = await host()
+    told = []
+    end._told = told.append
+
+    async def beat(*_):
+        raise RegistryUnavailable("away")
+
+    with monkeypatch.context() as broken, capture_logs() as logs:
+        broken.setattr(gateway.node.registry, "beat", beat)
+        end.hear(workers.encode(workers.Beat((), 0.0)))
+        await until(lambda: any("away" in line["event"] for line in logs))
+    assert end.closed is None
+    end.hear(workers.encode(workers.Beat((), 0.0)))
+    await until(lambda: told)
+    end.lose(1000)

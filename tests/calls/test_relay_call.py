@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
 
-from tests.calls.conftest import PATIENCE, start
+from tests.calls.conftest import start
+from tests.waiting import until
 
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
 
@@ -21,10 +21,7 @@ async def relayed(gateway):
     carrier = await gateway.open(await gateway.stream_path())
     carrier.send(CONNECTED)
     carrier.send(start())
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.connections for bot in gateway.bots):
-            await asyncio.sleep(0.005)
-    return carrier, next(bot for bot in gateway.bots if bot.connections)
+    return carrier, await until(lambda: next((bot for bot in gateway.bots if bot.connections), None))
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +42,7 @@ def carriers_words(monkeypatch):
 
 async def test_the_worker_gets_connected_and_start_as_the_carrier_sent_them(gateway):
     _, bot = await relayed(gateway)
-    async with asyncio.timeout(PATIENCE):
-        while bot.audio.count(b"\n") < 2:
-            await asyncio.sleep(0.005)
+    await until(lambda: bot.audio.count(b"\n") >= 2)
     first, second, *_ = bytes(bot.audio).split(b"\n")
     assert b'"connected"' in first
     assert b'"start"' in second
@@ -67,6 +62,4 @@ async def test_every_end_of_the_workers_socket_is_the_end_of_the_call(gateway, h
 async def test_a_lost_stream_ends_the_session_and_resume_brings_another_bot(gateway):
     carrier, bot = await relayed(gateway)
     carrier.socket.abort()
-    async with asyncio.timeout(PATIENCE):
-        while bot.closed_with is None:
-            await asyncio.sleep(0.005)
+    await until(lambda: bot.closed_with is not None)

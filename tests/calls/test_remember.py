@@ -10,8 +10,8 @@ from gateway.calls.upkeep import renew_claims
 from gateway.pool.facts import Continuation, Facts, merge
 from gateway.pool.memory import MemoryRegistry
 from gateway.protocol.ends import EndReason
-from tests.calls.conftest import PATIENCE
-from tests.calls.test_session import ended, serving, session_id
+from tests.calls.test_session import ended, serving, session_id, state_known
+from tests.waiting import until
 
 
 async def test_a_call_whose_facts_were_forgotten_ends_as_any_other(gateway):
@@ -33,10 +33,7 @@ async def test_whatever_is_said_of_a_forgotten_session_brings_all_of_it_back(gat
     bot, _ = await serving(gateway)
     name = await session_id(gateway)
     bot.say(type="state", state="c3RhdGU=")
-    async with asyncio.timeout(PATIENCE):
-        while not (await gateway.node.registry.find(name)).state:
-            await asyncio.sleep(0.005)
-    before = await gateway.node.registry.find(name)
+    before = await state_known(gateway, name)
     forget(gateway)
     await remind(gateway.node.sessions.values())
     assert await gateway.node.registry.find("twilio::CA1") == await known(gateway, name) == before
@@ -70,7 +67,4 @@ def forget(gateway) -> None:
 
 
 async def known(gateway, name: str) -> Facts:
-    async with asyncio.timeout(PATIENCE):
-        while (facts := await gateway.node.registry.find(name)) is None:
-            await asyncio.sleep(0.005)
-    return facts
+    return await until(lambda: gateway.node.registry.find(name))

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 import pytest
 from lxml import etree
 
+from gateway.pool.facts import Facts
 from gateway.protocol.ends import EndReason
-from tests.calls.conftest import MEDIA, PATIENCE, start
+from tests.calls.conftest import MEDIA, start
+from tests.waiting import until
 
 
 async def ended(gateway, session_id: str) -> str:
-    async with asyncio.timeout(PATIENCE):
-        while session_id in gateway.node.sessions:
-            await asyncio.sleep(0.005)
+    await until(lambda: session_id not in gateway.node.sessions)
     return (await gateway.node.registry.find(session_id)).end_reason
 
 
 async def session_id(gateway) -> str:
-    async with asyncio.timeout(PATIENCE):
-        while not gateway.node.sessions:
-            await asyncio.sleep(0.005)
-    return next(iter(gateway.node.sessions))
+    return next(iter(await until(lambda: gateway.node.sessions)))
+
+
+async def state_known(gateway, session_id: str) -> Facts:
+    """What the registry knows, when a bot's state is of it."""
+
+    async def find() -> Facts | None:
+        facts = await gateway.node.registry.find(session_id)
+        return facts if facts.state else None
+
+    return await until(find)
 
 
 def verbs(response) -> list[str]:
@@ -32,9 +38,7 @@ def verbs(response) -> list[str]:
 
 async def serving(gateway) -> tuple:
     """The bot that got the call, and the other one."""
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.of("start") for bot in gateway.bots):
-            await asyncio.sleep(0.005)
+    await gateway.started()
     first, second = gateway.bots
     return (first, second) if first.of("start") else (second, first)
 
@@ -94,7 +98,7 @@ async def test_a_close_in_good_order_is_the_callers_hangup_too(gateway):
 
 async def test_should_the_carrier_come_back_after_all_the_call_gets_another_bot(gateway):
     carrier = await gateway.call()
-    first, second = await serving(gateway)
+    first, _ = await serving(gateway)
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     await first.until("stop")
     answer = await gateway.resume()
@@ -102,9 +106,7 @@ async def test_should_the_carrier_come_back_after_all_the_call_gets_another_bot(
     [url] = etree.fromstring(answer.content).xpath("//Stream/@url")
     again = await gateway.open("/ws/" + url.split("/ws/")[1])
     again.send(start(stream_id="MZ2"))
-    async with asyncio.timeout(PATIENCE):
-        while len(first.of("start")) + len(second.of("start")) < 2:
-            await asyncio.sleep(0.005)
+    await gateway.started(2)
 
 
 async def test_a_lost_stream_parks_the_call_and_the_same_bot_goes_on(gateway):
@@ -118,9 +120,7 @@ async def test_a_lost_stream_parks_the_call_and_the_same_bot_goes_on(gateway):
     again.send(start(stream_id="MZ2"))
     again.send(MEDIA)
     assert (await bot.until("status"))["status"] == "reattached"
-    async with asyncio.timeout(PATIENCE):
-        while not bot.audio:
-            await asyncio.sleep(0.005)
+    await until(lambda: bot.audio)
     assert not other.connections
     assert len(bot.of("start")) == 1
 
@@ -160,8 +160,9 @@ async def test_a_bot_that_is_done_hangs_up(gateway):
 async def test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state(gateway):
     await gateway.call()
     first, second = await serving(gateway)
+    name = await session_id(gateway)
     first.say(type="state", state="c3RhdGU=")
-    await asyncio.sleep(0.05)
+    await state_known(gateway, name)
     first.socket.close(1011)
     message = await second.until("start")
     assert (message["resumed"], message["attempt"], message["state"]) == (True, 2, "c3RhdGU=")
@@ -171,19 +172,17 @@ async def test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state(gat
 async def test_a_call_that_kills_its_bots_is_not_given_one_after_another(gateway):
     carrier = await gateway.call()
     name = await session_id(gateway)
-    seen = 0
-    async with asyncio.timeout(PATIENCE):
-        while name in gateway.node.sessions:
-            for bot in gateway.bots:
-                if bot.of("start") and bot.socket is not None and bot.closed_with is None:
-                    bot.socket.close(1011)
-                    seen += 1
-                elif bot.closed_with is not None and bot.connections > 0:
-                    bot.closed_with = None
-            await asyncio.sleep(0.02)
-    assert await ended(gateway, name) in (EndReason.BOT_ERROR, EndReason.NO_WORKER)
-    assert sum(len(bot.of("start")) for bot in gateway.bots) <= 3
+    for attempt in range(1, gateway.node.limits.starts + 1):
+        bot = await until(lambda attempt=attempt: told_of(gateway, attempt))
+        bot.socket.close(1011)
+    assert await ended(gateway, name) == EndReason.BOT_ERROR
+    assert sorted(told["attempt"] for told in gateway.starts()) == [1, 2, 3]
     assert await carrier.until_closed() == 1000
+
+
+def told_of(gateway, attempt: int):
+    """The bot that has this attempt's `start`."""
+    return next((bot for bot in gateway.bots for told in bot.of("start") if told["attempt"] == attempt), None)
 
 
 async def test_a_link_that_breaks_is_dialled_again(gateway):
@@ -253,7 +252,7 @@ async def test_a_transfer_to_a_number_that_is_not_allowed_is_refused_and_the_cal
 
 async def test_a_dial_that_failed_gives_the_caller_a_bot_again(gateway):
     carrier = await gateway.call()
-    bot, other = await serving(gateway)
+    bot, _ = await serving(gateway)
     bot.say(type="transfer", to="+15550100009")
     mark = await carrier.until("mark")
     carrier.send({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]})
@@ -263,11 +262,8 @@ async def test_a_dial_that_failed_gives_the_caller_a_bot_again(gateway):
     [url] = etree.fromstring(answer.content).xpath("//Stream/@url")
     again = await gateway.open("/ws/" + url.split("/ws/")[1])
     again.send(start(stream_id="MZ2"))
-    async with asyncio.timeout(PATIENCE):
-        while not any(told["status"] == "transfer_failed" for one in (bot, other) for told in one.of("status")):
-            await asyncio.sleep(0.005)
-    starts = bot.of("start") + other.of("start")
-    assert sorted(message["resumed"] for message in starts) == [False, True]
+    await until(lambda: any(told["status"] == "transfer_failed" for one in gateway.bots for told in one.of("status")))
+    assert sorted(message["resumed"] for message in gateway.starts()) == [False, True]
 
 
 async def test_a_dial_that_was_answered_ends_the_call(gateway):
@@ -324,9 +320,7 @@ async def test_nothing_is_left_of_a_call(gateway):
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     await ended(gateway, name)
     await carrier.until_closed()
-    async with asyncio.timeout(PATIENCE):
-        while gateway.node.tasks or gateway.node.streams:
-            await asyncio.sleep(0.005)
+    await until(lambda: not (gateway.node.tasks or gateway.node.streams))
     assert len(gateway.node.ticker) == 0
     assert bot.closed_with == 1000
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 
 from gateway.errors import LinkRefused
-from tests.calls.conftest import MEDIA, PATIENCE, start
+from tests.calls.conftest import MEDIA, start
+from tests.waiting import until
 
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
-
-
-async def started(gateway) -> int:
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.of("start") for bot in gateway.bots):
-            await asyncio.sleep(0.005)
-    return sum(len(bot.of("start")) for bot in gateway.bots)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +41,10 @@ async def test_every_handshake_that_has_a_start_is_good(gateway, before):
     for message in before:
         carrier.send(message)
     carrier.send(start())
-    assert await started(gateway) == 1
+    await gateway.started()
+    assert len(gateway.starts()) == 1
     carrier.send(MEDIA)
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.audio for bot in gateway.bots):
-            await asyncio.sleep(0.005)
+    await gateway.a_bot_hears()
 
 
 async def test_audio_right_behind_start_is_not_lost(gateway):
@@ -60,33 +52,28 @@ async def test_audio_right_behind_start_is_not_lost(gateway):
     carrier.send(start())
     for _ in range(10):
         carrier.send(MEDIA)
-    async with asyncio.timeout(PATIENCE):
-        while not any(len(bot.audio) == 10 * 640 for bot in gateway.bots):
-            await asyncio.sleep(0.005)
+    await gateway.a_bot_hears(10 * 640)
+    assert sum(len(bot.audio) for bot in gateway.bots) == 10 * 640
 
 
 async def test_invalid_utf8_is_counted_and_dropped(gateway):
     carrier = await gateway.call()
-    await started(gateway)
+    await gateway.started()
     # Straight into the protocol: the client library would rightly refuse to send it.
     carrier.socket._conn.send_text(b"\xff\xfe\xfd")
     carrier.socket._flush()
     carrier.send(MEDIA)
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.audio for bot in gateway.bots):
-            await asyncio.sleep(0.005)
+    await gateway.a_bot_hears()
     assert carrier.code is None
 
 
 async def test_no_bad_message_after_start_ends_a_call(gateway):
     carrier = await gateway.call()
-    await started(gateway)
+    await gateway.started()
     for junk in ("", "{", "[]", "null", b"\x00", start(), {"event": "media", "media": None}, {"event": "dtmf"}) * 20:
         carrier.send(junk)
     carrier.send(MEDIA)
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.audio for bot in gateway.bots):
-            await asyncio.sleep(0.005)
+    await gateway.a_bot_hears()
     assert carrier.code is None
 
 
@@ -103,12 +90,13 @@ async def test_no_start_closes_1008_and_the_url_works_again(gateway):
     assert await silent.until_closed() == 1008
     honest = await gateway.open(path)
     honest.send(start())
-    assert await started(gateway) == 1
+    await gateway.started()
+    assert len(gateway.starts()) == 1
 
 
 async def test_an_oversized_message_closes_1009(gateway):
     carrier = await gateway.call()
-    await started(gateway)
+    await gateway.started()
     carrier.send("x" * 70_000)
     assert await carrier.until_closed() == 1009
 
@@ -140,14 +128,12 @@ async def test_a_spent_token_closes_1008_and_leaves_the_honest_call_alone(gatewa
     path = await gateway.stream_path()
     honest = await gateway.open(path)
     honest.send(start())
-    await started(gateway)
+    await gateway.started()
     thief = await gateway.open(path)
     thief.send(start(stream_id="MZ9"))
     assert await thief.until_closed() == 1008
     honest.send(MEDIA)
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.audio for bot in gateway.bots):
-            await asyncio.sleep(0.005)
+    await gateway.a_bot_hears()
     assert honest.code is None
 
 
@@ -156,11 +142,9 @@ async def test_of_two_streams_with_one_token_at_once_one_is_served(gateway):
     rivals = [await gateway.open(path) for _ in range(4)]
     for n, rival in enumerate(rivals):
         rival.send(start(stream_id=f"MZ{n}"))
-    await started(gateway)
-    async with asyncio.timeout(PATIENCE):
-        while sum(rival.code == 1008 for rival in rivals) < 3:
-            await asyncio.sleep(0.005)
-    assert await started(gateway) == 1
+    await gateway.started()
+    await until(lambda: sum(rival.code == 1008 for rival in rivals) == 3)
+    assert len(gateway.starts()) == 1
 
 
 async def test_a_start_that_names_another_call_closes_1008_and_the_url_works_again(gateway):
@@ -170,21 +154,21 @@ async def test_a_start_that_names_another_call_closes_1008_and_the_url_works_aga
     assert await thief.until_closed() == 1008
     honest = await gateway.open(path)
     honest.send(start())
-    assert await started(gateway) == 1
+    await gateway.started()
+    assert len(gateway.starts()) == 1
 
 
 async def test_a_carrier_that_reconnects_by_itself_is_welcome_when_its_stream_is_gone(gateway):
     path = await gateway.stream_path()
     first = await gateway.open(path)
     first.send(start())
-    await started(gateway)
+    await gateway.started()
+    [session] = gateway.node.sessions.values()
     first.socket.abort()
-    await asyncio.sleep(0.05)
+    await until(lambda: session.stream is None)
     again = await gateway.open(path)
     again.send(start(stream_id="MZ2"))
-    async with asyncio.timeout(PATIENCE):
-        while not any(m["status"] == "reattached" for bot in gateway.bots for m in bot.of("status")):
-            await asyncio.sleep(0.005)
+    await until(lambda: any(m["status"] == "reattached" for bot in gateway.bots for m in bot.of("status")))
 
 
 async def test_an_unknown_codec_ends_the_call_with_its_reason(gateway):
@@ -210,13 +194,9 @@ async def test_static_streams_find_their_service_by_url_parameter_or_number(gate
         carrier = await gateway.open(path)
         carrier.send(CONNECTED)
         carrier.send(start("CA" + json.dumps([path, custom]), **custom))
-        async with asyncio.timeout(PATIENCE):
-            while not gateway.node.sessions:
-                await asyncio.sleep(0.005)
+        await until(lambda: gateway.node.sessions)
         carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {}})
-        async with asyncio.timeout(PATIENCE):
-            while gateway.node.sessions:
-                await asyncio.sleep(0.005)
+        await until(lambda: not gateway.node.sessions)
 
 
 async def test_a_static_stream_for_an_unknown_service_is_closed(gateway):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.calls.upkeep import keep_static, renew_claims, static_host
 from gateway.pool.registry import Claim, Leases
 from gateway.sockets import Refusal, server_protocol
 from tests.calls.conftest import PATIENCE
+from tests.calls.dribble import dribbling
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -25,9 +29,10 @@ async def worker():
 
 
 async def slots_until(gateway, service: str, wanted) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not wanted(await gateway.node.registry.slots(service)):
-            await asyncio.sleep(0.01)
+    async def look() -> bool:
+        return wanted(await gateway.node.registry.slots(service))
+
+    await until(look)
 
 
 async def test_a_static_worker_is_offered_while_it_says_that_it_is_ready(gateway, worker):
@@ -65,9 +70,7 @@ async def test_a_running_call_on_a_static_worker_survives_a_probe_that_fails(gat
 
 async def test_what_the_sessions_hold_is_renewed_and_what_is_lost_is_let_go(gateway):
     carrier = await gateway.call()
-    async with asyncio.timeout(PATIENCE):
-        while not any(bot.of("start") for bot in gateway.bots):
-            await asyncio.sleep(0.005)
+    await gateway.started()
     [session] = gateway.node.sessions.values()
     gateway.node.leases = Leases().scaled(0.02)
     keeper = gateway.node.spawn(renew_claims(gateway.node), "renew")
@@ -77,8 +80,124 @@ async def test_what_the_sessions_hold_is_renewed_and_what_is_lost_is_let_go(gate
         newer = await gateway.node.registry.claim("support.acme", session.id)
         await gateway.node.registry.confirm(session.id, newer.attempt)
         await carrier.until_closed()
-        async with asyncio.timeout(PATIENCE):
-            while gateway.node.sessions:
-                await asyncio.sleep(0.005)
+        await until(lambda: not gateway.node.sessions)
     finally:
         keeper.cancel()
+
+
+# What nobody has thought of.
+
+
+def fails_at_first(registry, name: str, times: int = 2) -> None:
+    """This method raises so often what no registry should raise."""
+    method, left = getattr(registry, name), times
+
+    async def failing(*args, **options):
+        nonlocal left
+        if left:
+            left -= 1
+            raise ZeroDivisionError("a bug")
+        return await method(*args, **options)
+
+    setattr(registry, name, failing)
+
+
+async def test_claims_are_renewed_on_after_a_bug_in_one_round(gateway):
+    await gateway.call()
+    await gateway.started()
+    [session] = gateway.node.sessions.values()
+    gateway.node.leases = Leases().scaled(0.02)
+    fails_at_first(gateway.node.registry, "renew")
+    asked = []
+    renew = gateway.node.registry.renew
+
+    async def noting(held):
+        lost = await renew(held)
+        asked.append(held)
+        return lost
+
+    gateway.node.registry.renew = noting
+    with capture_logs() as logs:
+        keeper = gateway.node.spawn(renew_claims(gateway.node), "renew")
+        await until(lambda: asked or keeper.done())
+    assert not keeper.done()
+    assert asked[0] == {session.id: session.claim.fence}
+    assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [True, True]
+    keeper.cancel()
+
+
+@pytest.mark.parametrize("method", ["beat", "put_host"])
+async def test_static_workers_are_looked_after_on_after_a_bug_in_one_round(gateway, worker, method):
+    gateway.node.leases = Leases().scaled(0.02)
+    fails_at_first(gateway.node.registry, method)
+    host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
+    with capture_logs() as logs:
+        keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
+        try:
+            await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
+        finally:
+            keeper.cancel()
+            await gateway.node.rest.close()
+    assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [True, True]
+
+
+@pytest.mark.parametrize("loop", ["renew", "keep"])
+async def test_the_end_of_such_a_task_is_its_end(gateway, worker, loop):
+    """However its round went: what is cancelled does not go on."""
+    gateway.node.leases = Leases().scaled(0.02)
+    host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
+    work = renew_claims(gateway.node) if loop == "renew" else keep_static(gateway.node, host)
+    keeper = gateway.node.spawn(work, loop)
+    await asyncio.sleep(0.05)
+    keeper.cancel()
+    await asyncio.wait({keeper}, timeout=PATIENCE)
+    assert keeper.cancelled()
+    await gateway.node.rest.close()
+
+
+@pytest.mark.parametrize("broken", ["dribbles", "no host of that name can be"])
+async def test_one_static_worker_that_misbehaves_costs_the_others_nothing(gateway, worker, broken):
+    gateway.node.limits = replace(gateway.node.limits, link=0.1)
+    async with dribbling(b"HTTP/1.1 200 OK\r\nx: ") as port:
+        url = f"ws://127.0.0.1:{port}/ws" if broken == "dribbles" else "ws://a..b/ws"
+        host = static_host("static.acme", "relay", [url, f"ws://127.0.0.1:{worker['port']}/ws"], "")
+        keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
+        try:
+            await slots_until(gateway, "static.acme", lambda s: (s.ready, s.busy) == (1, 1))
+        finally:
+            keeper.cancel()
+            await gateway.node.rest.close()
+
+
+async def test_a_renewal_that_our_own_confirmation_overtook_ends_no_call(gateway):
+    """The registry has given the new fence, its answer is on the way, and the old one is renewed meanwhile."""
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    gateway.node.leases = Leases().scaled(0.02)
+    gateway.node.limits = replace(gateway.node.limits, registry=0.1)
+    [session] = gateway.node.sessions.values()
+    renewing = asyncio.create_task(renew_claims(gateway.node))
+    again = await gateway.node.registry.claim("support.acme", session.id)
+    newer = await gateway.node.registry.confirm(session.id, again.attempt)
+    assert isinstance(newer, Claim)
+    await asyncio.sleep(0.12)  # a renewal has found the old fence lost
+    session.bot._hold_claim(newer)
+    await asyncio.sleep(0.4)
+    assert carrier.code is None and bot.closed_with is None
+    renewing.cancel()
+
+
+async def test_a_session_that_somebody_else_holds_is_let_go(gateway):
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    gateway.node.leases = Leases().scaled(0.02)
+    gateway.node.limits = replace(gateway.node.limits, registry=0.1)
+    [session] = gateway.node.sessions.values()
+    again = await gateway.node.registry.claim("support.acme", session.id)
+    await gateway.node.registry.confirm(session.id, again.attempt)
+    renewing = asyncio.create_task(renew_claims(gateway.node))
+    await carrier.until_closed()
+    await until(lambda: bot.closed_with == 4001)
+    renewing.cancel()

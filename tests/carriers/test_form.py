@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.carriers.base import HttpRequest, Refused
-from gateway.carriers.form import LIMITS, Fields, offered_keys, read, read_ours, read_query
+from gateway.carriers.form import LIMITS, Fields, offered_keys, read, read_one, read_ours, read_query
 from tests.carriers.webhooks import FORM, get, golden, post, post_body, strangers
 
 
@@ -185,10 +185,29 @@ def basic(text: bytes) -> dict[str, str]:
         (get("", headers={"authorization": "Basic é"}), ("", "")),
         (get("", headers={"authorization": "Basic " + "A" * 4000}), ("", "")),
         (get("key=k", headers=basic(b"u:p")), ("k", "p")),
+        (get("", headers=basic(b"u:" + b"p" * 1500)), ("", "p" * 1500)),
+        (get("", headers=basic(b"u:" + b"p" * 1600)), ("", "")),  # more than 2048 in base64
     ],
 )
 def test_offered_keys(request_: HttpRequest, offered: tuple[str, str]) -> None:
     assert offered_keys(request_) == offered
+
+
+@pytest.mark.parametrize(
+    ("query", "value"),
+    [
+        ("serviceHost=a.b", "a.b"),
+        ("x=1&serviceHost=a%2Eb", "a.b"),
+        ("serviceHost=a.b&serviceHost=c.d", ""),
+        ("serviceHost=", ""),
+        ("servicehost=a.b", ""),
+        ("serviceHost=%FF", ""),
+        ("serviceHost=a.b&" + "x" * LIMITS.url, ""),
+        ("", ""),
+    ],
+)
+def test_a_value_of_which_there_must_be_one(query, value):
+    assert read_one(query, "serviceHost") == value
 
 
 @given(strangers)

@@ -15,7 +15,6 @@ from gateway.carriers.form import Fields, read_query
 from gateway.carriers.plivo import MAIN_SIGNATURE, NONCE, SIGNATURE, Config, PlivoCarrier, sign, to_sign
 from serializers.base import MediaFormat
 from tests.carriers.webhooks import (
-    FORM,
     PUBLIC,
     VECTORS,
     Pairs,
@@ -27,6 +26,7 @@ from tests.carriers.webhooks import (
     post,
     post_body,
     query_of,
+    refused_forms,
 )
 
 AUTH_ID = "MANWVLYTK4ZWU1YTY4QA"
@@ -460,16 +460,7 @@ def test_machine_detection() -> None:
     assert parse({"Event": "StartApp"}).answered_by == ""
 
 
-@pytest.mark.parametrize(
-    ("request_", "reason"),
-    [
-        (post({"Event": "StartApp"}), "no_call_id"),
-        (post({"CallUUID": "x" * 600}), "no_call_id"),
-        (post([("CallUUID", "1"), ("CallUUID", "2")]), "duplicate_field"),
-        (post({"CallUUID": "1"}, query="serviceHost=1&serviceHost=2"), "duplicate_field"),
-        (post_body(b"%FF", FORM), "bad_body"),
-    ],
-)
+@pytest.mark.parametrize(("request_", "reason"), refused_forms("CallUUID"))
 def test_parse_refused(request_: HttpRequest, reason: str) -> None:
     assert carrier().parse(request_) == Refused(reason)
 

@@ -25,6 +25,7 @@ from tests.carriers.webhooks import (
     post,
     post_body,
     query_of,
+    refused_forms,
 )
 
 TOKEN = "12345"
@@ -328,16 +329,7 @@ def test_numbers_that_are_none_pass_as_they_came() -> None:
     assert (webhook.from_number, webhook.to_number) == ("client:alice", "sip:bot@acme.example")
 
 
-@pytest.mark.parametrize(
-    ("request_", "reason"),
-    [
-        (post({"CallStatus": "ringing"}), "no_call_id"),
-        (post({"CallSid": "x" * 600}), "no_call_id"),
-        (post([("CallSid", "1"), ("CallSid", "2")]), "duplicate_field"),
-        (post({"CallSid": "1"}, query="serviceHost=1&serviceHost=2"), "duplicate_field"),
-        (post_body(b"%FF", FORM), "bad_body"),
-    ],
-)
+@pytest.mark.parametrize(("request_", "reason"), refused_forms("CallSid"))
 def test_parse_refused(request_: HttpRequest, reason: str) -> None:
     assert carrier().parse(request_) == Refused(reason)
 

@@ -61,6 +61,17 @@ def pairs_of(form: bytes) -> list[tuple[str, str]]:
     return parse_qsl(form.decode().strip(), keep_blank_values=True)
 
 
+def refused_forms(call_id: str) -> list[tuple[HttpRequest, str]]:
+    """What the parser of a carrier of forms refuses, and why. call_id: the name of that field."""
+    return [
+        (post({"CallStatus": "ringing", "Event": "StartApp"}), "no_call_id"),
+        (post({call_id: "x" * 600}), "no_call_id"),
+        (post([(call_id, "1"), (call_id, "2")]), "duplicate_field"),
+        (post({call_id: "1"}, query="serviceHost=1&serviceHost=2"), "duplicate_field"),
+        (post_body(b"%FF", FORM), "bad_body"),
+    ]
+
+
 # What a stranger may send: any text in the places of a request, with a liking for what our code looks at.
 _words = st.sampled_from(
     [

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,9 +17,9 @@ import pytest
 from gateway.__main__ import main
 from gateway.cli import load as command
 from gateway.simulator.load import LoadReport, Progress, Tolerance, Totals
+from tests.acceptance.program import Gateway, environment
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-READY_SECONDS = 60.0
 SMALL = 2
 NOBODY = "http://127.0.0.1:9"
 RIGHT = ("load", "--carrier", "twilio", "--url", NOBODY, "--calls", "1", "--rate", "1", "--seconds", "1")
@@ -50,49 +49,15 @@ wrapup_seconds = 1
 """
 
 
-def clean_environment() -> dict[str, str]:
-    """Without what would configure a gateway, or sign calls, behind a test's back."""
-    ours = ("GATEWAY_", "TWILIO_", "TELNYX_", "PLIVO_", "EXOTEL_")
-    return {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-
-
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    config = tmp_path_factory.mktemp("load") / "gateway.toml"
-    config.write_text(SETTINGS)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gateway", "serve", "--dev", "--config", str(config), "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=clean_environment(),
-    )
-    assert process.stderr is not None
-    ready = threading.Event()
-    said: list[str] = []
-
-    def read() -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            said.append(line)
-            if '"event": "ready"' in line:
-                ready.set()
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    try:
-        assert ready.wait(READY_SECONDS), "".join(said)
-        [line] = [line for line in said if '"event": "ready"' in line]
-        yield json.loads(line)["public_url"]
-    finally:
-        process.terminate()
-        process.wait(20)
-        reader.join()
-        process.stderr.close()
+    with Gateway.of(tmp_path_factory.mktemp("load"), SETTINGS, "--dev") as gateway:
+        yield gateway.url
 
 
 @pytest.fixture(autouse=True)
 def without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for key in set(os.environ) - set(clean_environment()):
+    for key in set(os.environ) - set(environment()):
         monkeypatch.delenv(key)
 
 
@@ -174,7 +139,7 @@ def test_ctrl_c_ends_the_calls_and_reports(url: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=clean_environment(),
+        env=environment(),
     )
     assert process.stderr is not None
     first = process.stderr.readline()  # when it has been running for some seconds

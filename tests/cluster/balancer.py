@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.waiting import until
+
 CHECK_EVERY = 0.2
 CHECK_TIMEOUT = 0.5
 CHECK_FAILURES = 2
@@ -90,9 +92,7 @@ class Balancer:
 
     async def until(self, name: str, state: str, seconds: float = 20.0) -> None:
         """Wait for a backend to be seen up, draining or down."""
-        async with asyncio.timeout(seconds):
-            while self.backends[name].state != state:
-                await asyncio.sleep(0.02)
+        await until(lambda: self.backends[name].state == state, seconds, f"{name} is {state}")
 
     # Connections.
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.program import environment, free_port
+from tests.waiting import until
 
-DELIVERED = Path(__file__).parents[2] / "deploy" / "haproxy.cfg"
+DELIVERED = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 STATES = {"UP": "up", "NOLB": "draining", "DRAIN": "draining", "DOWN": "down"}
 
 
@@ -59,13 +60,13 @@ class HAProxy:
 
     async def until(self, name: str, state: str, seconds: float = 20.0) -> None:
         """Wait for a gateway to be seen up, draining or down."""
-        try:
-            async with asyncio.timeout(seconds):
-                while (await self.states()).get(name) != state:
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            log = self._log.read_text()[-3000:]
-            raise AssertionError(f"{name} is not {state}: {await self.states()}\n{log}") from None
+        seen: dict[str, str] = {}
+
+        async def there() -> bool:
+            seen.update(await self.states())
+            return seen.get(name) == state
+
+        await until(there, seconds, lambda: f"{name} is not {state}: {seen}\n{self._log.read_text()[-3000:]}")
 
     async def states(self) -> dict[str, str]:
         """Of each gateway, as HAProxy sees it."""

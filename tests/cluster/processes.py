@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.acceptance.program import SCALE, environment
+from tests.acceptance.program import environment
+from tests.waiting import until
 
 MARK = "CLUSTER_TEST_RIG"
 """Environment variable that all processes of a rig inherit, those too that their parents have left behind."""
-
-
-async def until(find: Callable[[], Any], seconds: float, complain: Callable[[], str]) -> Any:
-    """What `find` finds, as soon as it is true. AssertionError if that takes too long."""
-    deadline = time.monotonic() + seconds * SCALE
-    while not (found := find()):
-        assert time.monotonic() < deadline, complain()
-        await asyncio.sleep(0.02)
-    return found
 
 
 class Process:

@@ -30,7 +30,6 @@ from tests.acceptance.program import (
     EXOTEL_SECRET,
     PLIVO_ID,
     PLIVO_TOKEN,
-    SCALE,
     TELNYX_SEED,
     TWILIO_SID,
     TWILIO_TOKEN,
@@ -41,8 +40,9 @@ from tests.acceptance.program import (
 from tests.cluster.balancer import Backend, Balancer
 from tests.cluster.haproxy import HAProxy
 from tests.cluster.heard import bots_heard, longest_gap
-from tests.cluster.processes import Process, is_marked, kill_marked, until
+from tests.cluster.processes import Process, is_marked, kill_marked
 from tests.pool.server import Server as Redis
+from tests.waiting import until
 
 BOT = Path(__file__).parent / "bots" / "tone.py"
 SERVICE = "tone.acme"
@@ -234,10 +234,14 @@ class Cluster:
 
     async def until_used(self, used: int, seconds: float = 15.0) -> float:
         """Wait until exactly so many slots are held; how long that took."""
-        began = time.monotonic()
-        while (now := await self._slots_if_any()) is None or now.used != used:
-            assert time.monotonic() - began < seconds * SCALE, f"{now}, not {used} used"
-            await asyncio.sleep(0.05)
+        began, seen = time.monotonic(), None
+
+        async def exactly() -> bool:
+            nonlocal seen
+            seen = await self._slots_if_any()
+            return seen is not None and seen.used == used
+
+        await until(exactly, seconds, lambda: f"{seen}, not {used} used")
         return time.monotonic() - began
 
     async def _slots_if_any(self) -> Slots | None:
@@ -249,11 +253,15 @@ class Cluster:
 
     async def until_known(self, sessions: set[str], seconds: float = 12.0) -> None:
         """Wait until the registry knows whose calls these sessions are, and who serves them."""
-        assert self._registry is not None
-        async with asyncio.timeout(seconds * SCALE):
-            for session in sessions:
-                while not await self._knows(session):
-                    await asyncio.sleep(0.1)
+        unknown = set(sessions)
+
+        async def all_known() -> bool:
+            for session in tuple(unknown):
+                if await self._knows(session):
+                    unknown.remove(session)
+            return not unknown
+
+        await until(all_known, seconds, lambda: f"the registry does not know {unknown}")
         await self.until_used(len(sessions), seconds)
 
     async def _knows(self, session: str) -> bool:
@@ -265,9 +273,10 @@ class Cluster:
         return facts is not None and facts.call_id != ""
 
     async def until_warm(self, ready: int = 2, seconds: float = 20.0) -> None:
-        async with asyncio.timeout(seconds):
-            while (await self.slots()).ready < ready:
-                await asyncio.sleep(0.05)
+        async def warm() -> bool:
+            return (await self.slots()).ready >= ready
+
+        await until(warm, seconds, f"{ready} warm workers")
 
     # Calls.
 

@@ -11,8 +11,8 @@ import pytest
 import pytest_asyncio
 
 from tests.acceptance.carriers import CARRIERS, Answer, Call, Carrier, Phone
-from tests.cluster.processes import until
 from tests.cluster.rig import Cluster
+from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

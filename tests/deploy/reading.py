@@ -10,19 +10,20 @@ import yaml
 
 from gateway.__main__ import parser
 from gateway.settings import Settings, load
-from tests.deploy.rig import DEPLOY
+from tests.deploy.rig import DEPLOY, HAPROXY
 
 ROOT = DEPLOY.parent
 COMPOSE = yaml.safe_load((DEPLOY / "docker-compose.yml").read_text())
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
-_HAPROXY = [line.strip() for line in (DEPLOY / "haproxy.cfg").read_text().splitlines()]
+_HAPROXY = [line.strip() for line in HAPROXY.read_text().splitlines()]
 RULES = [line for line in _HAPROXY if line and not line.startswith("#")]
 """Of haproxy.cfg, without indentation and comments."""
 README = (DEPLOY / "README.md").read_text()
 MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
 SECRETS = DEPLOY / "kubernetes" / "secret.yaml.example"
-MARGIN = 15
-"""Seconds that a gateway may need beyond its drain to end what is left (server.py: 5 s for calls, 5 s for hosts)."""
+MARGIN = 20
+"""Seconds that a gateway may need beyond its drain (server.py): 3 s in which it still takes calls, 5 s to hand over or
+end what is left, 5 s for its hosts, 3 s for its last answers; and some more."""
 
 FILLED = {
     "GATEWAY_PUBLIC_URL": "https://voice.example.com",

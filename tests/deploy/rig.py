@@ -1,4 +1,4 @@
-"""`deploy/haproxy.cfg` as it is, on free loopback ports, before gateways with one Redis and one worker host."""
+"""`deploy/haproxy/haproxy.cfg` on free loopback ports, before gateways with one Redis and one worker host."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from tests.acceptance.program import (
 )
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
+HAPROXY = DEPLOY / "haproxy" / "haproxy.cfg"
 SERVICE = "support.acme"
 API_KEY = "api-key-of-the-tests-0123456789"
 WORKER_KEY = "worker-key-of-the-tests-0123456789"
@@ -190,7 +191,7 @@ class Balancer(Process):
         self.port, self.internal, self.operator = port, free_port(), free_port()
         self.certificate = make_certificate(folder)
         self._socket = folder / "admin.sock"
-        text = (DEPLOY / "haproxy.cfg").read_text()
+        text = HAPROXY.read_text()
         lines = [line for line in text.splitlines() if line.split() not in (["user", "haproxy"], ["group", "haproxy"])]
         config = folder / "haproxy.cfg"
         config.write_text("\n".join(lines) + "\n")

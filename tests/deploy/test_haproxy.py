@@ -5,17 +5,21 @@ from __future__ import annotations
 import http.client
 import signal
 import socket
+import struct
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
 from tests.acceptance.program import free_port, wait_for
-from tests.deploy.rig import DEPLOY, SERVICE, Balancer, Caller, Gateway, Load, WorkerHost, make_certificate, tool
+from tests.deploy.rig import HAPROXY, SERVICE, Balancer, Caller, Gateway, Load, WorkerHost, make_certificate, tool
 from tests.pool.server import Server
 
 pytestmark = pytest.mark.cluster
@@ -74,7 +78,7 @@ def whole(caller: Caller, seconds: float) -> str:
 def test_configuration_is_valid_without_a_warning(tmp_path: Path) -> None:
     env = {"CERTIFICATE": str(make_certificate(tmp_path)), "GATEWAY_1": "127.0.0.1:8080", "GATEWAY_2": "127.0.0.1:8081"}
     checked = subprocess.run(
-        [tool("haproxy", "haproxy"), "-c", "-f", str(DEPLOY / "haproxy.cfg")],
+        [tool("haproxy", "haproxy"), "-c", "-f", str(HAPROXY)],
         capture_output=True, text=True, timeout=20, env=env, check=False,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stderr
@@ -155,7 +159,7 @@ def test_a_gateway_set_to_drain_by_hand_gets_nothing_new_and_can_come_back(site:
 
 
 def test_a_rolling_restart_as_the_readme_says_refuses_nobody_and_cuts_nobody(site: Site) -> None:
-    """Out of the balancer first: between SIGTERM and the next check a gateway refuses callers."""
+    """Out of the balancer first, back when it is ready, and only then the next one."""
     load = site.stack.enter_context(Load(site.folder, site.balancer, calls=60, rate=4, seconds=1))
     wait_for(site.serving, 20, load.text)
     for name, gateway in site.gateways.items():
@@ -188,6 +192,42 @@ def test_webhooks_that_meet_a_hung_gateway_are_answered_by_the_other(site: Site)
     site.gateways["gateway-1"].signal(signal.SIGSTOP)
     for caller in [site.call(carrier, seconds=1) for carrier in CARRIERS]:
         whole(caller, 30)
+
+
+class Resetter(ThreadingHTTPServer):
+    """What may stand before a dead gateway: it says that all is well, accepts connections, and resets them."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), BaseHTTPRequestHandler)
+        self.address = f"127.0.0.1:{self.server_port}"
+        self.reset = 0
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        if b"GET /lbz" in request.recv(65536, socket.MSG_PEEK):
+            request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        else:
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.reset += 1
+
+    def shutdown_request(self, request: Any) -> None:
+        request.close()  # a shutdown would send a FIN
+
+
+def test_webhooks_that_meet_a_reset_connection_are_answered_by_the_other(site: Site) -> None:
+    with ExitStack() as stack:
+        dead = stack.enter_context(Resetter())
+        Thread(target=dead.serve_forever, daemon=True).start()
+        stack.callback(dead.shutdown)
+        folder = site.folder / "second"
+        folder.mkdir()
+        gateways = [dead.address, site.gateways["gateway-2"].address]
+        balancer = stack.enter_context(Balancer(folder, gateways, free_port()))
+        for name in site.gateways:
+            balancer.until(name, "UP")
+        public = http.client.HTTPSConnection("localhost", balancer.port, context=balancer.tls())
+        asked = [ask(public, "POST", "/webhooks/twilio/resume", body="a=b") for _ in range(20)]
+    assert asked == [403] * 20  # the gateway's word: nothing is signed
+    assert dead.reset > 0
 
 
 def test_plain_text_on_the_tls_port_is_refused(site: Site) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.app import make_app, make_node
+from gateway.calls.node import CallLimits
 from gateway.settings import Settings
 from tests.deploy.reading import (
     DOCKERFILE,
@@ -181,15 +182,34 @@ def test_worker_pod_advertises_itself_to_the_service_of_the_gateways(tmp_path: P
 
 
 def test_ingress_opens_webhooks_and_streams_only(tmp_path: Path) -> None:
-    (ingress,) = of_kind("Ingress")
-    (host,) = ingress["spec"]["rules"]
-    assert settings_host(kubernetes_settings(tmp_path)) == host["host"] == ingress["spec"]["tls"][0]["hosts"][0]
-    assert {path["path"] for path in host["http"]["paths"]} == {"/webhooks/", "/ws"}
-    for path in host["http"]["paths"]:
+    paths = []
+    for ingress in of_kind("Ingress"):
+        (host,) = ingress["spec"]["rules"]
+        assert settings_host(kubernetes_settings(tmp_path)) == host["host"] == ingress["spec"]["tls"][0]["hosts"][0]
+        paths += host["http"]["paths"]
+    assert sorted(path["path"] for path in paths) == ["/webhooks/", "/ws"]
+    for path in paths:
         assert path["backend"]["service"] == {"name": "gateway", "port": {"name": "http"}}
+
+
+def nginx(name: str) -> dict[str, str]:
+    """The annotations of this Ingress for ingress-nginx."""
+    prefix = "nginx.ingress.kubernetes.io/"
+    return {
+        key.removeprefix(prefix): value
+        for key, value in named("Ingress", name)["metadata"]["annotations"].items()
+        if key.startswith(prefix)
+    }
+
+
+def test_ingress_keeps_streams_and_sends_webhooks_to_another_pod_in_time(tmp_path: Path) -> None:
     longest = longest_call(kubernetes_settings(tmp_path))
-    for name in ("read", "send"):
-        assert float(ingress["metadata"]["annotations"][f"nginx.ingress.kubernetes.io/proxy-{name}-timeout"]) > longest
+    streams, webhooks = nginx("gateway-streams"), nginx("gateway-webhooks")
+    assert min(float(streams[f"proxy-{way}-timeout"]) for way in ("read", "send")) > longest
+    assert set(webhooks["proxy-next-upstream"].split()) == {"error", "timeout", "non_idempotent"}
+    one = float(webhooks["proxy-connect-timeout"]) + float(webhooks["proxy-read-timeout"])
+    assert CallLimits().registry < float(webhooks["proxy-read-timeout"])
+    assert one * int(webhooks["proxy-next-upstream-tries"]) < 10  # Exotel's patience, the shortest that is documented
 
 
 def settings_host(settings: Settings) -> str:

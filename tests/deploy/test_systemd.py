@@ -1,15 +1,20 @@
-"""The units: commands that exist, time for a drain, and what systemd itself says of them."""
+"""The units: commands that exist, time for a start and a drain, and what systemd itself says of them."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from gateway.settings import ServiceSettings, Settings
+from gateway.worker.fleet import START_LIMIT
+from gateway.worker.spawn import LOAD_TIMEOUT
 from tests.deploy.reading import MARGIN, accepted, longest_call
 from tests.deploy.rig import DEPLOY, tool
 
@@ -35,6 +40,48 @@ def test_units_run_commands_that_exist() -> None:
         accepted(words)
 
 
+def until_ready(port: int, pid: int) -> subprocess.CompletedProcess[str]:
+    """What `systemctl start gateway` waits for, as systemd runs it, with this port and this gateway."""
+    (command,) = unit(DEPLOY / "systemd" / "gateway.service")["ExecStartPost"]
+    words = [
+        word.replace("/opt/gateway/bin/python", sys.executable).replace(":8080/", f":{port}/").replace("0.5", "0.05")
+        for word in shlex.split(command)
+    ]
+    env = {"PATH": os.environ["PATH"], "LISTEN": "127.0.0.1", "MAINPID": str(pid)}
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_start_returns_when_the_gateway_is_ready() -> None:
+    answers, asked = [503, 503, 200], []
+
+    class Gateway(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(answers.pop(0))
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Gateway) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        done = until_ready(server.server_port, os.getpid())
+        server.shutdown()
+    assert done.returncode == 0 and not done.stderr, done
+    assert asked == ["/readyz"] * 3
+
+
+def test_start_fails_as_soon_as_the_gateway_has() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    assert until_ready(1, gone.pid).returncode == 1
+
+
+def test_start_waits_for_a_slow_bot() -> None:
+    (seconds,) = unit(DEPLOY / "systemd" / "gateway.service")["TimeoutStartSec"]
+    assert float(seconds) > LOAD_TIMEOUT + START_LIMIT
+
+
 def test_units_give_more_time_than_a_drain_takes(tmp_path: Path) -> None:
     settings = Settings(services=(ServiceSettings(host="a.b"),))
     limits = {path.name: float(unit(path)["TimeoutStopSec"][0]) for path in UNITS}
@@ -52,13 +99,14 @@ def test_units_signal_the_one_process_that_drains() -> None:
 
 @pytest.mark.cluster
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    program = tmp_path / "gateway"
-    program.write_text(f"#!{sys.executable}\n")
-    program.chmod(0o755)
+    for name in ("gateway", "python"):
+        program = tmp_path / name
+        program.write_text(f"#!{sys.executable}\n")
+        program.chmod(0o755)
     copies = []
     for path in UNITS:
         copies.append(tmp_path / path.name)
-        copies[-1].write_text(path.read_text().replace("/opt/gateway/bin/gateway", str(program)))
+        copies[-1].write_text(path.read_text().replace("/opt/gateway/bin/", f"{tmp_path}/"))
     verified = subprocess.run(
         [tool("systemd-analyze", "systemd"), "verify", *map(str, copies)],
         capture_output=True, text=True, timeout=60, check=False,

@@ -12,7 +12,8 @@ from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.errors import UnsupportedCodec
 from gateway.media.base import BridgeLimits, Stream
-from gateway.media.bridge import DRAIN_MARK, Bridge
+from gateway.media.bridge import Bridge
+from gateway.media.drains import DRAIN_MARK
 from gateway.protocol import pcm
 from serializers.base import MediaFormat
 from serializers.exotel import ExotelSerializer
@@ -45,6 +46,11 @@ def media(payload: bytes) -> bytes:
 def tone(ms: int, rate: int = 16000) -> bytes:
     t = np.arange(rate * ms // 1000) / rate
     return (np.sin(2 * np.pi * 440 * t) * 8000).astype("<i2").tobytes()
+
+
+def echo(mark: dict) -> bytes:
+    """The carrier returns a mark that it was sent."""
+    return json.dumps({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]}).encode()
 
 
 @pytest.fixture
@@ -150,7 +156,7 @@ def test_the_bots_audio_reaches_the_caller_in_his_codec(joined, stream_socket):
     assert message["streamSid"] == "MZ1"
 
 
-def test_thirty_seconds_at_once_are_heard_whole(joined, stream_socket):
+def test_thirty_seconds_at_once_are_heard_whole(joined, stream_socket, link_socket):
     for _ in range(30):
         joined.link_received(tone(1000), False, 0.0)
     now = 0.0
@@ -158,7 +164,7 @@ def test_thirty_seconds_at_once_are_heard_whole(joined, stream_socket):
         now += 0.02
         joined.tick(now)
         if round(now / 0.02) % 50 == 0:  # the bot lives
-            joined._link.last_pong = now
+            link_socket.last_pong = now
     heard = b"".join(base64.b64decode(m["media"]["payload"]) for m in stream_socket.of("media"))
     assert len(heard) == 30 * 8000
 
@@ -167,7 +173,6 @@ def test_a_clear_silences_the_carrier_and_says_what_was_dropped(joined, stream_s
     for _ in range(30):
         joined.link_received(tone(1000), False, 0.0)
     joined.link_received(b'{"type":"mark","name":"end"}', True, 0.0)
-    sent_before = None
     for n in range(1, 51):
         joined.tick(n * 0.02)
     joined.link_received(b'{"type":"clear"}', True, 1.0)
@@ -239,7 +244,7 @@ def test_a_hangup_waits_until_the_last_word_is_heard(joined, stream_socket, list
         joined.tick(n * 0.02)
     assert listener.heard == []
     [mark] = stream_socket.of("mark")
-    joined.stream_received(json.dumps({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]}).encode(), True, 0.5)
+    joined.stream_received(echo(mark), True, 0.5)
     assert listener.heard == [("bot_hangup", "bye")]
 
 
@@ -269,8 +274,129 @@ def test_keys_that_the_stream_cannot_send_are_the_sessions_affair(joined, listen
 def test_a_transfer_is_told_behind_the_audio(joined, listener, stream_socket):
     joined.link_received(b'{"type":"transfer","to":"+15550100009"}', True, 0.0)
     [mark] = stream_socket.of("mark")
-    joined.stream_received(json.dumps({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]}).encode(), True, 0.1)
+    joined.stream_received(echo(mark), True, 0.1)
     assert listener.heard == [("bot_transfer", "+15550100009")]
+
+
+TRANSFER = b'{"type":"transfer","to":"+15550100009"}'
+
+
+def test_a_bot_that_leaves_behind_its_transfer_has_hung_up_if_that_is_refused(joined, stream_socket, listener):
+    """The session refuses the transfer; the caller must not be left with hold music."""
+    joined.link_received(TRANSFER, True, 0.0)
+    joined.detach_link()
+    joined.drain(lambda: listener.bot_hangup("done"), 0.0)
+    for mark in stream_socket.of("mark"):
+        joined.stream_received(echo(mark), True, 0.1)
+    assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "done")]
+
+
+def test_every_wish_waits_for_the_words_before_it(joined, stream_socket, listener):
+    joined.link_received(TRANSFER, True, 0.0)
+    joined.link_received(tone(100), False, 0.0)
+    joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 0.0)
+    first, second = stream_socket.of("mark")
+    joined.stream_received(echo(first), True, 0.02)
+    assert listener.heard == [("bot_transfer", "+15550100009")]
+    joined.stream_received(echo(second), True, 0.1)
+    assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "bye")]
+
+
+def test_a_mark_that_is_lost_holds_up_nobody_behind_it(joined, stream_socket, listener):
+    joined.link_received(TRANSFER, True, 0.0)
+    joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 0.0)
+    joined.stream_received(echo(stream_socket.of("mark")[1]), True, 0.1)
+    assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "bye")]
+
+
+def test_a_mark_that_comes_after_its_deadline_is_nobody_elses(joined, stream_socket, listener):
+    joined.link_received(TRANSFER, True, 0.0)
+    joined.tick(2.1)
+    joined.link_received(tone(100), False, 2.2)
+    joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 2.2)
+    joined.stream_received(echo(stream_socket.of("mark")[0]), True, 2.22)
+    assert listener.heard == [("bot_transfer", "+15550100009")]
+
+
+@pytest.mark.parametrize("how", ["clear", "lost"])
+def test_without_audio_all_wishes_come_true_at_once_and_in_order(joined, listener, how):
+    joined.link_received(tone(1000), False, 0.0)
+    joined.link_received(TRANSFER, True, 0.0)
+    joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 0.0)
+    joined.clear(0.1) if how == "clear" else joined.detach_stream(0.1)
+    assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "bye")]
+
+
+def test_a_bot_that_loops_on_its_wishes_is_refused_but_its_end_is_not(joined, link_socket, listener):
+    joined.link_received(tone(100), False, 0.0)
+    for _ in range(1000):
+        joined.link_received(TRANSFER, True, 0.0)
+    joined.detach_link()
+    joined.drain(lambda: listener.bot_hangup("done"), 0.0)
+    joined.clear(0.1)
+    assert len(listener.heard) <= 20
+    assert listener.heard[-1] == ("bot_hangup", "done")
+    assert {(m["what"], m["status"]) for m in link_socket.of("status")} == {("transfer", "refused")}
+    assert joined.counts.dropped["playout_overflow"] == 1000 - (len(listener.heard) - 1)
+
+
+def test_a_bot_that_loops_on_marks_is_told_that_they_are_lost(joined, link_socket):
+    joined.link_received(tone(1000), False, 0.0)
+    for n in range(7000):
+        joined.link_received(b'{"type":"mark","name":"%d"}' % n, True, 0.0)
+    assert joined.counts.dropped["playout_overflow"] == 1000  # 6000 frames are two minutes
+    lost = link_socket.of("mark")
+    assert (len(lost), lost[0]["name"]) == (1000, "6000")
+    assert not any(mark["played"] for mark in lost)
+
+
+def test_a_bot_that_loops_on_keys_is_refused(joined, link_socket, listener):
+    joined.link_received(tone(1000), False, 0.0)
+    for _ in range(6001):
+        joined.link_received(b'{"type":"dtmf","digits":"1"}', True, 0.0)
+    [refusal] = link_socket.of("status")
+    assert (refusal["status"], refusal["what"]) == ("refused", "dtmf")
+    assert joined.counts.dropped["playout_overflow"] == 1
+    assert listener.heard == []
+
+
+# Hold
+
+
+def hold_bridge(listener, limits=None) -> Bridge:
+    return Bridge(16000, limits or BridgeLimits(), listener, tone(100))
+
+
+def test_a_caller_without_a_bot_hears_hold_audio_after_a_second(listener, stream_socket, link_socket):
+    bridge = hold_bridge(listener)
+    attach_stream(bridge, stream_socket)
+    for n in range(150):
+        bridge.tick(n * 0.02)
+        if n * 0.02 < 0.99:
+            assert stream_socket.of("media") == []
+    assert 2000 <= len(stream_socket.of("media")) * 20 <= 2200
+    bridge.attach_link(link_socket, LINK_START, 3.0)
+    assert len(stream_socket.of("clear")) == 1
+    before = len(stream_socket.of("media"))
+    bridge.tick(3.02)
+    assert len(stream_socket.of("media")) == before
+
+
+def test_hold_audio_that_is_silent_behind_a_late_bot_ends_the_tick(listener, stream_socket, link_socket):
+    """Silence is left out while delay is worked off: there is no end to waiting until enough of it is there."""
+    bridge = Bridge(16000, BridgeLimits(hold_after=0.0), listener, bytes(3200))
+    attach_stream(bridge, stream_socket)
+    bridge.attach_link(link_socket, LINK_START, 0.0)
+    frames = [(n * 0.02, 1) for n in range(50)] + [(1.22, 11)] + [(1.24 + n * 0.02, 1) for n in range(300)]
+    for now, count in frames:  # held up for 200 ms
+        bridge.tick(now)
+        for _ in range(count):
+            bridge.link_received(tone(20), False, now)
+    bridge.detach_link()
+    assert bridge.unplayed(now) > 0.12
+    for n in range(1, 50):
+        bridge.tick(now + n * 0.02)
+    assert bridge.unplayed(now + 0.98) > 0.0
 
 
 # Loss
@@ -320,6 +446,27 @@ def test_a_link_unheard_for_five_seconds_gets_no_more_audio(joined, link_socket)
     assert len(link_socket.audio) == 640
 
 
+def test_a_link_that_was_opened_long_before_its_stream_is_alive(bridge, stream_socket, link_socket, listener):
+    """Opened at the webhook, 25 s ago, and not asked since: it has not failed to answer anything."""
+    attach_stream(bridge, stream_socket, 25.0)
+    bridge.attach_link(link_socket, LINK_START, 25.0)
+    for n in range(50):
+        bridge.tick(25.0 + n * 0.02)
+        bridge.stream_received(media(b"\x20" * 160), True, 25.0 + n * 0.02)
+    assert listener.heard == []
+    assert len(link_socket.audio) == 50 * 640
+    assert when_dead(bridge, listener) == pytest.approx(35.0, abs=0.03)
+
+
+def when_dead(bridge, listener) -> float:
+    now = 26.0
+    while ("link_dead",) not in listener.heard and now < 60.0:
+        now += 0.02
+        bridge.tick(now)
+        bridge.stream_received(media(b"\x20" * 160), True, now)
+    return now
+
+
 def test_a_silent_carrier_is_asked_and_lives_if_it_answers(joined, stream_socket, link_socket, listener):
     for n in range(1, 40):
         link_socket.last_pong = n
@@ -334,6 +481,14 @@ def test_a_carrier_that_does_not_answer_is_dead(joined, stream_socket, link_sock
         link_socket.last_pong = n
         joined.tick(float(n))
     assert listener.heard == [("stream_dead",)]
+
+
+def test_a_carrier_that_sends_media_is_not_asked(joined, stream_socket, link_socket):
+    for n in range(1, 40):
+        link_socket.last_pong = n
+        joined.stream_received(media(b"\x20" * 160), True, float(n))
+        joined.tick(float(n))
+    assert stream_socket.pings == 0
 
 
 def test_carriers_that_drop_silent_calls_are_sent_silence(bridge, stream_socket):

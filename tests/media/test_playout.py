@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.audio.format import AudioFormat
@@ -194,34 +194,205 @@ def test_what_has_been_heard_is_what_was_sent_less_what_is_still_to_play():
     assert [carrier.playout.played_ms(t) for t in (0.0, 0.05, 0.1, 5.0)] == [0, 50, 100, 100]
 
 
-def test_delay_that_a_stall_has_left_is_worked_off_in_silence():
-    """The bot's first 150 ms came late and at once; ever since the caller hears everything 150 ms late."""
+def test_as_many_marks_wait_as_frames_may_and_no_more():
+    carrier = Carrier()  # capacity: 2 s, 100 frames
+    carrier.playout.play(speech(1000), 0.0)
+    taken = [carrier.playout.mark(f"m{n}", 0.0) for n in range(150)]
+    assert taken == [True] * 100 + [False] * 50
+    assert carrier.playout.clear(0.0).marks == tuple(f"m{n}" for n in range(100))
+    carrier.playout.play(speech(1000), 0.0)
+    assert carrier.playout.mark("again", 0.0)
+
+
+def test_actions_are_bounded_with_the_marks_and_leave_room_when_done():
+    carrier, done = Carrier(), []
+    carrier.playout.play(speech(100), 0.0)
+    taken = [carrier.playout.behind(lambda: done.append(True), 0.0) for _ in range(101)]
+    assert taken == [True] * 100 + [False]
+    carrier.playout.tick(0.2)
+    assert len(done) == 100
+    assert carrier.playout.behind(lambda: done.append(True), 0.2)
+    assert len(done) == 101
+
+
+def test_a_mark_that_is_refused_pads_nothing():
     carrier = Carrier()
-    quiet = MULAW.silence(FRAME)
-    carrier.playout.play(speech(160), 0.0)
-    carrier.playout._expected = 0.0  # as a bot that was held up: its audio is not ahead of time
-    now = 0.0
-    for n in range(1, 600):
-        now = n * 0.02
-        carrier.playout.play(quiet if n % 2 else speech(20), now)
+    carrier.playout.play(speech(1000), 0.0)
+    for n in range(100):
+        carrier.playout.mark(f"m{n}", 0.0)
+    carrier.playout.play(speech(5), 0.0)
+    assert not carrier.playout.mark("one too many", 0.0)
+    assert carrier.playout.unplayed(0.0) == pytest.approx(1.005)
+
+
+# Standing delay. A bot's frames: quiet ones and loud ones, at the times when they come.
+
+QUIET = MULAW.silence(FRAME)
+LOUD = speech(20)
+
+
+def chat(seconds: float, start: float = 0.0, *, pace: float = 0.02) -> list[tuple[float, bytes]]:
+    """A real-time bot that is silent in every second frame. pace: seconds from one to the next."""
+    return [(start + n * pace, QUIET if n % 2 else LOUD) for n in range(round(seconds / pace))]
+
+
+def at_once(frames: list[bytes], now: float) -> list[tuple[float, bytes]]:
+    return [(now, frame) for frame in frames]
+
+
+def held_up(seconds: float, until: float) -> list[tuple[float, bytes]]:
+    """What a real-time bot has said during a stall, all of it now."""
+    return at_once([LOUD] * round(seconds / 0.02), until)
+
+
+def play(frames: list[tuple[float, bytes]], carrier: Carrier | None = None) -> Carrier:
+    """The frames at their times, and a tick every 20 ms."""
+    carrier = carrier or Carrier(limits=PlayoutLimits())
+    before = frames[0][0]
+    for now, frame in frames:
+        while before + 0.02 < now:
+            before += 0.02
+            carrier.playout.tick(before)
+        before = now
         carrier.playout.tick(now)
-    assert carrier.playout.unplayed(now) <= 0.06
-    assert 0 < carrier.playout.skipped <= 8 * 160
-    assert carrier.audio.count(speech(20)) >= 599 // 2
+        carrier.playout.play(frame, now)
+    return carrier
 
 
-def test_a_burst_of_silence_is_not_shortened():
-    carrier = Carrier(limits=PlayoutLimits(capacity=60.0))
-    for _ in range(1000):
-        carrier.playout.play(MULAW.silence(FRAME), 0.0)
-    now = 0.0
+def finish(carrier: Carrier, now: float) -> bytes:
+    """All that was heard, to the end."""
     while not carrier.playout.idle:
         now += 0.02
         carrier.playout.tick(now)
-    carrier.playout.play(MULAW.silence(FRAME), now)
-    carrier.playout.tick(now + 1.0)
+    return carrier.audio
+
+
+def loud_part(audio: bytes) -> bytes:
+    return audio.replace(MULAW.silence(1), b"")
+
+
+def test_delay_that_a_stall_has_left_is_worked_off_in_silence():
+    frames = chat(5.0) + held_up(1.5, 6.5) + chat(60.0, 6.5)
+    carrier = play(frames)
+    now = frames[-1][0]
+    assert carrier.playout.unplayed(now) <= 0.1
+    assert 8 * 1300 <= carrier.playout.skipped <= 8 * 1500
+    assert loud_part(finish(carrier, now)) == loud_part(b"".join(frame for _, frame in frames))
+
+
+def test_it_is_not_worked_off_before_it_has_stood_for_five_seconds():
+    frames = chat(5.0) + held_up(1.5, 6.5) + chat(4.9, 6.5)
+    assert play(frames).playout.skipped == 0
+
+
+def test_delay_of_a_clock_that_runs_fast_is_worked_off():
+    """500 ppm, 20 minutes: 600 ms."""
+    frames = chat(1200.0, pace=0.02 / 1.0005)
+    carrier, most = Carrier(limits=PlayoutLimits()), 0.0
+    for now, frame in frames:
+        play([(now, frame)], carrier)
+        most = max(most, carrier.playout.unplayed(now))
+    assert most <= 0.15
+    assert carrier.playout.skipped > 0
+
+
+def test_speech_without_a_pause_stays_late_but_whole():
+    frames = chat(5.0) + held_up(1.5, 6.5) + [(6.5 + n * 0.02, LOUD) for n in range(1000)]
+    carrier = play(frames)
     assert carrier.playout.skipped == 0
-    assert len(carrier.audio) == 1001 * FRAME
+    assert finish(carrier, frames[-1][0]) == b"".join(frame for _, frame in frames)
+
+
+def test_what_was_left_out_counts_as_heard():
+    """The bot adds up what it has sent and what was heard; nothing may stay between for ever."""
+    frames = chat(5.0) + held_up(1.5, 6.5) + chat(60.0, 6.5)
+    carrier = play(frames)
+    now = frames[-1][0]
+    finish(carrier, now)
+    assert carrier.playout.played_ms(now + 5.0) == len(frames) * 20
+
+
+def test_a_stall_before_every_word_does_not_keep_the_delay():
+    """Jitter of 300 ms, again and again, on top of a delay of 1.5 s."""
+    frames = chat(5.0) + held_up(1.5, 6.5)
+    for n in range(60):
+        frames += held_up(0.3, 6.8 + n) + chat(0.7, 6.8 + n)
+    carrier = play(frames)
+    assert carrier.playout.unplayed(frames[-1][0]) <= 0.5
+    assert carrier.playout.skipped <= 8 * 1700
+
+
+def test_a_burst_is_heard_whole_and_so_is_what_is_said_behind_it_in_real_time():
+    burst = ([LOUD] * 35 + [QUIET] * 15) * 30  # 30 s, and a pause of 300 ms in every one of them
+    frames = at_once(burst, 0.0) + chat(70.0, 0.02)
+    carrier = play(frames)
+    now = frames[-1][0]
+    assert carrier.playout.unplayed(now) <= 0.1
+    heard = finish(carrier, now)
+    assert heard.startswith(b"".join(burst))
+    assert loud_part(heard) == loud_part(b"".join(frame for _, frame in frames))
+
+
+def test_a_second_burst_behind_the_first_keeps_its_pauses():
+    burst = [QUIET] * 15 + [LOUD] * 35
+    frames = at_once(burst * 30, 0.0) + at_once(burst * 4, 10.0) + at_once(burst * 6, 20.0) + at_once([QUIET], 28.0)
+    carrier = play(frames)
+    assert finish(carrier, 28.0) == b"".join(frame for _, frame in frames)
+    assert carrier.playout.skipped == 0
+
+
+def test_a_bot_that_is_twice_as_fast_as_speech_is_a_burst_too():
+    frames = chat(30.0, pace=0.01)
+    carrier = play(frames)
+    assert carrier.playout.skipped == 0
+    assert finish(carrier, 30.0) == b"".join(frame for _, frame in frames)
+
+
+def test_a_burst_in_one_message_is_one_too():
+    whole = b"".join([LOUD] * 35 + [QUIET] * 15) * 30
+    carrier = play([(0.0, whole), (9.0, QUIET), (16.0, QUIET)])
+    assert carrier.playout.skipped == 0
+    assert finish(carrier, 16.0) == whole + QUIET * 2
+
+
+@pytest.mark.parametrize("block", [20, 100, 1000])
+def test_a_real_time_bot_loses_nothing_whatever_its_blocks(block):
+    frames = [(n * block / 1000, MULAW.silence(8 * block)) for n in range(60_000 // block)]
+    assert play(frames).playout.skipped == 0
+
+
+def test_a_carrier_with_large_chunks_has_one_of_them_unplayed_and_that_is_no_delay():
+    quiet = L16.silence(320)
+    carrier = play([(n * 0.02, quiet) for n in range(3000)], Carrier(L16, EXOTEL, PlayoutLimits()))
+    assert carrier.playout.skipped == 0
+    late = at_once([quiet] * 50, 61.0) + [(61.0 + n * 0.02, quiet) for n in range(1000)]
+    play(late, carrier)
+    assert 16 * 600 <= carrier.playout.skipped <= 16 * 1000
+    assert 0.2 <= carrier.playout.unplayed(late[-1][0]) <= 0.3
+
+
+def test_a_burst_of_silence_is_not_shortened():
+    frames = [*at_once([QUIET] * 1000, 0.0), (20.02, QUIET)]
+    carrier = play(frames)
+    assert carrier.playout.skipped == 0
+    assert len(finish(carrier, 20.02)) == 1001 * FRAME
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([LOUD, QUIET]), st.integers(1, 300), st.sampled_from([0.0, 0.02, 0.6]))))
+def test_only_silence_is_ever_left_out(runs):
+    """Runs of speech and silence, each at a pace of its own."""
+    frames, now = [], 0.0
+    for frame, count, pace in runs:
+        for _ in range(min(count, 30) if pace == 0.6 else count):
+            frames.append((now, frame))
+            now += pace
+    carrier = Carrier(limits=PlayoutLimits(capacity=7200.0))
+    if frames:
+        play(frames, carrier)
+    said = b"".join(frame for _, frame in frames)
+    assert loud_part(finish(carrier, now)) == loud_part(said)
+    assert len(said) == len(carrier.audio) + carrier.playout.skipped
 
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.floats(0, 0.3)), max_size=30))

@@ -93,3 +93,79 @@ def test_a_drain_has_nothing_to_wait_for(joined):
     joined.tick(1.0)
     joined.detach_link()
     assert done
+
+
+# Liveness: the limits of the bridge.
+
+
+def test_a_carrier_that_neither_sends_nor_answers_is_dead_after_fifteen_seconds(
+    joined, stream_socket, link_socket, listener
+):
+    for n in range(1, 751):
+        joined.tick(n * 0.02)
+        link_socket.last_pong = n * 0.02
+    assert stream_socket.pings == 1
+    assert listener.heard == []
+    for n in range(751, 1000):
+        joined.tick(n * 0.02)
+        link_socket.last_pong = n * 0.02
+    assert listener.heard == [("stream_dead",)]
+
+
+def test_a_carrier_that_is_silent_but_answers_lives(joined, stream_socket, link_socket, listener):
+    for n in range(1, 120):
+        stream_socket.last_pong = link_socket.last_pong = float(n)
+        joined.tick(float(n))
+    assert stream_socket.pings >= 2
+    assert listener.heard == []
+
+
+def test_a_carrier_that_sends_is_not_asked(joined, stream_socket, link_socket):
+    for n in range(1, 120):
+        link_socket.last_pong = float(n)
+        joined.stream_received(MEDIA, True, float(n))
+        joined.tick(float(n))
+    assert stream_socket.pings == 0
+
+
+def test_a_worker_is_pinged_every_second_and_dead_after_ten(joined, stream_socket, link_socket, listener):
+    for n in range(501):
+        joined.stream_received(MEDIA, True, n * 0.02)
+        joined.tick(n * 0.02)
+    assert link_socket.pings == 10
+    assert listener.heard == []
+    joined.tick(10.1)
+    assert listener.heard == [("link_dead",)]
+    joined.tick(20.0)
+    assert link_socket.pings == 10  # it is gone, and told once
+    assert listener.heard == [("link_dead",)]
+
+
+def test_a_worker_unheard_for_five_seconds_gets_no_more_audio_but_all_else(joined, link_socket):
+    joined.tick(5.1)
+    sent = len(link_socket.sent)
+    joined.stream_received(MEDIA, True, 5.1)
+    joined.stream_received(STOP, True, 5.1)
+    assert [item.encode() for item in link_socket.sent[sent:]] == [STOP]
+    assert joined.counts.dropped["link_slow"] == 1
+    link_socket.last_pong = 5.2
+    joined.tick(5.3)
+    joined.stream_received(MEDIA, True, 5.3)
+    assert link_socket.sent[-1].encode() == MEDIA
+
+
+def test_a_worker_counts_from_when_it_came(relay, stream_socket, link_socket, listener):
+    serializer = TwilioSerializer()
+    [start] = serializer.decode(START)
+    relay.attach_stream(Stream(stream_socket, serializer, start, (CONNECTED, START)), 25.0)
+    relay.attach_link(link_socket, LINK_START, 25.0)
+    relay.tick(25.02)
+    assert listener.heard == []
+
+
+def test_who_has_left_is_not_watched(joined, stream_socket, link_socket, listener):
+    joined.detach_link()
+    joined.detach_stream(0.0)
+    for n in range(1, 60):
+        joined.tick(float(n))
+    assert (stream_socket.pings, link_socket.pings, listener.heard) == (0, 0, [])

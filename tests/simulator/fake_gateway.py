@@ -19,6 +19,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from tests.waiting import until
+
 Handler = Callable[[WebSocket, list[dict[str, Any]]], Awaitable[None]]
 
 XML = {
@@ -82,8 +84,7 @@ class FakeGateway:
         )
         self._server = QuickServer(config)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started:
-            await asyncio.sleep(0.005)
+        await until(lambda: self._server.started)
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -11,8 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from gateway.simulator.socket import ClientSocket, Refused
-
-PATIENCE = 5.0
+from tests.waiting import PATIENCE
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 

@@ -21,9 +21,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.errors import LinkError, LinkRefused, LinkTimeout
 from gateway.sockets import Accept, Decision, Refusal, Socket, Upgrade, connect, server_protocol
-
-S = 1.0
-"""Scales every wait in this file."""
+from tests.waiting import PATIENCE, SCALE, until
 
 
 class Recorder:
@@ -34,31 +32,21 @@ class Recorder:
         self.socket: Socket
         self.messages: list[str | bytes] = []
         self.ends: list[tuple[int, str]] = []
-        self.changed = asyncio.Event()
 
     def opened(self, socket: Socket) -> None:
         self.socket = socket
-        self.changed.set()
 
     def received(self, data: bytes, text: bool) -> None:
         message = data.decode(errors="replace") if text else data
         self.messages.append(message)
         if self.echo:
             self.socket.send(message)
-        self.changed.set()
 
     def closed(self, code: int, reason: str) -> None:
         self.ends.append((code, reason))
-        self.changed.set()
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5 * S):
-            while not condition():
-                self.changed.clear()
-                await self.changed.wait()
 
     async def end(self) -> tuple[int, str]:
-        await self.until(lambda: self.ends)
+        await until(lambda: self.ends)
         await asyncio.sleep(0)
         assert len(self.ends) == 1
         return self.ends[0]
@@ -76,11 +64,13 @@ async def serving(decide: Decide, **options: Any) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        async with asyncio.timeout(5 * S):
-            while state.connections:
-                for connection in list(state.connections):
-                    connection.abort()
-                await asyncio.sleep(0)
+
+        def all_gone() -> bool:
+            for connection in list(state.connections):
+                connection.abort()
+            return not state.connections
+
+        await until(all_gone)
 
 
 def accept(handler: Recorder, **options: Any) -> Decide:
@@ -99,7 +89,7 @@ REQUEST = (
 async def shake(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(REQUEST)
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5 * S)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
     return reader, writer, head
 
 
@@ -161,7 +151,7 @@ async def test_request_without_upgrade_is_426_or_answered_plainly() -> None:
     async def ask(port: int) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(plain)
-        answer = await asyncio.wait_for(reader.read(), 5 * S)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         return answer
 
@@ -180,17 +170,17 @@ async def test_request_that_is_no_http_is_dropped(request_bytes: bytes) -> None:
     async with serving(accept(Recorder())) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_bytes)
-        answer = await asyncio.wait_for(reader.read(), 5 * S)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
         writer.close()
 
 
 async def test_request_that_never_comes_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sockets.server.HANDSHAKE_TIMEOUT", 0.02 * S)
+    monkeypatch.setattr("gateway.sockets.server.HANDSHAKE_TIMEOUT", 0.02 * SCALE)
     async with serving(accept(Recorder())) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with contextlib.suppress(ConnectionError):
-            assert await asyncio.wait_for(reader.read(), 5 * S) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         writer.close()
 
 
@@ -199,9 +189,9 @@ async def test_frames_sent_before_the_answer_are_dropped() -> None:
     async with serving(accept(handler)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(REQUEST + masked(Opcode.TEXT, b"too early"))
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5 * S)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE)
         writer.write(masked(Opcode.TEXT, b"in time"))
-        await handler.until(lambda: handler.messages)
+        await until(lambda: handler.messages)
         writer.close()
     assert handler.messages == ["in time"]
 
@@ -226,7 +216,7 @@ async def test_fragments_are_assembled_with_control_frames_between_them() -> Non
         writer.write(masked(Opcode.TEXT, b"one ", fin=False) + masked(Opcode.PING, b"?"))
         writer.write(masked(Opcode.CONT, b"", fin=False) + masked(Opcode.CONT, b"message"))
         assert await reader.readexactly(3) == b"\x8a\x01?"
-        await handler.until(lambda: handler.messages)
+        await until(lambda: handler.messages)
         writer.close()
     assert handler.messages == ["one message"]
 
@@ -366,7 +356,7 @@ async def test_messages_after_our_close_are_not_delivered() -> None:
 
 
 async def test_close_that_is_never_answered_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sockets.shell.CLOSE_TIMEOUT", 0.02 * S)
+    monkeypatch.setattr("gateway.sockets.shell.CLOSE_TIMEOUT", 0.02 * SCALE)
     handler = Recorder()
     async with serving(accept(handler)) as port:
         _, writer, _ = await shake(port)
@@ -455,10 +445,10 @@ async def test_ping_moves_last_pong_when_answered() -> None:
         handler.socket.ping()
         assert await reader.readexactly(2) == b"\x89\x00"
         writer.write(masked(Opcode.TEXT, b"not a pong"))
-        await handler.until(lambda: handler.messages)
+        await until(lambda: handler.messages)
         assert handler.socket.last_pong == before < handler.socket.last_received
         writer.write(masked(Opcode.PONG, b"any") + masked(Opcode.TEXT, b"behind it"))
-        await handler.until(lambda: len(handler.messages) == 2)
+        await until(lambda: len(handler.messages) == 2)
         assert before < handler.socket.last_pong == handler.socket.last_received
         writer.close()
 
@@ -469,7 +459,7 @@ async def test_unsent_grows_with_a_peer_who_does_not_read_and_is_bounded() -> No
         with _socket.create_connection(("127.0.0.1", port)) as silent:
             silent.setsockopt(_socket.SOL_SOCKET, _socket.SO_RCVBUF, 4096)
             silent.sendall(REQUEST)
-            await handler.until(lambda: hasattr(handler, "socket"))
+            await until(lambda: hasattr(handler, "socket"))
             handler.socket.send(b"x" * 2_000_000)
             assert 1_000_000 < handler.socket.unsent < 2_000_100
             for _ in range(4):
@@ -503,13 +493,13 @@ async def test_client_against_our_server_with_headers_subprotocol_and_query() ->
             client,
             headers={"Authorization": "Bearer k", "x-daily-session-id": "s"},
             subprotocol="gateway.pcm.v1",
-            timeout=5 * S,
+            timeout=PATIENCE,
         )
         assert client.socket is socket
         socket.send("hello")
-        await client.until(lambda: client.messages)
+        await until(lambda: client.messages)
         socket.send(b"\x00" * 70_000)
-        await server.until(lambda: server.ends)
+        await until(lambda: server.ends)
         assert await client.end() == (1009, client.ends[0][1])
     assert client.messages == ["hello"]
     assert (asked[0].path, asked[0].query) == ("/ws", "body=x")
@@ -526,10 +516,10 @@ async def test_client_against_websockets_own_server() -> None:
     client = Recorder()
     async with ws_serve(echo, "127.0.0.1", 0, subprotocols=[websockets.Subprotocol("p")]) as server:
         port = server.sockets[0].getsockname()[1]
-        socket = await connect(f"ws://127.0.0.1:{port}", client, headers={}, subprotocol="p", timeout=5 * S)
+        socket = await connect(f"ws://127.0.0.1:{port}", client, headers={}, subprotocol="p", timeout=PATIENCE)
         socket.send("text")
         socket.send(b"bytes")
-        await client.until(lambda: len(client.messages) == 2)
+        await until(lambda: len(client.messages) == 2)
         before = socket.last_pong
         socket.ping()
         await asyncio.sleep(0)
@@ -553,7 +543,7 @@ async def test_client_over_a_unix_socket_asks_for_the_target(tmp_path: Path) -> 
         client,
         headers={},
         subprotocol=None,
-        timeout=5 * S,
+        timeout=PATIENCE,
         max_size=10,
         target="/ws?body=e30",
     )
@@ -568,7 +558,7 @@ async def test_client_over_a_unix_socket_asks_for_the_target(tmp_path: Path) -> 
 async def test_client_is_refused_with_the_status() -> None:
     async with serving(lambda request: Refusal(409, "stale")) as port:
         with pytest.raises(LinkRefused) as refused:
-            await connect(f"ws://127.0.0.1:{port}/ws", Recorder(), headers={}, subprotocol=None, timeout=5 * S)
+            await connect(f"ws://127.0.0.1:{port}/ws", Recorder(), headers={}, subprotocol=None, timeout=PATIENCE)
     assert refused.value.status == 409
 
 
@@ -593,7 +583,7 @@ async def answering(answer: bytes | None) -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     finally:
         server.close()
-        await asyncio.wait_for(served.wait(), 5 * S)
+        await asyncio.wait_for(served.wait(), PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -611,26 +601,26 @@ async def test_client_against_an_answer_that_is_not_101(answer: bytes, error: ty
     handler = Recorder()
     async with answering(answer) as url:
         with pytest.raises(error, match=words):
-            await connect(url, handler, headers={}, subprotocol=None, timeout=5 * S)
+            await connect(url, handler, headers={}, subprotocol=None, timeout=PATIENCE)
     assert handler.ends == []
 
 
 async def test_client_does_not_wait_longer_than_its_timeout() -> None:
     async with answering(None) as url:
         with pytest.raises(LinkTimeout):
-            await connect(url, Recorder(), headers={}, subprotocol=None, timeout=0.05 * S)
+            await connect(url, Recorder(), headers={}, subprotocol=None, timeout=0.05 * SCALE)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1/", "unix:/no/such/path.sock", "ws://127.0.0.1:1/", "", "ws://["])
 async def test_client_to_nobody_is_a_link_error(url: str) -> None:
     with pytest.raises(LinkError):
-        await connect(url, Recorder(), headers={}, subprotocol=None, timeout=5 * S)
+        await connect(url, Recorder(), headers={}, subprotocol=None, timeout=PATIENCE)
 
 
 async def test_client_that_is_cancelled_leaves_nothing_open() -> None:
     async with answering(None) as url:
         task = asyncio.create_task(connect(url, Recorder(), headers={}, subprotocol=None, timeout=60))
-        await asyncio.sleep(0.02 * S)
+        await asyncio.sleep(0.02 * SCALE)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -650,8 +640,7 @@ async def behind_uvicorn(decide: Decide, loop: str = "none") -> AsyncIterator[tu
     listener = _socket.socket()
     listener.bind(("127.0.0.1", 0))
     task = asyncio.create_task(server._serve([listener]))
-    while not server.started:
-        await asyncio.sleep(0.005)
+    await until(lambda: server.started)
     try:
         yield server, listener.getsockname()[1]
     finally:
@@ -676,9 +665,7 @@ async def test_behind_uvicorn_accepts_echoes_refuses_and_logs_no_path(
         await handler.end()
         with pytest.raises(websockets.InvalidStatus, match="403"):
             await ws_connect(f"ws://127.0.0.1:{port}/ws/bad")
-        async with asyncio.timeout(5 * S):
-            while server.server_state.connections:
-                await asyncio.sleep(0.005)
+        await until(lambda: not server.server_state.connections)
     assert "/ws/" not in caplog.text and "s3cret" not in caplog.text
 
 
@@ -699,7 +686,7 @@ async def test_shutdown_before_the_handshake_closes_the_connection() -> None:
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     await asyncio.sleep(0.01)
     shell.shutdown()
-    assert await asyncio.wait_for(reader.read(), 5 * S) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     shell.shutdown()
     writer.close()
     server.close()

@@ -18,7 +18,8 @@ from gateway.errors import BotError, LinkError, LinkRefused
 from gateway.protocol import pcm, workers
 from gateway.worker.host import run_host
 from gateway.worker.options import OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions
-from tests.worker.fake_gateway import KEY, FakeGateway, Link, S, alive, children, kill, until_dead
+from tests.waiting import SCALE, until
+from tests.worker.fake_gateway import KEY, FakeGateway, Link, alive, children, kill, until_dead
 
 ECHO = "gateway.worker.echo"
 
@@ -57,7 +58,7 @@ def bot(tmp_path: Path) -> str:
 
 def options(gateway: FakeGateway, **changes: Any) -> HostOptions:
     fields = {"target": ECHO, "service_host": "a.b", "gateways": (gateway.url,), "key": KEY, "warm": 1, "max": 4}
-    return HostOptions(**{**fields, "grace_seconds": 3 * S, "run_dir": str(gateway.path.parent), **changes})
+    return HostOptions(**{**fields, "grace_seconds": 3 * SCALE, "run_dir": str(gateway.path.parent), **changes})
 
 
 class HostProcess:
@@ -68,7 +69,7 @@ class HostProcess:
         self.pid = process.pid
 
     async def ended(self) -> tuple[int, str]:
-        out, _ = await asyncio.wait_for(self.process.communicate(), 15 * S)
+        out, _ = await asyncio.wait_for(self.process.communicate(), 15 * SCALE)
         return self.process.returncode or 0, out.decode()
 
 
@@ -193,7 +194,7 @@ async def test_a_bot_that_raises_closes_1011_and_its_traceback_stays_here(gatewa
 
 
 async def test_a_worker_that_does_not_end_after_its_call_is_killed(gateway: FakeGateway, bot: str) -> None:
-    async with host(options(gateway, target=bot, wrapup_seconds=0.3 * S)) as h:
+    async with host(options(gateway, target=bot, wrapup_seconds=0.3 * SCALE)) as h:
         worker = await gateway.ready_worker()
         link = (await gateway.link(worker, "stays")).start("stays")
         await link.until(lambda: link.said)
@@ -242,7 +243,7 @@ async def test_gone_registers_again_with_the_running_sessions(gateway: FakeGatew
 
 @pytest.mark.parametrize("how", ["dies", "is stuck"])
 async def test_a_gateway_that_comes_back_within_the_grace_finds_its_calls(gateway: FakeGateway, how: str) -> None:
-    gateway.lease_s = 0.5 * S
+    gateway.lease_s = 0.5 * SCALE
     async with host(options(gateway)) as h:
         worker = await gateway.ready_worker()
         link = (await gateway.link(worker, "s1", 3)).start(fence=3)
@@ -264,11 +265,11 @@ async def test_a_gateway_that_comes_back_within_the_grace_finds_its_calls(gatewa
 
 
 async def test_a_host_that_nobody_takes_back_ends_after_its_grace_and_its_last_call(gateway: FakeGateway) -> None:
-    async with host(options(gateway, grace_seconds=0.5 * S)) as h:
+    async with host(options(gateway, grace_seconds=0.5 * SCALE)) as h:
         link = (await gateway.link(await gateway.ready_worker())).start()
         await link.echoes()
         gateway.die()
-        await asyncio.sleep(0.8 * S)
+        await asyncio.sleep(0.8 * SCALE)
         await link.echoes()  # a running call keeps its host
         assert h.process.returncode is None
         link.tell(pcm.Stop("caller_hangup"))
@@ -300,9 +301,7 @@ async def test_when_the_host_is_killed_idle_workers_end_and_busy_ones_finish(gat
         zygote = children(h.pid)[0]
         assert len(children(zygote)) == 2
         kill(h.pid)
-        async with asyncio.timeout(15 * S):
-            while len(children(zygote)) > 1:
-                await asyncio.sleep(0.01)
+        await until(lambda: len(children(zygote)) == 1, 15)
         await link.echoes()
         with pytest.raises(LinkRefused, match="503"):
             await gateway.link(worker, "s2")
@@ -384,7 +383,7 @@ async def test_a_bot_that_cannot_be_imported_is_one_line_and_status_2(gateway: F
 
 
 async def test_a_wrong_key_is_said_and_tried_again(gateway: FakeGateway) -> None:
-    async with host(options(gateway, key="wrong", grace_seconds=0.8 * S)) as h:
+    async with host(options(gateway, key="wrong", grace_seconds=0.8 * SCALE)) as h:
         await gateway.until(lambda: gateway.refused)
         _, output = await h.ended()
     assert "refused this host: 401: the key is not among its `[workers] keys`" in output
@@ -414,13 +413,13 @@ async def test_drain_says_so_ends_the_idle_and_waits_for_the_call(gateway: FakeG
     await link.echoes()
     assert not task.done()
     link.tell(pcm.Stop("caller_hangup"))
-    await asyncio.wait_for(task, 10 * S)
+    await asyncio.wait_for(task, 10 * SCALE)
 
 
 async def test_a_stopped_worker_is_killed_and_replaced(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     from gateway.worker import fleet
 
-    monkeypatch.setattr(fleet, "HUNG", 4.0 * S)
+    monkeypatch.setattr(fleet, "HUNG", 4.0 * SCALE)
     drain = asyncio.Event()
     before = set(children(os.getpid()))
     task = asyncio.create_task(run_host(options(gateway), drain))
@@ -431,14 +430,14 @@ async def test_a_stopped_worker_is_killed_and_replaced(gateway: FakeGateway, mon
     await until_dead(pids[-1])
     assert not alive(pids[-1])
     drain.set()
-    await asyncio.wait_for(task, 10 * S)
+    await asyncio.wait_for(task, 10 * SCALE)
 
 
 async def test_a_host_elsewhere_waits_for_its_first_gateway_as_long_as_it_takes(gateway: FakeGateway) -> None:
     """A service manager that starts it too early would only start it again, later and later."""
     gateway.die()
-    async with host(options(gateway, grace_seconds=0.3 * S, listen="127.0.0.1")) as h:
-        await asyncio.sleep(2.0 * S)
+    async with host(options(gateway, grace_seconds=0.3 * SCALE, listen="127.0.0.1")) as h:
+        await asyncio.sleep(2.0 * SCALE)
         assert h.process.returncode is None
         again = await FakeGateway(gateway.path).open()
         await again.until(lambda: again.registers)
@@ -448,7 +447,7 @@ async def test_a_host_elsewhere_waits_for_its_first_gateway_as_long_as_it_takes(
 
 
 async def test_the_gateway_says_how_long_a_bot_may_wrap_up(gateway: FakeGateway, bot: str) -> None:
-    gateway.wrapup_s = 0.3 * S
+    gateway.wrapup_s = 0.3 * SCALE
     async with host(options(gateway, target=bot, wrapup_seconds=600.0)):
         worker = await gateway.ready_worker()
         link = (await gateway.link(worker, "stays")).start("stays")

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -12,88 +11,37 @@ import pytest
 
 from gateway.errors import LinkRefused
 from gateway.protocol import pcm
-from gateway.sockets import Socket, connect, server_protocol
+from gateway.sockets import connect, server_protocol
 from gateway.worker import Audio, Call, Status, server
 from gateway.worker.load import Bot
 from gateway.worker.server import Slot
+from tests.waiting import PATIENCE, SCALE, until
+from tests.worker.fake_gateway import Link
 
-S = 1.0
-"""Scales every wait in this file."""
 KEY = "link-key"
-
-
-class Gateway:
-    """The gateway's end of one link."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.socket: Socket
-        self.said: list[Any] = []
-        self.ended: int | None = None
-        self._news = asyncio.Event()
-
-    def opened(self, socket: Socket) -> None:
-        self.socket = socket
-
-    def received(self, data: bytes, text: bool) -> None:
-        self.said.append(json.loads(data) if text else data)
-        self._news.set()
-
-    def closed(self, code: int, reason: str) -> None:
-        self.ended = code
-        self._news.set()
-
-    async def dial(self, session: str = "s1", fence: int | str = 1, key: str = KEY) -> Gateway:
-        headers = {pcm.SESSION_HEADER: session, pcm.FENCE_HEADER: str(fence)}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        await connect(
-            f"unix:{self.path}",
-            self,
-            headers=headers,
-            subprotocol=pcm.SUBPROTOCOL,
-            timeout=5 * S,
-            max_size=pcm.MAX_AUDIO,
-        )
-        return self
-
-    def start(self, session: str = "s1", fence: int = 1, **fields: Any) -> None:
-        self.tell(pcm.Start(session, "a.b", "twilio", fence, {"from": "+15550100"}, 8000, **fields))
-
-    def tell(self, message: pcm.ToWorker) -> None:
-        self.socket.send(pcm.encode(message))
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(5 * S):
-            while not condition():
-                self._news.clear()
-                await self._news.wait()
-
-    async def end(self) -> int:
-        await self.until(lambda: self.ended is not None)
-        assert self.ended is not None
-        return self.ended
 
 
 class Worker:
     def __init__(self, slot: Slot, path: str, reports: list[tuple[str, str, int]]) -> None:
         self.slot, self.path, self.reports = slot, path, reports
 
-    def gateway(self) -> Gateway:
-        return Gateway(self.path)
+    async def dial(self, session: str = "s1", fence: int | str = 1, key: str = KEY) -> Link:
+        return await Link(8000, PATIENCE).dial(f"unix:{self.path}", key, session, fence)
 
     async def status(self) -> int:
-        return await asyncio.wait_for(asyncio.shield(self.slot.finished), 5 * S)
+        return await asyncio.wait_for(asyncio.shield(self.slot.finished), PATIENCE)
 
     async def reported(self, state: str) -> None:
-        async with asyncio.timeout(5 * S):
-            while self.reports[-1][0] != state:
-                await asyncio.sleep(0.001)
+        await until(lambda: self.reports and self.reports[-1][0] == state, complain=lambda: f"{state}: {self.reports}")
+
+    async def alone(self) -> None:
+        """It has noticed that its link is gone."""
+        await until(lambda: self.slot._link is None)
 
 
 @contextlib.asynccontextmanager
 async def worker(
-    tmp_path: Path, run: Callable[[Call], Awaitable[None]], *, reserved: str = "", grace: float = 5 * S
+    tmp_path: Path, run: Callable[[Call], Awaitable[None]], *, reserved: str = "", grace: float = PATIENCE
 ) -> AsyncIterator[Worker]:
     reports: list[tuple[str, str, int]] = []
     slot = Slot(Bot("bot.py", run, None), KEY, lambda *r: reports.append(r), reserved=reserved, grace=grace)
@@ -109,6 +57,7 @@ async def worker(
         yield Worker(slot, path, reports)
     finally:
         listener.close()
+        Path(path).unlink(missing_ok=True)
         for shell in shells:
             shell.abort()
         slot.finished.cancel()
@@ -132,7 +81,7 @@ async def test_a_call_from_the_first_message_to_the_last(tmp_path: Path) -> None
         heard.append(call.end_reason)
 
     async with worker(tmp_path, bot) as w:
-        gateway = await w.gateway().dial()
+        gateway = await w.dial()
         gateway.socket.send(b"too early")
         gateway.start(fence=3)
         gateway.socket.send(b"\x01\x02")
@@ -151,7 +100,7 @@ async def test_the_bot_hangs_up_by_returning(tmp_path: Path) -> None:
         call.hangup("bye")
 
     async with worker(tmp_path, bot) as w:
-        gateway = await w.gateway().dial()
+        gateway = await w.dial()
         gateway.start()
         assert await gateway.end() == 1000 and await w.status() == 0
     assert gateway.said == [{"type": "ready"}, b"\x01\x02", {"type": "hangup", "reason": "bye"}]
@@ -165,7 +114,7 @@ async def test_a_bot_that_raises_closes_1011_and_is_logged_here_only(
         raise error
 
     async with worker(tmp_path, bot) as w:
-        gateway = await w.gateway().dial()
+        gateway = await w.dial()
         gateway.start()
         assert await gateway.end() == 1011 and await w.status() == 1
     assert gateway.said == [] and "s1: the bot raised" in caplog.text
@@ -175,14 +124,14 @@ async def test_who_may_come_in(tmp_path: Path) -> None:
     async with worker(tmp_path, listen) as w:
         for key in ("", "wrong", KEY + "x", "ключ"):
             with pytest.raises(LinkRefused, match="401"):
-                await w.gateway().dial(key=key.encode().decode("latin-1"))
+                await w.dial(key=key.encode().decode("latin-1"))
         assert w.slot.free and w.reports == []
         with pytest.raises(LinkRefused, match="404"):
-            await connect(f"unix:{w.path}", w.gateway(), headers={}, timeout=5 * S, target="/other")
-        gateway = await w.gateway().dial("s1", 5)
+            await connect(f"unix:{w.path}", Link(), headers={}, timeout=PATIENCE, target="/other")
+        gateway = await w.dial("s1", 5)
         for session, fence, status in (("s2", 9, 503), ("", 9, 503), ("s1", 4, 409), ("s1", 5, 409), ("s1", "x", 409)):
             with pytest.raises(LinkRefused, match=str(status)):
-                await w.gateway().dial(session, fence)
+                await w.dial(session, fence)
         assert gateway.ended is None
 
 
@@ -195,11 +144,11 @@ async def test_a_higher_fence_attaches_and_the_older_link_closes_4001(tmp_path: 
             await call.play(b"\x05\x06")
 
     async with worker(tmp_path, bot) as w:
-        old = await w.gateway().dial("s1", 1)
+        old = await w.dial("s1", 1)
         old.start(fence=1)
         old.socket.send(b"\x01\x02")
         await old.until(lambda: b"\x05\x06" in old.said)
-        new = await w.gateway().dial("s1", 2)
+        new = await w.dial("s1", 2)
         assert await old.end() == 4001
         new.start(fence=2, resumed=True)
         await new.until(lambda: b"\x05\x06" in new.said)
@@ -211,13 +160,13 @@ async def test_a_higher_fence_attaches_and_the_older_link_closes_4001(tmp_path: 
 
 async def test_a_broken_link_waits_for_the_next_even_of_the_same_fence(tmp_path: Path) -> None:
     async with worker(tmp_path, listen) as w:
-        old = await w.gateway().dial("s1", 5)
+        old = await w.dial("s1", 5)
         old.start(fence=5)
         old.socket.abort()
-        await asyncio.sleep(0.02 * S)
+        await w.alone()
         with pytest.raises(LinkRefused, match="409"):
-            await w.gateway().dial("s1", 4)
-        new = await w.gateway().dial("s1", 5)
+            await w.dial("s1", 4)
+        new = await w.dial("s1", 5)
         new.start(fence=5)
         new.tell(pcm.Stop("caller_hangup"))
         assert await new.end() == 1000 and await w.status() == 0
@@ -230,8 +179,8 @@ async def test_a_broken_link_that_nobody_replaces_ends_the_call_as_stream_lost(t
         await listen(call)
         reasons.append(call.end_reason)
 
-    async with worker(tmp_path, bot, grace=0.05 * S) as w:
-        gateway = await w.gateway().dial()
+    async with worker(tmp_path, bot, grace=0.05 * SCALE) as w:
+        gateway = await w.dial()
         gateway.start()
         await gateway.until(lambda: gateway.said)
         gateway.socket.abort()
@@ -247,7 +196,7 @@ async def test_a_gateway_that_closes_in_order_ends_the_call(tmp_path: Path) -> N
         reasons.append(call.end_reason)
 
     async with worker(tmp_path, bot) as w:
-        gateway = await w.gateway().dial()
+        gateway = await w.dial()
         gateway.start()
         await gateway.until(lambda: gateway.said)
         gateway.socket.close(1000)
@@ -263,14 +212,14 @@ async def test_a_bot_that_hangs_up_while_nobody_hears_it_tells_the_next_gateway(
         call.hangup("bye")
 
     async with worker(tmp_path, bot) as w:
-        old = await w.gateway().dial("s1", 1)
+        old = await w.dial("s1", 1)
         old.start()
         old.socket.abort()
-        await asyncio.sleep(0.02 * S)
+        await w.alone()
         gone.set()
-        await asyncio.sleep(0.02 * S)
+        await until(lambda: w.slot._status is not None, complain="the bot has ended")
         assert not w.slot.finished.done()
-        new = await w.gateway().dial("s1", 2)
+        new = await w.dial("s1", 2)
         new.start(fence=2)
         assert await new.end() == 1000 and await w.status() == 0
     assert new.said == [{"type": "hangup", "reason": "bye"}]
@@ -282,11 +231,11 @@ async def test_a_bot_that_hangs_up_while_nobody_hears_it_does_not_wait_for_ever(
     async def bot(call: Call) -> None:
         await gone.wait()
 
-    async with worker(tmp_path, bot, grace=0.05 * S) as w:
-        gateway = await w.gateway().dial()
+    async with worker(tmp_path, bot, grace=0.05 * SCALE) as w:
+        gateway = await w.dial()
         gateway.start()
         gateway.socket.abort()
-        await asyncio.sleep(0.02 * S)
+        await w.alone()
         gone.set()
         assert await w.status() == 0
 
@@ -299,7 +248,7 @@ async def test_after_the_call_nobody_may_come_in(tmp_path: Path) -> None:
         await wrapped.wait()
 
     async with worker(tmp_path, bot) as w:
-        gateway = await w.gateway().dial("s1", 1)
+        gateway = await w.dial("s1", 1)
         gateway.start()
         gateway.tell(pcm.Stop("caller_hangup"))
         await w.reported("done")
@@ -307,19 +256,19 @@ async def test_after_the_call_nobody_may_come_in(tmp_path: Path) -> None:
         await gateway.end()
         for session in ("s1", "s2"):
             with pytest.raises(LinkRefused, match="503"):
-                await w.gateway().dial(session, 9)
+                await w.dial(session, 9)
         wrapped.set()
         assert await w.status() == 0
 
 
 async def test_a_link_that_ends_before_start_leaves_the_slot_as_new(tmp_path: Path) -> None:
     async with worker(tmp_path, listen) as w:
-        gateway = await w.gateway().dial("s1", 5)
+        gateway = await w.dial("s1", 5)
         assert not w.slot.free
         gateway.socket.close(1000)
         await w.reported("ready")
         assert w.slot.free
-        other = await w.gateway().dial("s2", 1)
+        other = await w.dial("s2", 1)
         other.start("s2")
         other.tell(pcm.Stop("caller_hangup"))
         assert await other.end() == 1000
@@ -327,9 +276,9 @@ async def test_a_link_that_ends_before_start_leaves_the_slot_as_new(tmp_path: Pa
 
 
 async def test_a_start_that_never_comes_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "START_TIMEOUT", 0.02 * S)
+    monkeypatch.setattr(server, "START_TIMEOUT", 0.02 * SCALE)
     async with worker(tmp_path, listen) as w:
-        gateway = await w.gateway().dial()
+        gateway = await w.dial()
         assert await gateway.end() == 1008
         await w.reported("ready")
 
@@ -337,25 +286,24 @@ async def test_a_start_that_never_comes_is_not_waited_for(tmp_path: Path, monkey
 async def test_a_reserved_worker_is_for_its_session_only_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "RESERVED", 0.2 * S)
     async with worker(tmp_path, listen, reserved="s7") as w:
         with pytest.raises(LinkRefused, match="503"):
-            await w.gateway().dial("s1")
+            await w.dial("s1")
         assert w.reports == []
-        await asyncio.sleep(0.25 * S)
-        assert w.reports == [("ready", "", 0)]
-        await w.gateway().dial("s1")
-    monkeypatch.setattr(server, "RESERVED", 0.05 * S)
-    (tmp_path / "w.sock").unlink(missing_ok=True)
+    monkeypatch.setattr(server, "RESERVED", 0.3 * SCALE)
     async with worker(tmp_path, listen, reserved="s7") as w:
-        await w.gateway().dial("s7")
-        await asyncio.sleep(0.1 * S)
+        await w.reported("ready")
+        assert w.reports == [("ready", "", 0)]
+        await w.dial("s1")
+    async with worker(tmp_path, listen, reserved="s7") as w:
+        await w.dial("s7")
+        await until(lambda: not w.slot._reserved)
         assert w.reports == [("busy", "s7", 1)]
 
 
 async def test_a_session_that_is_named_by_start_only(tmp_path: Path) -> None:
     async with worker(tmp_path, listen) as w:
-        gateway = await w.gateway().dial(session="", fence="")
+        gateway = await w.dial(session="", fence="")
         gateway.start("s9", fence=4)
         await gateway.until(lambda: gateway.said)
         assert w.reports[-1] == ("busy", "s9", 4)
@@ -365,21 +313,21 @@ async def test_livez_and_readyz(tmp_path: Path) -> None:
     async def ask(path: str) -> int:
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "w.sock"))
         writer.write(f"GET {path} HTTP/1.1\r\nHost: w\r\n\r\n".encode())
-        answer = await asyncio.wait_for(reader.read(), 5 * S)
+        answer = await asyncio.wait_for(reader.read(), PATIENCE)
         writer.close()
         await writer.wait_closed()
         return int(answer.split()[1])
 
     async with worker(tmp_path, listen) as w:
         assert [await ask(p) for p in ("/livez", "/readyz", "/ws", "/x")] == [200, 200, 426, 404]
-        await w.gateway().dial()
+        await w.dial()
         assert [await ask(p) for p in ("/livez", "/readyz")] == [200, 503]
 
 
 async def test_the_key_never_shows_in_a_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with worker(tmp_path, listen) as w:
-        gateway = await w.gateway().dial()
+        gateway = await w.dial()
         gateway.start()
         gateway.tell(pcm.Stop("caller_hangup"))
         await w.status()
