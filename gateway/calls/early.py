@@ -49,6 +49,8 @@ async def open_early(node: Node, claim: Claim, body: Mapping[str, Any]) -> None:
         _forget(node, claim.session, early)
         node.suspect(claim.worker.id)
     else:
+        if early.link.side is not None:  # its stream has come, and was quicker than this task
+            return
         if node.early.get(claim.session) is not early:  # the call has ended meanwhile, or its stream did not wait
             _close(early)
             return

@@ -6,7 +6,7 @@ import asyncio
 
 from gateway.calls import early, linking
 from gateway.pool.registry import Leases
-from tests.calls.conftest import start
+from tests.calls.conftest import MEDIA, start
 from tests.waiting import until
 
 
@@ -87,3 +87,25 @@ async def test_a_link_that_opens_when_its_call_is_over_is_closed(gateway, monkey
     gate.set()
     await until(lambda: any(bot.closed_with == 1000 for bot in gateway.bots))
     assert connections(gateway) == 1
+
+
+async def test_a_stream_that_takes_the_link_the_moment_it_opens_keeps_it(gateway, monkeypatch):
+    opened, gate = asyncio.Event(), asyncio.Event()
+
+    async def dial(*args):
+        socket = await linking.dial(*args)
+        opened.set()
+        await gate.wait()
+        return socket
+
+    monkeypatch.setattr(early, "dial", dial)
+    path = await gateway.stream_path()
+    await opened.wait()
+    carrier = await gateway.open(path)
+    carrier.send(start())
+    await gateway.started()
+    gate.set()
+    carrier.send(MEDIA)
+    await gateway.a_bot_hears()
+    assert connections(gateway) == 1
+    assert carrier.code is None
