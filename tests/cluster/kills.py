@@ -87,11 +87,15 @@ class Report:
     slots: float = 0.0
     left: list[int] = field(default_factory=list)
     open_files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    overloaded: int = 0
+    """Callers whom a node refused because its event loop was late."""
 
     @property
     def lost(self) -> list[Call]:
-        """Those that the promises cover."""
-        return [call for call in self.calls if not call.whole and not call.excuse]
+        """Those that the promises cover. Of those that were told busy, as many as nodes were too late to take are not."""
+        lost = [call for call in self.calls if not call.whole and not call.excuse]
+        busy = [call for call in lost if call.outcome == "busy"]
+        return [call for call in lost if call.outcome != "busy"] + busy[self.overloaded :]
 
     @property
     def leaking(self) -> list[str]:
@@ -114,6 +118,8 @@ class Report:
             met = [call for call in self.calls if call.excuse == excuse]
             ends = Counter(call.outcome for call in met if not call.whole)
             lines.append(f"  {excuse}: {len(met)} calls, {sum(c.whole for c in met)} whole all the same {dict(ends)}")
+        if self.overloaded:
+            lines.append(f"  told busy, as the machine was too slow for a moment: {self.overloaded}")
         files = ", ".join(f"{name} {before} to {after}" for name, (before, after) in self.open_files.items())
         lines.append(f"  slots exact after {self.slots:.1f} s; processes left: {len(self.left)}; open files: {files}")
         return "\n".join(lines)
@@ -136,6 +142,11 @@ async def kills(cluster: Cluster, *, count: int, calls: int, seed: int) -> Repor
     storm.judge()
     report.slots = await cluster.until_used(0, 20)
     report.left = await left_over(cluster)
+    report.overloaded = sum(
+        record.get("event") == "refused" and record.get("reason") == "overloaded"
+        for gateway in cluster.gateways.values()
+        for record in gateway.records(all_starts=True)
+    )
     after = _open_files(cluster)
     report.open_files = {name: (before[name], after[name]) for name in before}
     return report

@@ -73,16 +73,16 @@ class Process:
         assert self._process is not None and self._process.returncode is not None
         return self._process.returncode
 
-    def log(self) -> str:
-        """What it has logged since its last start."""
+    def log(self, *, all_starts: bool = False) -> str:
+        """What it has logged since its last start, or since its first."""
         if not self.log_file.exists():
             return ""
         with self.log_file.open("rb") as log:
-            log.seek(self._from)
+            log.seek(0 if all_starts else self._from)
             return log.read().decode(errors="replace")
 
-    def records(self) -> Iterator[dict[str, Any]]:
-        for line in self.log().splitlines():
+    def records(self, *, all_starts: bool = False) -> Iterator[dict[str, Any]]:
+        for line in self.log(all_starts=all_starts).splitlines():
             try:
                 yield json.loads(line)
             except ValueError:
