@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from gateway.calls.node import Node
 from gateway.errors import RegistryUnavailable, SettingsError
+from gateway.http_protocol import http_protocol
 from gateway.listening import HttpServer, bind
 from gateway.metrics import CONTENT_TYPE
 from gateway.pool.registry import Slots
@@ -85,7 +86,7 @@ class OpsServer:
     def __init__(self, node: Node, ready: Callable[[], bool], sock: socket.socket) -> None:
         config = uvicorn.Config(
             make_ops_app(node, ready),
-            http="httptools",
+            http=http_protocol(lambda reason: node.refuse("ops", reason)),
             ws="none",
             lifespan="off",
             log_config=None,

@@ -92,7 +92,7 @@ class Report:
 
     @property
     def lost(self) -> list[Call]:
-        """Those that the promises cover. Of those that were told busy, as many as nodes were too late to take are not."""
+        """Those that the promises cover. Who was told busy by a node that could not keep up is not among them."""
         lost = [call for call in self.calls if not call.whole and not call.excuse]
         busy = [call for call in lost if call.outcome == "busy"]
         return [call for call in lost if call.outcome != "busy"] + busy[self.overloaded :]
