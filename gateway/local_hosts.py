@@ -7,6 +7,7 @@ grace in which it, or its successor, may take them back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import sys
@@ -18,7 +19,7 @@ from gateway.calls.node import Node
 from gateway.carriers import CARRIERS
 from gateway.errors import BotError, RegistryUnavailable
 from gateway.settings import PREFIX, ServiceSettings, Settings
-from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions
+from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
 from gateway.worker.process import LOG_VARIABLE
 
 log = structlog.get_logger(__name__)
@@ -30,17 +31,23 @@ RESTART_AT_MOST = 30.0
 """Seconds until a host that has died is started again, doubled each time."""
 END_SECONDS = 5.0
 """How long hosts may take to end when the gateway does; their calls have ended by then."""
+MAX_WORDS = 4096
+"""Bytes that a host may say of why it ended."""
 
 
 class HostProcesses:
-    """The hosts' processes. address: where the gateway listens, or all gateways of this machine do."""
+    """The hosts' processes. address: where the gateway listens, or all gateways of this machine do.
+
+    What they and their bots print goes to our own stderr, and not through us: it must outlive us, as they do.
+    Raises UserError for settings with which no host can be.
+    """
 
     def __init__(self, settings: Settings, address: tuple[Any, ...], key: str) -> None:
         self.services = [section for section in settings.services if section.bot]
         host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104 - compared, not bound
-        self._gateway = f"ws://{f'[{host}]' if ':' in host else host}:{address[1]}"
-        self._key = key
+        gateway = f"ws://{f'[{host}]' if ':' in host else host}:{address[1]}"
         self.ids = {section.host: f"local-{section.host}-{secrets.token_hex(3)}" for section in self.services}
+        self._options = {section.host: self._options_of(section, gateway, key) for section in self.services}
         self._keepers: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = False
@@ -73,57 +80,71 @@ class HostProcesses:
     async def _keep(self, section: ServiceSettings) -> None:
         wait, first = RESTART_AFTER, True
         while not self._stopping:
-            process = self._processes[section.host] = await self._spawn(section)
             started = asyncio.get_running_loop().time()
-            said = await self._listen(process)
-            status = await process.wait()
+            try:
+                status, why = await self._live(section.host)
+            except OSError as e:  # no descriptor is left, or no memory for another process
+                status, why = None, f"it cannot be started: {e.strerror or e}"
             if self._stopping:
                 return
             if status == USER_ERROR and first:
                 if not self.failure.done():
-                    self.failure.set_result(BotError(f"services.{section.host}.bot: {said}"))
+                    self.failure.set_result(BotError(f"services.{section.host}.bot: {why}"))
                 return
-            first = False  # it was good once: what breaks it now, a half-finished deploy, say, will be mended
+            # It was good once: what breaks it now, a half-finished deploy, say, will be mended.
+            first = first and status is None
             if asyncio.get_running_loop().time() - started > RESTART_AT_MOST:
                 wait = RESTART_AFTER
-            log.error("worker host ended, starting it again", service=section.host, status=status, seconds=wait)
+            log.error(
+                "worker host ended, starting it again", service=section.host, status=status, why=why, seconds=wait
+            )
             await asyncio.sleep(wait)
             wait = min(2 * wait, RESTART_AT_MOST)
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> str:
-        """Pass on what the host and its bots print; return the last line."""
-        assert process.stderr is not None
-        last = ""
-        while chunk := await process.stderr.read(64 * 1024):
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.flush()
-            last = (chunk.decode(errors="replace").strip().splitlines() or [last])[-1]
-        return last
+    async def _live(self, name: str) -> tuple[int, str]:
+        """One host, to its end: the exit status, and what it said of it. Raises OSError if it cannot be started."""
+        words, theirs = os.pipe()
+        try:
+            try:
+                process = self._processes[name] = await self._spawn(self._options[name], theirs)
+            finally:
+                os.close(theirs)
+            status = await process.wait()
+            os.set_blocking(words, False)  # nobody else has the other end, or so we hope
+            with contextlib.suppress(BlockingIOError):
+                return status, os.read(words, MAX_WORDS).decode(errors="replace").strip()
+            return status, ""
+        finally:
+            os.close(words)
 
-    async def _spawn(self, section: ServiceSettings) -> asyncio.subprocess.Process:
-        options = HostOptions(
+    async def _spawn(self, options: HostOptions, words: int) -> asyncio.subprocess.Process:
+        # The options hold a key: through a pipe they show neither in the process list nor in the environment.
+        read, write = os.pipe()
+        ours = {OPTIONS_FD_VARIABLE: str(read), FAILURE_FD_VARIABLE: str(words)}
+        try:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "gateway.worker.host", env=_environment() | ours, pass_fds=(read, words)
+                )
+            finally:
+                os.close(read)
+            with contextlib.suppress(BrokenPipeError):  # it has died already: its status says how
+                os.write(write, options.to_json())
+        finally:
+            os.close(write)
+        return process
+
+    def _options_of(self, section: ServiceSettings, gateway: str, key: str) -> HostOptions:
+        return HostOptions(
             target=section.bot,
             service_host=section.host,
-            gateways=(self._gateway,),
-            key=self._key,
+            gateways=(gateway,),
+            key=key,
             warm=section.min_warm,
             max=section.max,
             host_id=self.ids[section.host],
             wrapup_seconds=section.wrapup_seconds,
         )
-        # The options hold a key: through a pipe they show neither in the process list nor in the environment.
-        read, write = os.pipe()
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "gateway.worker.host",
-                env=_environment() | {OPTIONS_FD_VARIABLE: str(read)}, pass_fds=(read,),
-                stderr=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-        finally:
-            os.close(read)
-            os.write(write, options.to_json())
-            os.close(write)
-        return process
 
 
 class LocalHosts:

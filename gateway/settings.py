@@ -22,6 +22,7 @@ from gateway.carriers import CARRIERS
 from gateway.carriers.config import CarrierConfig
 from gateway.carriers.secrets import Secrets
 from gateway.errors import SettingsError
+from gateway.protocol.workers import MAX_CAP
 from serializers.base import MediaFormat
 from serializers.numbers import e164
 
@@ -113,7 +114,7 @@ class ServiceSettings(Section):
     sample_rate: Literal[8000, 16000, 24000, 48000] = 16000
     codec: Literal["mulaw", "alaw", "l16", "l16/8000", "l16/16000", "l16/24000"] = "mulaw"
     min_warm: int = Field(2, ge=0)
-    max: int = Field(20, gt=0)
+    max: int = Field(20, gt=0, le=MAX_CAP)
     when_full: FallbackField = Fallback("hold")
     when_down: FallbackField = Fallback("busy")
     max_hold_seconds: float = Field(30.0, ge=0)

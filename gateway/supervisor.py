@@ -45,15 +45,21 @@ class Supervisor:
         self._life, self._held_open = os.pipe()
 
     async def run(self) -> int:
-        """Until told to stop and the last gateway has drained; the exit status."""
+        """Until told to stop and the last gateway has drained; the exit status.
+
+        Raises BotError if a worker host says that its bot cannot be used.
+        """
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._pass_on, signum)
+        self._hosts.failure.add_done_callback(lambda _: self._pass_on(signal.SIGTERM))
         self._hosts.start()
         try:
             await asyncio.gather(*(self._keep(number) for number in range(self._count)))
         finally:
             await self._hosts.stop()
+        if self._hosts.failure.done():
+            raise self._hosts.failure.result()
         return self._status
 
     def _pass_on(self, signum: int) -> None:
@@ -68,7 +74,13 @@ class Supervisor:
         wait = RESTART_AFTER
         while not self._stopping:
             started = loop.time()
-            child = self._children[number] = await self._spawn()
+            try:
+                child = self._children[number] = await self._spawn()
+            except OSError as e:  # no descriptor is left, or no memory for another process
+                wait = min(2 * wait, RESTART_AT_MOST)
+                log.error("a gateway cannot be started, trying again", why=e.strerror or str(e), seconds=wait)
+                await asyncio.sleep(wait)
+                continue
             if self._stopping:  # told while it was being started
                 child.send_signal(signal.SIGTERM)
             status = await child.wait()

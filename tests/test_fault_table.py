@@ -36,8 +36,15 @@ FAULTS = {
         "acceptance/test_bot_api.py::test_thirty_seconds_at_once",
         "media/test_bridge.py::test_a_clear_silences_the_carrier_and_says_what_was_dropped",
     ],
-    "a half-open carrier": ["media/test_bridge.py::test_a_carrier_that_does_not_answer_is_dead"],
-    "a half-open link": ["media/test_bridge.py::test_a_link_is_pinged_every_second_and_dead_after_ten"],
+    "a half-open carrier": [
+        "media/test_bridge.py::test_a_carrier_that_does_not_answer_is_dead",
+        "media/test_relay.py::test_a_carrier_that_neither_sends_nor_answers_is_dead_after_fifteen_seconds",
+    ],
+    "a half-open link": [
+        "media/test_bridge.py::test_a_link_is_pinged_every_second_and_dead_after_ten",
+        "media/test_watch.py::test_a_link_is_asked_every_second_slow_after_five_and_dead_after_ten",
+        "calls/test_linking.py::test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_another_host",
+    ],
     "a half-open peer": ["cluster/test_haproxy.py::test_gateway_in_a_black_hole"],
     "a gateway dies": [
         "cluster/test_losses.py::test_gateway_dies_mid_call",

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
-from tests.acceptance.program import Gateway, run
+from gateway import supervisor
+from gateway.local_hosts import HostProcesses
+from gateway.settings import Settings
+from gateway.supervisor import Supervisor
+from tests.acceptance.program import Gateway, Program, run
 from tests.pool.server import Server
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE, until, wait_for
 
 DIED = "a gateway has died, starting it again"
 
@@ -79,6 +87,32 @@ def test_gateways_drain_when_their_parent_dies(program: Gateway) -> None:
     below = children(program.process.pid)
     program.process.kill()
     wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), 20, "their end")
+
+
+def test_a_bot_that_cannot_be_used_ends_them_all(tmp_path: Path, redis: Server) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    settings = tmp_path / "gateway.toml"
+    settings.write_text(
+        f'registry = "{redis.url}"\nsecret = "a secret of the tests"\n[server]\nops_bind = ""\n'
+        f'[[services]]\nhost = "a.b"\nbot = "{tmp_path / "broken.py"}"\n'
+    )
+    with Program("serve", "--config", str(settings), "--port", "0", "--processes", "2") as program:
+        assert program.wait(20) == 2
+        wait_for(lambda: "gateway serve: services.a.b.bot: " in program.text())
+
+
+async def test_a_gateway_that_could_not_be_started_is_started_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "RESTART_AFTER", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as sock, capture_logs() as logs, monkeypatch.context() as broken:
+        broken.setattr(sys, "executable", str(tmp_path / "python"))
+        hosts = HostProcesses(Settings(), sock.getsockname(), "")
+        running = asyncio.create_task(Supervisor(sock, ["no-such-command"], 1, hosts).run())
+        await until(lambda: len(logs) == 2)
+        broken.undo()
+        assert await asyncio.wait_for(running, 2 * PATIENCE) == 2  # as it is called wrongly
+    assert (logs[0]["why"], logs[0]["seconds"]) == ("No such file or directory", 0.1)
 
 
 def test_several_gateways_need_a_shared_registry() -> None:

@@ -8,17 +8,18 @@ from gateway.calls.door import Visit
 from gateway.calls.node import Node
 from gateway.calls.services import Fallback, Service
 from gateway.calls.tokens import ON_HOLD, StreamToken
-from gateway.carriers.base import Carrier, HttpAnswer, StreamAnswer
+from gateway.carriers.base import HttpAnswer, StreamAnswer
 from gateway.pool.facts import Facts
 from gateway.pool.registry import Claim
 
 MAX_PARAMETERS = 20
 
 
-def webhook_url(node: Node, carrier: Carrier, route: str, **query: str | int) -> str:
-    """The absolute URL of one of our webhooks, as this carrier must be given it."""
+def webhook_url(node: Node, visit: Visit, route: str, **query: str | int) -> str:
+    """The absolute URL of one of our webhooks, as the carrier that visits us must be given it."""
+    carrier = visit.carrier
     url = node.url(f"/webhooks/{carrier.name}/{route}" + ("?" + urlencode(query) if query else ""))
-    return carrier.callback_url(url)
+    return carrier.callback_url(url, visit.account)
 
 
 def stream_answer(node: Node, visit: Visit, service: Service, claim: Claim, facts: Facts) -> StreamAnswer:
@@ -45,9 +46,9 @@ def _answer(node: Node, visit: Visit, service: Service, token: StreamToken, fact
     return StreamAnswer(
         url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
         resume_url=webhook_url(
-            node, visit.carrier, "resume", session=session, attempt=max(token.attempt, attempt_of(visit) + 1)
+            node, visit, "resume", session=session, attempt=max(token.attempt, attempt_of(visit) + 1)
         ),
-        status_url=webhook_url(node, visit.carrier, "stream", session=session),
+        status_url=webhook_url(node, visit, "stream", session=session),
         parameters=_parameters(facts),
         media=service.media,
     )
@@ -68,7 +69,7 @@ def fall_back(node: Node, visit: Visit, fallback: Fallback, *, at_voice: bool = 
     """What a caller gets when there is no bot. at_voice: he rings, and can be refused unanswered (and unpaid)."""
     carrier = visit.carrier
     if fallback.kind == "forward" and carrier.can.transfer and node.dial_allowed(fallback.to):
-        action = webhook_url(node, carrier, "resume", session=visit.session, after="forward")
+        action = webhook_url(node, visit, "resume", session=visit.session, after="forward")
         return carrier.answer_dial(fallback.to, caller=visit.webhook.to_number, action_url=action)
     if not at_voice:
         return carrier.answer_hangup()

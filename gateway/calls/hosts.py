@@ -93,6 +93,10 @@ class HostDoor:
                         await self._drain()
             except RegistryUnavailable:
                 log.warning("worker host not heard: the registry is away")
+                if not isinstance(message, workers.Beat):
+                    # A beat comes again by itself; this one the host says once for each connection.
+                    self._close(CloseCode.GOING_AWAY)
+                    return
             except Exception:
                 # Nobody would take its messages any more: it shall know, and register again.
                 log.exception("worker host cut off: a bug", host=self.host.id if self.host is not None else "")
@@ -113,6 +117,7 @@ class HostDoor:
             cap=message.cap,
             workers=_named_apart(message.host, message.workers),
             link_key=message.link_key,
+            seq=message.seq,
         )
         running = [replace(run, worker=_name(message.host, run.worker)) for run in message.running]
         if not await self._node.ask(self._node.registry.put_host(host, running)):
@@ -132,7 +137,9 @@ class HostDoor:
             self._say(workers.Gone())
             return
         waiting = await self._node.ask(
-            self._node.registry.beat(self.host.id, self.host.epoch, _named_apart(self.host.id, message.workers))
+            self._node.registry.beat(
+                self.host.id, self.host.epoch, _named_apart(self.host.id, message.workers), message.seq
+            )
         )
         if waiting is None:
             self._say(workers.Gone())

@@ -69,14 +69,10 @@ async def _continue(node: Node, visit: Visit, service: Service) -> HttpAnswer:
         case Continuation("hangup"):
             return visit.carrier.answer_hangup()
         case Continuation("dial", to):
-            action = webhook_url(
-                node, visit.carrier, "resume", session=visit.session, attempt=attempt_of(visit), after="dial"
-            )
+            action = webhook_url(node, visit, "resume", session=visit.session, attempt=attempt_of(visit), after="dial")
             return visit.carrier.answer_dial(to, caller=facts.to_number, action_url=action)
         case Continuation("digits", digits):
-            back = webhook_url(
-                node, visit.carrier, "resume", session=visit.session, attempt=attempt_of(visit), after="digits"
-            )
+            back = webhook_url(node, visit, "resume", session=visit.session, attempt=attempt_of(visit), after="digits")
             return visit.carrier.answer_digits(digits, resume_url=back)
     if facts.status == "ending" and service.after_bot == "park":
         return visit.carrier.answer_park()

@@ -107,7 +107,7 @@ NARROWBAND = MediaFormat("mulaw", 8000)
 class StreamAnswer:
     """What `answer_stream` has to say.
 
-    url: wss URL with the token in its path. resume_url, status_url: absolute. parameters: for the handshake,
+    url: wss URL with the token in its path. resume_url, status_url: by `callback_url`. parameters: for the handshake,
     in order; a carrier that cannot carry one leaves it out. media: what we ask the carrier to speak.
     """
 
@@ -170,8 +170,12 @@ class Carrier(ABC):
         """
         return NARROWBAND
 
-    def callback_url(self, url: str) -> str:
-        """`url`, one of ours, as this carrier must be given it: with a key in it, if it signs nothing."""
+    def callback_url(self, url: str, account: str) -> str:
+        """`url`, one of ours, as this carrier must be given it: with a key in it, if it signs nothing. account: of the
+        webhook that is answered (`Verified.account`), whose key it is.
+
+        URLs in answers have been through this already.
+        """
         return url
 
     def warm_up(self) -> None:  # noqa: B027 - nothing to do is the rule

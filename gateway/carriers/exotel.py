@@ -35,8 +35,8 @@ from gateway.carriers.base import (
     Webhook,
 )
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import LIMITS, Fields, offered_keys, read, read_ours
-from gateway.carriers.secrets import Secrets, accepts
+from gateway.carriers.form import KEY, Fields, offered_keys, read, understand
+from gateway.carriers.secrets import Secrets, holders, secret_of
 from gateway.carriers.url import with_query
 from serializers.base import MediaFormat
 from serializers.numbers import e164
@@ -100,36 +100,29 @@ class ExotelCarrier(Carrier):
         offered = offered_keys(request)
         if not any(offered):
             return Refused("missing_key")
-        holders = [
-            account
-            for account in self.accounts
-            if any([accepts(account.webhook_secret, key) for key in offered])  # noqa: C419 - looks at both
-        ]
-        if not holders:
+        shown = holders(self.accounts, offered)
+        if not shown:
             return Refused("bad_key")
         fields = read(request, once=CORE_FIELDS)
         if isinstance(fields, Refused):
             return fields
         account_sid = fields.one("AccountSid")
-        for account in holders:
+        for account in shown:
             if not account_sid or account.account_sid in ("", account_sid):
                 return Verified(account.id)
         return Refused("foreign_account")
 
-    def callback_url(self, url: str) -> str:
-        secret = next((key for account in self.accounts for key in account.webhook_secret), None)
-        return with_query(url, "key", secret.get_secret_value()) if secret else url
+    def callback_url(self, url: str, account: str) -> str:
+        secret = secret_of(self.accounts, account)
+        return with_query(url, KEY, secret) if secret else url
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        fields = read(request, once=CORE_FIELDS)
-        if isinstance(fields, Refused):
-            return fields
-        ours = read_ours(request)
-        if isinstance(ours, Refused):
-            return ours
-        call_id = fields.one("CallSid")
-        if not call_id or len(call_id) > LIMITS.call_id:
+        said = understand(request, once=CORE_FIELDS, call_id=("CallSid",))
+        if isinstance(said, Refused):
+            return said
+        if not said.call_id:
             return Refused("no_call_id")
+        fields, ours = said.fields, said.ours
         if fields.one("CustomField"):  # what /v1/calls gave the call
             ours["CustomField"] = fields.one("CustomField")
         stream = _stream(fields)
@@ -140,7 +133,7 @@ class ExotelCarrier(Carrier):
         raw_from, raw_to = _parties(fields, outbound)
         return Webhook(
             kind=kind,
-            call_id=call_id,
+            call_id=said.call_id,
             account=fields.one("AccountSid"),
             from_number=e164(raw_from, self.region),
             to_number=e164(raw_to, self.region),

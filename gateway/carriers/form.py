@@ -93,7 +93,7 @@ def read(request: HttpRequest, *, once: Collection[str] = ()) -> Fields | Refuse
 
     once: core fields; to name one twice is refused, as two readers could believe different values.
     """
-    if len(request.path) + len(request.query) > LIMITS.url or len(request.body) > LIMITS.body:
+    if has_long_url(request) or len(request.body) > LIMITS.body:
         return Refused("too_large")
     if request.method == "GET":
         fields = Refused("bad_body") if request.body else read_query(request.query)
@@ -104,6 +104,34 @@ def read(request: HttpRequest, *, once: Collection[str] = ()) -> Fields | Refuse
     if isinstance(fields, Fields) and any(len(fields.getlist(name)) > 1 for name in once):
         return Refused("duplicate_field")
     return fields
+
+
+def has_long_url(request: HttpRequest) -> bool:
+    """Longer than anybody's who calls us by what we have told him."""
+    return len(request.path) + len(request.query) > LIMITS.url
+
+
+class Said(NamedTuple):
+    """What a webhook says. ours: see `read_ours`. call_id: "" if it names no call, or by something endless."""
+
+    fields: Fields
+    ours: dict[str, str]
+    call_id: str
+
+
+def understand(request: HttpRequest, *, once: Collection[str], call_id: Collection[str]) -> Said | Refused:
+    """The webhook of a call: the carrier's fields and ours. Never raises.
+
+    once: see `read`. call_id: the fields by which the carrier names the call, the best first.
+    """
+    fields = read(request, once=once)
+    if isinstance(fields, Refused):
+        return fields
+    ours = read_ours(request)
+    if isinstance(ours, Refused):
+        return ours
+    name = fields.one(*call_id)
+    return Said(fields, ours, name if len(name) <= LIMITS.call_id else "")
 
 
 def read_query(query: str) -> Fields | Refused:

@@ -35,9 +35,10 @@ from gateway.carriers.base import (
     Webhook,
 )
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import LIMITS, Fields, read, read_ours, read_query
+from gateway.carriers.form import Fields, has_long_url, read, read_query, understand
 from gateway.carriers.secrets import Secrets, same
 from gateway.carriers.url import with_scheme
+from gateway.protocol.pcm import keys_in
 from serializers.base import MediaFormat
 from serializers.numbers import e164
 
@@ -64,7 +65,6 @@ EXTRA_HEADERS_LIMIT = 512
 STREAM_SECONDS = 86400
 _PARK_WAITS = 24
 _WAIT_SECONDS = 3600
-_KEYS = frozenset("0123456789*#ABCDabcdwW")
 
 
 class Account(AccountConfig):
@@ -135,11 +135,9 @@ class PlivoCarrier(Carrier):
         self._upgrade_bases = tuple(with_scheme(public_url, scheme) for scheme in ("http", "https", "ws", "wss"))
 
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
-        if self.open:
-            return Verified()
-        unfit = self._unfit(request)
-        if unfit:
-            return unfit
+        settled = self._settled(request)
+        if settled:
+            return settled
         fields = read(request, once=CORE_FIELDS)
         if isinstance(fields, Refused):
             return fields
@@ -147,17 +145,12 @@ class PlivoCarrier(Carrier):
         return self._check(request, (self.public_url,), params, fields.one("ParentAuthID"))
 
     def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
+        return self._settled(request) or self._check(request, self._upgrade_bases, Fields(), "")
+
+    def _settled(self, request: HttpRequest) -> Verified | Refused | None:
+        """What can be said before any work is done."""
         if self.open:
             return Verified()
-        unfit = self._unfit(request)
-        if unfit:
-            return unfit
-        if len(request.path) + len(request.query) > LIMITS.url:
-            return Refused("too_large")
-        return self._check(request, self._upgrade_bases, Fields(), "")
-
-    def _unfit(self, request: HttpRequest) -> Refused | None:
-        """What can be said before any work is done."""
         headers = request.headers
         signatures = headers.get(SIGNATURE, ""), headers.get(MAIN_SIGNATURE, "")
         nonce = headers.get(NONCE, "")
@@ -167,7 +160,7 @@ class PlivoCarrier(Carrier):
             return Refused("missing_signature")
         if max(map(len, signatures)) > _MAX_SIGNATURES or len(nonce) > _MAX_NONCE:
             return Refused("bad_signature")
-        return None
+        return Refused("too_large") if has_long_url(request) else None
 
     def _check(self, request: HttpRequest, bases: Iterable[str], params: Fields, parent: str) -> Verified | Refused:
         # ParentAuthID names the main account, so it says nothing against a subaccount of it.
@@ -191,22 +184,19 @@ class PlivoCarrier(Carrier):
         return Refused("bad_signature")
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        fields = read(request, once=CORE_FIELDS)
-        if isinstance(fields, Refused):
-            return fields
-        ours = read_ours(request)
-        if isinstance(ours, Refused):
-            return ours
-        call_id = fields.one("CallUUID")
-        if not call_id or len(call_id) > LIMITS.call_id:
+        said = understand(request, once=CORE_FIELDS, call_id=("CallUUID",))
+        if isinstance(said, Refused):
+            return said
+        if not said.call_id:
             return Refused("no_call_id")
+        fields = said.fields
         kind = _kind(fields)
         event, call_status = fields.one("Event"), fields.one("CallStatus")
         status = "ended" if event == "Hangup" else words.call_status(call_status)
         raw_from, raw_to = fields.one("From"), fields.one("To")
         return Webhook(
             kind=kind,
-            call_id=call_id,
+            call_id=said.call_id,
             account=fields.one("ParentAuthID"),
             from_number=_number(raw_from),
             to_number=_number(raw_to),
@@ -220,7 +210,7 @@ class PlivoCarrier(Carrier):
             answered_by={"true": "machine", "false": "human"}.get(fields.one("Machine").lower(), ""),
             stream=words.stream_state(event) if kind is Kind.STREAM else "",
             stream_id=fields.one("StreamID"),
-            ours=ours,
+            ours=said.ours,
         )
 
     def hang_up(self, call_id: str, account: str) -> RestCall | None:
@@ -254,28 +244,27 @@ class PlivoCarrier(Carrier):
             statusCallbackUrl=answer.status_url or None,
             extraHeaders=_extra_headers(answer.parameters) or None,
         )
-        return _answer(stream, *_redirect(answer.resume_url))
+        return xml.answer(stream, *xml.redirect(answer.resume_url))
 
     def answer_reject(self, reason: str) -> HttpAnswer:
-        return _answer(xml.node("Hangup", reason="busy" if reason == "busy" else "rejected"))
+        return xml.answer(xml.node("Hangup", reason="busy" if reason == "busy" else "rejected"))
 
     def answer_hangup(self) -> HttpAnswer:
-        return _answer(xml.node("Hangup"))
+        return xml.answer(xml.node("Hangup"))
 
     def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:
         callee = xml.node("User" if to.lower().startswith(("sip:", "sips:")) else "Number", to)
-        return _answer(xml.node("Dial", callee, action=action_url, method="POST", callerId=caller or None))
+        return xml.answer(xml.node("Dial", callee, action=action_url, method="POST", callerId=caller or None))
 
     def answer_digits(self, digits: str, *, resume_url: str) -> HttpAnswer:
-        keys = "".join(key for key in digits if key in _KEYS)
-        return _answer(xml.node("DTMF", keys), *_redirect(resume_url))
+        return xml.answer(xml.node("DTMF", keys_in(digits)), *xml.redirect(resume_url))
 
     def answer_park(self) -> HttpAnswer:
         # For 24 hours, the longest that time_limit allows.
-        return _answer(*(xml.node("Wait", length=str(_WAIT_SECONDS)) for _ in range(_PARK_WAITS)))
+        return xml.answer(*(xml.node("Wait", length=str(_WAIT_SECONDS)) for _ in range(_PARK_WAITS)))
 
     def answer_empty(self) -> HttpAnswer:
-        return _answer()
+        return xml.answer()
 
 
 def _signed_by(account: Account, candidates: Iterable[bytes], given: Iterable[str]) -> bool:
@@ -332,11 +321,3 @@ def _extra_headers(parameters: Iterable[tuple[str, str]]) -> str:
         if len(longer) <= EXTRA_HEADERS_LIMIT:
             fitting = longer
     return fitting
-
-
-def _redirect(url: str) -> list[Any]:
-    return [xml.node("Redirect", url, method="POST")] if url else []
-
-
-def _answer(*verbs: Any) -> HttpAnswer:
-    return HttpAnswer(xml.response(*verbs))

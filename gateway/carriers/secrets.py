@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterable
-from typing import Annotated, Any, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
@@ -45,3 +45,31 @@ def accepts(secrets: Iterable[SecretStr], given: str) -> bool:
     for secret in secrets:
         found |= same(secret.get_secret_value(), given)
     return found and given != ""
+
+
+class Holder(Protocol):
+    """An account whose webhooks are told from forgeries by a secret in their URL."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def webhook_secret(self) -> Secrets: ...
+
+
+HolderT = TypeVar("HolderT", bound=Holder)
+
+
+def holders(accounts: Iterable[HolderT], offered: Sequence[str]) -> list[HolderT]:
+    """The accounts of which one of these is the `webhook_secret`. Looks at all of them."""
+    # A list, not a generator: `any` would stop at the first that is right.
+    return [one for one in accounts if any([accepts(one.webhook_secret, key) for key in offered])]  # noqa: C419
+
+
+def secret_of(accounts: Iterable[Holder], account: str) -> str:
+    """The `webhook_secret` to put into the URLs of the account of that id; of the first that has one, if it has none or
+    is not there. "" if nobody has one.
+    """
+    having = [one for one in accounts if one.webhook_secret]
+    own = next((one for one in having if one.id == account), having[0] if having else None)
+    return own.webhook_secret[0].get_secret_value() if own is not None else ""

@@ -15,7 +15,7 @@ from pydantic import Field, SecretStr
 from gateway.carriers import words
 from gateway.carriers.base import CarrierCan, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import LIMITS, Fields, is_json, read, read_query
+from gateway.carriers.form import Fields, has_long_url, is_json, read, read_query
 from gateway.carriers.secrets import Secrets, same
 from gateway.carriers.twiml import CORE_FIELDS, TwimlCarrier
 from gateway.carriers.url import port_forms, signed_url, socket_url
@@ -62,11 +62,9 @@ class TwilioCarrier(TwimlCarrier):
             import twilio.request_validator  # noqa: F401 - it is loaded, which is all
 
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
-        if self.open:
-            return Verified()
-        unfit = self._unfit(request)
-        if unfit:
-            return unfit
+        settled = self._settled(request)
+        if settled:
+            return settled
         fields = read(request, once=CORE_FIELDS)
         if isinstance(fields, Refused):
             return fields
@@ -83,17 +81,12 @@ class TwilioCarrier(TwimlCarrier):
 
     def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         """Signed over the wss URL without parameters (twilio-aspnet issue 162). It names no account."""
+        return self._settled(request) or self._check(request, self._socket_bases, Fields(), "")
+
+    def _settled(self, request: HttpRequest) -> Verified | Refused | None:
+        """What can be said before any work is done."""
         if self.open:
             return Verified()
-        unfit = self._unfit(request)
-        if unfit:
-            return unfit
-        if len(request.path) + len(request.query) > LIMITS.url:
-            return Refused("too_large")
-        return self._check(request, self._socket_bases, Fields(), "")
-
-    def _unfit(self, request: HttpRequest) -> Refused | None:
-        """What can be said before any work is done."""
         signature = request.headers.get(SIGNATURE, "")
         if not self.accounts:
             return Refused("not_configured")
@@ -101,7 +94,7 @@ class TwilioCarrier(TwimlCarrier):
             return Refused("missing_signature")
         if len(signature) > _MAX_SIGNATURE or len(request.headers.get(SETTINGS, "")) > 4 * _MAX_SIGNATURE:
             return Refused("bad_signature")
-        return None
+        return Refused("too_large") if has_long_url(request) else None
 
     def _check(
         self, request: HttpRequest, bases: Iterable[str], params: Fields, account_sid: str

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from gateway.carriers import words, xml
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Refused, StreamAnswer, Webhook
-from gateway.carriers.form import LIMITS, Fields, read, read_ours
+from gateway.carriers.form import Fields, understand
+from gateway.protocol.pcm import keys_in
 from serializers.numbers import e164
 
 CORE_FIELDS = (
@@ -31,7 +32,6 @@ PARAMETER_LIMIT = 500
 
 _PARK_PAUSES = 24
 _PAUSE_SECONDS = 3600
-_KEYS = frozenset("0123456789*#ABCDabcdwW")
 
 
 class TwimlCarrier(Carrier):
@@ -49,19 +49,16 @@ class TwimlCarrier(Carrier):
         """The attributes of <Stream> besides its status callback."""
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        fields = read(request, once=CORE_FIELDS)
-        if isinstance(fields, Refused):
-            return fields
-        ours = read_ours(request)
-        if isinstance(ours, Refused):
-            return ours
-        foreign = self.parse_foreign(fields)
+        said = understand(request, once=CORE_FIELDS, call_id=self.call_id_fields)
+        if isinstance(said, Refused):
+            return said
+        foreign = self.parse_foreign(said.fields)
         if foreign is not None:
             return foreign
-        call_id = fields.one(*self.call_id_fields)
-        if not call_id or len(call_id) > LIMITS.call_id:
+        if not said.call_id:
             return Refused("no_call_id")
-        return Webhook(kind=self.kind_of(fields), call_id=call_id, ours=ours, **self._facts(fields))
+        kind = self.kind_of(said.fields)
+        return Webhook(kind=kind, call_id=said.call_id, ours=said.ours, **self._facts(said.fields))
 
     def parse_foreign(self, fields: Fields) -> Webhook | None:
         """A callback of another product that came to the wrong address, or None."""
@@ -102,36 +99,26 @@ class TwimlCarrier(Carrier):
             "Stream",
             *parameters,
             **self.stream_attributes(answer),
-            statusCallback=self.callback_url(answer.status_url) if answer.status_url else None,
+            statusCallback=answer.status_url or None,
         )
-        return _answer(xml.node("Connect", stream), *self._redirect(answer.resume_url))
+        return xml.answer(xml.node("Connect", stream), *xml.redirect(answer.resume_url))
 
     def answer_reject(self, reason: str) -> HttpAnswer:
-        return _answer(xml.node("Reject", reason="busy" if reason == "busy" else "rejected"))
+        return xml.answer(xml.node("Reject", reason="busy" if reason == "busy" else "rejected"))
 
     def answer_hangup(self) -> HttpAnswer:
-        return _answer(xml.node("Hangup"))
+        return xml.answer(xml.node("Hangup"))
 
     def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:
         callee = xml.node("Sip" if to.lower().startswith(("sip:", "sips:")) else "Number", to)
-        return _answer(
-            xml.node("Dial", callee, action=self.callback_url(action_url), method="POST", callerId=caller or None)
-        )
+        return xml.answer(xml.node("Dial", callee, action=action_url, method="POST", callerId=caller or None))
 
     def answer_digits(self, digits: str, *, resume_url: str) -> HttpAnswer:
-        keys = "".join(key for key in digits if key in _KEYS)
-        return _answer(xml.node("Play", digits=keys), *self._redirect(resume_url))
+        return xml.answer(xml.node("Play", digits=keys_in(digits)), *xml.redirect(resume_url))
 
     def answer_park(self) -> HttpAnswer:
         # Pauses for 24 hours, which no carrier lets a call exceed: nothing has to come back to us to go on.
-        return _answer(*(xml.node("Pause", length=str(_PAUSE_SECONDS)) for _ in range(_PARK_PAUSES)))
+        return xml.answer(*(xml.node("Pause", length=str(_PAUSE_SECONDS)) for _ in range(_PARK_PAUSES)))
 
     def answer_empty(self) -> HttpAnswer:
-        return _answer()
-
-    def _redirect(self, url: str) -> list[Any]:
-        return [xml.node("Redirect", self.callback_url(url), method="POST")] if url else []
-
-
-def _answer(*verbs: Any) -> HttpAnswer:
-    return HttpAnswer(xml.response(*verbs))
+        return xml.answer()

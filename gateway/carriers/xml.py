@@ -6,6 +6,8 @@ import re
 
 from lxml import etree
 
+from gateway.carriers.base import HttpAnswer
+
 # XML 1.0 (fifth edition), production 2 "Char": everything else cannot be written, not even as a reference.
 _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -32,3 +34,13 @@ def node(tag: str, *content: str | etree._Element, **attributes: str | None) -> 
 def response(*verbs: etree._Element) -> bytes:
     """The whole document `<Response>…</Response>`. The same verbs give the same bytes."""
     return etree.tostring(node("Response", *verbs), encoding="UTF-8", xml_declaration=True)
+
+
+def answer(*verbs: etree._Element) -> HttpAnswer:
+    """The document as it is sent."""
+    return HttpAnswer(response(*verbs))
+
+
+def redirect(url: str) -> list[etree._Element]:
+    """The verb that leads the call there, if anywhere."""
+    return [node("Redirect", url, method="POST")] if url else []

@@ -135,9 +135,13 @@ def _said(path: str | None) -> Pcm:
             raise UserError(f"--fixture: {path}: nothing is said in it")
         return said
     try:
-        return caller_audio(Recording.read(path))
+        recording = Recording.read(path)
     except RecordingError as error:
-        raise UserError(f"--fixture: {path}: {str(error).removeprefix(f'{path}: ')}") from None
+        raise UserError(f"--fixture: {error}") from None
+    try:
+        return caller_audio(recording)
+    except RecordingError as error:
+        raise UserError(f"--fixture: {path}: {error}") from None
 
 
 def _hold_audio(path: str | None) -> Pcm:

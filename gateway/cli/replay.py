@@ -26,10 +26,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         recording = Recording.read(arguments.fixture)
-    except (RecordingError, OSError) as error:
+    except RecordingError as error:
+        raise UserError(str(error)) from None
+    try:
+        report = asyncio.run(
+            replay(recording, arguments.url, credentials=Credentials.from_env(), public_url=arguments.public_url)
+        )
+    except RecordingError as error:
         raise UserError(f"{arguments.fixture}: {error}") from None
-    report = asyncio.run(
-        replay(recording, arguments.url, credentials=Credentials.from_env(), public_url=arguments.public_url)
-    )
     show(report)
     return 0 if report.outcome == "completed" else 1

@@ -5,39 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.breaker import Outage
 from gateway.pool.deadlines import Deadlines
 from gateway.pool.facts import FactEvent, Facts
+from gateway.pool.memory_attempts import Attempts
+from gateway.pool.memory_hints import Hints
 from gateway.pool.memory_host import Held, HostState
 from gateway.pool.memory_queue import Queues
 from gateway.pool.memory_records import Records
 from gateway.pool.registry import Claim, ClaimResult, Full, Host, Leases, Once, Queued, Slots, Stale
 from gateway.protocol.workers import Running, Worker
-
-
-@dataclass(slots=True)
-class _Waiters:
-    """Those in `freed`, for one service."""
-
-    count: int = 0
-    event: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(slots=True)
-class _Attempts:
-    """Of a session: how many were given out, the newest that was confirmed, and its fence. They count on over claims
-    that were lost: a token of an older attempt must never be taken for a newer. over: that fence was released, or its
-    worker is avoided: what its host still says of it is of a bot that outstays its call.
-    """
-
-    given: int = 0
-    confirmed: int = 0
-    fence: int = 0
-    over: bool = False
 
 
 class MemoryRegistry:
@@ -54,13 +34,12 @@ class MemoryRegistry:
         self._spent_ends: Deadlines[str] = Deadlines()
         self._held: dict[str, Held] = {}
         self._claim_ends: Deadlines[str] = Deadlines()
-        self._attempts: dict[str, _Attempts] = {}
-        self._attempts_end: Deadlines[str] = Deadlines()
+        self._attempts = Attempts(self.leases.ended)
         self._queues = Queues()
         self._records = Records(self.leases)
         self._fence = 0
         self._ticket = 0
-        self._freed: dict[str, _Waiters] = {}
+        self._hints = Hints()
 
     async def close(self) -> None:
         pass
@@ -73,11 +52,15 @@ class MemoryRegistry:
         known = state.host
         if known is not None and known.epoch > host.epoch:
             return False
+        same = known is not None and known.epoch == host.epoch
+        self._host_ends.set(host.id, now + self.leases.host)
+        if same and state.is_old(host.seq):
+            return True
+        state.seq = host.seq
         # A host that drains says so to each gateway, and registers with each: the same start does not begin anew.
-        state.draining = state.draining and known is not None and known.epoch == host.epoch
+        state.draining = state.draining and same
         state.host = host
         state.set_workers(host.workers, now, beat=False)
-        self._host_ends.set(host.id, now + self.leases.host)
         for session, held in list(state.held.items()):
             if held.service != host.service or (held.worker and held.worker not in state.workers):
                 self._give_up(session, now)
@@ -85,18 +68,21 @@ class MemoryRegistry:
             self._take_over(run, host, state, now)
         self._make_room(state, now)
         state.settle()
-        self._hint(host.service)
+        self._hints.tell(host.service)
         return True
 
-    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:
+    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker], seq: int = 0) -> tuple[str, ...] | None:
         now = await self._enter()
         state = self._hosts.get(host_id)
         if state is None or state.host is None or state.host.epoch != epoch:
             return None
-        state.set_workers(workers, now, beat=True)
         self._host_ends.set(host_id, now + self.leases.host)
+        if state.is_old(seq):
+            return tuple(state.waiting)
+        state.set_workers(workers, now, beat=True)
         state.settle()
-        self._hint(state.host.service)
+        if state.offers:  # else all on hold would claim again for nothing, at every beat of every host
+            self._hints.tell(state.host.service)
         return tuple(state.waiting)
 
     async def drop_host(self, host_id: str, epoch: int) -> None:
@@ -106,10 +92,15 @@ class MemoryRegistry:
             self._forget_host(host_id)
 
     async def drain_host(self, host_id: str, epoch: int) -> None:
-        await self._enter()
+        now = await self._enter()
         state = self._hosts.get(host_id)
         if state is not None and state.host is not None and state.host.epoch == epoch:
             state.draining = True
+            # It starts no worker any more: those who wait for one go elsewhere.
+            moved = list(state.waiting)
+            state.waiting.clear()
+            for session in moved:
+                self._give_up(session, now)
 
     # Claims.
 
@@ -121,7 +112,7 @@ class MemoryRegistry:
         if held is not None and (held.service != service or held.shuns(avoid) or not self._alive(held)):
             first = held.service == service
             if held.worker in avoid:
-                self._note_over(session, held.fence)
+                self._attempts.note_over(session, held.fence)
             self._give_up(session, now)
             held = None
         if held is None:
@@ -130,7 +121,7 @@ class MemoryRegistry:
                 return place
             held = self._enter_claim(session, place, avoid)
         if not held.pending:
-            attempts = self._attempts_of(session, now)
+            attempts = self._attempts.of(session, now)
             attempts.given += 1
             held.pending = attempts.given
             held.pending_expires = _whole_ms(now + self.leases.reserved)
@@ -141,11 +132,10 @@ class MemoryRegistry:
         now = await self._enter()
         held = self._load(session, now)
         if held is None or attempt <= 0 or held.pending != attempt or not self._alive(held):
-            attempts = self._attempts.get(session)
-            return Stale(spent=attempts is not None and 0 < attempt <= attempts.confirmed)
+            return Stale(spent=self._attempts.is_spent(session, attempt))
         self._fence = max(self._fence + 1, int(now * 1e6))
         held.fence, held.attempt, held.pending = self._fence, attempt, 0
-        attempts = self._attempts_of(session, now)
+        attempts = self._attempts.of(session, now)
         attempts.confirmed, attempts.fence, attempts.over = attempt, held.fence, False
         held.expires = now + self.leases.confirmed
         self._claim_ends.set(session, held.until)
@@ -175,7 +165,7 @@ class MemoryRegistry:
     async def release(self, session: str, fence: int) -> None:
         now = await self._enter()
         held = self._held.get(session)
-        self._note_over(session, fence)
+        self._attempts.note_over(session, fence)
         if held is not None and held.fence == fence:
             self._give_up(session, now)
 
@@ -196,18 +186,13 @@ class MemoryRegistry:
         return self._records.once(key, ttl, value, await self._enter())
 
     async def freed(self, service: str, timeout: float) -> None:
-        waiters = self._freed.setdefault(service, _Waiters())  # before anything is awaited: no hint is missed
-        waiters.count += 1
-        try:
+        with self._hints.next(service) as hint:  # before anything is awaited: none is missed
             await self._enter()
-            async with asyncio.timeout(timeout):
-                await waiters.event.wait()
-        except TimeoutError:
-            pass
-        finally:
-            waiters.count -= 1
-            if not waiters.count and self._freed.get(service) is waiters:
-                del self._freed[service]
+            try:
+                async with asyncio.timeout(timeout):
+                    await hint.wait()
+            except TimeoutError:
+                pass
 
     async def slots(self, service: str) -> Slots:
         await self._enter()
@@ -246,11 +231,7 @@ class MemoryRegistry:
         if back >= self.leases.queued:
             for service, session in self._queues.due(now):
                 self._leave(service, session)
-        for session in self._attempts_end.due(now):
-            if session in self._held:
-                self._attempts_end.set(session, now + self.leases.ended)
-            else:
-                del self._attempts[session]
+        self._attempts.purge(now, self._held)
         for host_id in self._spent_ends.due(now):
             self._hosts[host_id].spent.clear()
             self._tidy(host_id)
@@ -275,21 +256,11 @@ class MemoryRegistry:
         self._ticket += 1
         return self._ticket
 
-    def _attempts_of(self, session: str, now: float) -> _Attempts:
-        self._attempts_end.set(session, now + self.leases.ended)
-        return self._attempts.setdefault(session, _Attempts())
-
-    def _note_over(self, session: str, fence: int) -> None:
-        attempts = self._attempts.get(session)
-        if attempts is not None and fence > 0 and attempts.fence == fence:
-            attempts.over = True
-
     def _give_up(self, session: str, now: float, *, lost: bool = False) -> None:
         """End a claim. lost: for want of renewal; else its holder, or whoever seeks another place, knows of it."""
         held = self._held.pop(session)
         self._claim_ends.discard(session)
-        if session in self._attempts:
-            self._attempts_end.set(session, now + self.leases.ended)
+        self._attempts.put_off(session, now)
         state = self._hosts[held.host]
         if held.static and held.fence and held.worker:
             state.spent[held.worker] = now + self.leases.static if lost else 0.0
@@ -297,14 +268,14 @@ class MemoryRegistry:
         state.leave(session)
         state.settle()
         self._tidy(held.host)
-        self._hint(held.service)
+        self._hints.tell(held.service)
 
     def _forget_host(self, host_id: str) -> None:
         state = self._hosts[host_id]
         assert state.host is not None
         self._host_ends.discard(host_id)
-        self._hint(state.host.service)
-        state.host, state.draining = None, False
+        self._hints.tell(state.host.service)
+        state.host, state.seq, state.draining = None, 0, False
         state.set_workers((), 0.0, beat=False)
         self._tidy(host_id)
 
@@ -314,13 +285,9 @@ class MemoryRegistry:
             del self._hosts[host_id]
             self._spent_ends.discard(host_id)
 
-    def _hint(self, service: str) -> None:
-        if service in self._freed:
-            self._freed.pop(service).event.set()
-
     def _leave(self, service: str, session: str) -> None:
         if self._queues.leave(service, session):
-            self._hint(service)
+            self._hints.tell(service)
 
     def _hosts_of(self, service: str) -> list[HostState]:
         return [state for state in self._hosts.values() if state.host is not None and state.host.service == service]
@@ -341,7 +308,8 @@ class MemoryRegistry:
         hosts = self._hosts_of(service)
         ahead = 0 if first else self._queues.ahead(service, session)
         able = [(state, state.capacity(session, avoid)) for state in hosts]
-        if sum(capacity for _, capacity in able) > self._contenders(service, hosts, ahead):
+        total = sum(capacity for _, capacity in able)
+        if total > ahead or (total and self._leave_some(service, hosts, ahead, total)):
             self._queues.leave(service, session)
             offers = (state for state, capacity in able if capacity)
             return max(offers, key=lambda state: (bool(state.best_worker(session, avoid)), state.share))
@@ -350,10 +318,13 @@ class MemoryRegistry:
         self._queues.join(service, session, avoid, now + self.leases.queued, first=first)
         return Queued(ahead + 1)
 
-    def _contenders(self, service: str, hosts: Collection[HostState], ahead: int) -> int:
-        """Of those ahead, how many could take something now: whoever avoids all that is free holds up nobody."""
+    def _leave_some(self, service: str, hosts: Collection[HostState], ahead: int, total: int) -> bool:
+        """Whether so many ahead in the queue leave something of `total`: whoever avoids all that is free holds up
+        nobody. Looks at no more of them than it must: everybody on hold asks this whenever something comes free.
+        """
         first = islice(self._queues.of(service).items(), ahead)
-        return sum(not avoid or any(state.capacity(one, avoid) for state in hosts) for one, avoid in first)
+        able = (one for one, avoid in first if not avoid or any(state.capacity(one, avoid) for state in hosts))
+        return sum(1 for _ in islice(able, total)) < total
 
     def _take_over(self, run: Running, host: Host, state: HostState, now: float) -> None:
         """The host reports a running session: believed if it is newer than what we know and nobody has given it up. A
@@ -362,12 +333,10 @@ class MemoryRegistry:
         held = self._load(run.session, now)
         if run.fence <= 0 or run.worker not in state.workers or (held is not None and held.fence >= run.fence):
             return
-        attempts = self._attempts_of(run.session, now)
-        if attempts.fence > run.fence or (attempts.fence == run.fence and attempts.over):
-            return
         rival = state.held.get(state.taken.get(run.worker, ""))
-        if rival is not None and rival.fence > run.fence:
+        if self._attempts.disowns(run.session, run.fence) or (rival is not None and rival.fence > run.fence):
             return
+        attempts = self._attempts.of(run.session, now)
         found = Held(host.service, host.id, self._next_ticket(), host.static, run.worker, run.fence, fresh=False)
         found.attempt = held.attempt if held is not None else max(1, attempts.given)
         found.expires = now + self.leases.confirmed

@@ -44,6 +44,8 @@ class HostState:
     """host: None while it is lost. Its claims are kept then: its workers may live, and their calls with them."""
 
     host: Host | None = None
+    seq: int = 0
+    """Of the newest news of its workers."""
     draining: bool = False
     workers: dict[str, Worker] = field(default_factory=dict)
     ready: dict[str, None] = field(default_factory=dict)
@@ -59,6 +61,13 @@ class HostState:
     spent: dict[str, float] = field(default_factory=dict)
     """Static worker that has served -> when a beat may bring it back."""
 
+    def is_old(self, seq: int) -> bool:
+        """Later news has been heard already, by another way. If not, this is the newest now."""
+        if 0 < seq < self.seq:
+            return True
+        self.seq = seq
+        return False
+
     @property
     def free(self) -> int:
         """Units of the cap that are to be had."""
@@ -68,6 +77,11 @@ class HostState:
     def share(self) -> float:
         """Of the cap, what is free."""
         return self.free / self.host.cap if self.host is not None else 0.0
+
+    @property
+    def offers(self) -> bool:
+        """Whether there is something to be had of it, for somebody."""
+        return self.free > 0 and (self.host is None or not self.host.static or bool(self.ready or self.own))
 
     def capacity(self, session: str, avoid: Collection[str]) -> int:
         """How many more it could take: a host starts workers as needed, static ones are what they are."""

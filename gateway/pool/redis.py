@@ -94,7 +94,7 @@ class RedisRegistry:
             return False
         runs = {run.session: run for run in running}
         services = await self._services_of(runs)
-        args: list[Any] = [host.id, host.epoch, host.cap, host.protocol, host.link_key, int(host.static)]
+        args: list[Any] = [host.id, host.epoch, host.cap, host.protocol, host.link_key, int(host.static), host.seq]
         args += [len(host.workers), *map(write_worker, host.workers)]
         for session, run in runs.items():
             if services[session] in (None, host.service):
@@ -105,14 +105,14 @@ class RedisRegistry:
             await self._point("session", believed, host.service)
         return bool(known)
 
-    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:
-        return await self._run(partial(self._beat, host_id, epoch, workers))
+    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker], seq: int = 0) -> tuple[str, ...] | None:
+        return await self._run(partial(self._beat, host_id, epoch, workers, seq))
 
-    async def _beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:
+    async def _beat(self, host_id: str, epoch: int, workers: Sequence[Worker], seq: int) -> tuple[str, ...] | None:
         service = await self._client.command("GETEX", self._key("host", host_id), "PX", self._pointer_ttl)
         if service is None:
             return None
-        known, *waiting = await self._in(service, "beat", host_id, epoch, *map(write_worker, workers))
+        known, *waiting = await self._in(service, "beat", host_id, epoch, seq, *map(write_worker, workers))
         return tuple(waiting) if known else None
 
     async def drop_host(self, host_id: str, epoch: int) -> None:
@@ -141,11 +141,11 @@ class RedisRegistry:
     async def _claim(self, service: str, session: str, avoid: tuple[str, ...], queue: bool) -> list[Any]:
         """One round trip: say in which service the session is, and claim."""
         point = ("SET", self._key("session", session), service, "PX", self._pointer_ttl, "GET")
-        args = self._args(session, int(queue), 0, *avoid)
+        args = self._args(session, int(queue), 0, 0, *avoid)
         before, reply = await self._client.command_and_script(point, "claim", self._tag(service), *args)
         if before not in (None, service):
-            floor = await self._in(before, "evict", session)
-            reply = await self._in(service, "claim", session, int(queue), floor, *avoid)
+            counted = await self._in(before, "evict", session, *avoid)
+            reply = await self._in(service, "claim", session, int(queue), *counted, *avoid)
         return list(reply)
 
     async def confirm(self, session: str, attempt: int) -> Claim | Stale:

@@ -23,10 +23,14 @@ def write_facts(facts: Facts, aliases: Iterable[str]) -> str:
 def read_facts(text: str) -> tuple[Facts, frozenset[str]]:
     """The other way. Fields that this version does not know are left out."""
     record = _loads(text)
-    known = {name: value for name, value in record["facts"].items() if name in Facts.__dataclass_fields__}
+    known = _known(Facts, record["facts"])
     known["state"] = base64.b64decode(known["state"])
-    known["continuation"] = Continuation(**known["continuation"])
+    known["continuation"] = Continuation(**_known(Continuation, known["continuation"]))
     return Facts(**known), frozenset(record["aliases"])
+
+
+def _known(kind: type[Facts | Continuation], fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name in kind.__dataclass_fields__}
 
 
 def write_worker(worker: Worker) -> str:

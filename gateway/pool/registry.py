@@ -55,7 +55,10 @@ class Leases:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A worker host as it registered. cap: sessions at once. static: its workers know nothing of us."""
+    """A worker host as it registered. cap: sessions at once. static: its workers know nothing of us.
+
+    seq: of this news; in one epoch, older news than what is known changes nothing. 0: not counted.
+    """
 
     id: str
     epoch: int
@@ -65,6 +68,7 @@ class Host:
     workers: tuple[Worker, ...]
     link_key: str = ""
     static: bool = False
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +150,9 @@ class Registry(Protocol):
         too small, sessions that have no worker yet, or no stream, give way. A host that drains still does.
         """
 
-    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker]) -> tuple[str, ...] | None:
-        """Renew the host's lease and its workers' states. None: unknown, `put_host` again.
+    async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker], seq: int = 0) -> tuple[str, ...] | None:
+        """Renew the host's lease, and its workers' states unless they are older than what is known. None: unknown,
+        `put_host` again.
 
         Returns the sessions that hold a unit of this host's cap and still wait for a worker.
         """
@@ -159,7 +164,9 @@ class Registry(Protocol):
         """
 
     async def drain_host(self, host_id: str, epoch: int) -> None:
-        """Offer nothing of this host any more; its running claims stay."""
+        """Offer nothing of this host any more. Claims with a worker stay; those still without one are given up, and may
+        be claimed again elsewhere.
+        """
 
     async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
         """A slot for this session; the same one if it holds one that is alive.
@@ -180,7 +187,9 @@ class Registry(Protocol):
     async def renew(self, claims: Mapping[str, int]) -> set[str]:
         """Renew confirmed claims, {session: fence}. Returns the sessions that are no longer held by that fence.
 
-        After an outage, a claim that is gone is entered again if nobody has taken its place and it was not released.
+        On a server, a claim may be gone after an outage though it was renewed as often as could be: another node let it
+        expire, or the server came back empty. It is entered again if nobody has taken its place and it was not given
+        up. In memory no claim is lost so: nothing expires for a lease after an outage, and what is gone is lost.
         """
 
     async def release(self, session: str, fence: int) -> None:

@@ -234,8 +234,8 @@ def decode_to_gateway(text: str | bytes) -> ToGateway | None:
         case "mark":
             return SetMark(str_of(m, "name")[:256])
         case "dtmf":
-            digits = "".join(d for d in str_of(m, "digits") if d in "0123456789*#ABCDabcdwW")
-            return SendDtmf(digits[:64]) if digits else None
+            digits = keys_in(str_of(m, "digits"))[:64]
+            return SendDtmf(digits) if digits else None
         case "transfer":
             return Transfer(to) if (to := str_of(m, "to")[:256]) else None
         case "hangup":
@@ -244,6 +244,11 @@ def decode_to_gateway(text: str | bytes) -> ToGateway | None:
             state = bytes_of(m, "state")
             return State(state) if state is not None and len(state) <= MAX_STATE else None
     return None
+
+
+def keys_in(text: str) -> str:
+    """What of it can be pressed on a telephone, and the pauses that all carriers know: w is 0.5 s, W is 1 s."""
+    return "".join(key for key in text if key in "0123456789*#ABCDabcdwW")
 
 
 def _start(m: dict[str, Any]) -> Start | None:

@@ -16,8 +16,12 @@ from gateway.protocol.fields import int_of, json_object, seconds_of, str_of
 
 SUBPROTOCOL = "gateway.workers.v1"
 PATH = "/v1/workers/connect"
-MAX_MESSAGE = 1024 * 1024
-"""Bytes of one message: some 4,000 workers in a `beat`."""
+MAX_CAP = 4_000
+"""Sessions at once on one host, so that what it says of its workers stays one message."""
+MAX_MESSAGE = 1536 * 1024
+"""Bytes of one message. A `register` with MAX_CAP busy workers is 1.2 MB, where their sockets' paths are as long as the
+kernel allows.
+"""
 
 WorkerState: TypeAlias = Literal["starting", "ready", "busy", "done"]
 """starting: not yet offered. ready: may be claimed. busy: has a call. done: the call is over, it ends soon."""
@@ -52,7 +56,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A host presents itself. epoch: grows with each start of the host. cap: sessions at once."""
+    """A host presents itself. epoch: grows with each start of the host. cap: sessions at once. seq: as in `Beat`."""
 
     host: str
     epoch: int
@@ -62,6 +66,7 @@ class Register:
     workers: tuple[Worker, ...]
     running: tuple[Running, ...]
     link_key: str
+    seq: int = 0
 
 
 WorkerEnd: TypeAlias = Literal["died_idle", "died_in_call", "unusable", "overstayed", "hung", "slow_start"]
@@ -73,11 +78,15 @@ as it had not ended with its call. hung, slow_start: killed, as it did not answe
 class Beat:
     """The host lives. workers: all of them, as they are now. lag_ms: of its event loop. ends: how many workers have
     ended how, since the host began.
+
+    seq: grows with each message about the workers, whichever gateway it goes to. They are not equally quick, and what
+    arrives by a slow one must not undo later news. 0: from a host that does not count.
     """
 
     workers: tuple[Worker, ...]
     lag_ms: int
     ends: Mapping[WorkerEnd, int] = field(default_factory=dict)
+    seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +148,11 @@ def _fields(message: ToGateway | ToHost) -> dict[str, Any]:
                 "workers": [_worker_fields(w) for w in message.workers],
                 "running": [{"session": r.session, "fence": r.fence, "worker": r.worker} for r in message.running],
                 "link_key": message.link_key,
+                "seq": message.seq,
             }
-        case Beat(workers, lag_ms, ends):
+        case Beat(workers, lag_ms, ends, seq):
             known = [_worker_fields(w) for w in workers]
-            return {"type": "beat", "workers": known, "lag_ms": lag_ms, "ends": dict(ends)}
+            return {"type": "beat", "workers": known, "lag_ms": lag_ms, "ends": dict(ends), "seq": seq}
         case Drain():
             return {"type": "drain"}
         case Registered(heartbeat_s, lease_s, wrapup_s):
@@ -168,7 +178,7 @@ def decode_to_gateway(text: str | bytes) -> ToGateway | None:
         case "register":
             return _register(m)
         case "beat":
-            return Beat(_workers(m), int_of(m, "lag_ms"), _ends(m))
+            return Beat(_workers(m), int_of(m, "lag_ms"), _ends(m), int_of(m, "seq"))
         case "drain":
             return Drain()
     return None
@@ -197,7 +207,7 @@ def decode_to_host(text: str | bytes) -> ToHost | None:
 def _register(m: dict[str, Any]) -> Register | None:
     host, service_host = str_of(m, "host"), str_of(m, "service_host")
     protocol, cap = m.get("protocol", "pcm"), int_of(m, "cap")
-    if not host or not service_host or protocol not in get_args(LinkProtocol) or not 0 < cap <= 10_000:
+    if not host or not service_host or protocol not in get_args(LinkProtocol) or not 0 < cap <= MAX_CAP:
         return None
     running = m.get("running")
     return Register(
@@ -213,6 +223,7 @@ def _register(m: dict[str, Any]) -> Register | None:
             if isinstance(r, dict) and str_of(r, "session")
         ),
         link_key=str_of(m, "link_key"),
+        seq=int_of(m, "seq"),
     )
 
 

@@ -6,6 +6,7 @@ No audio comes here. Each worker's channel brings its state; its end is the work
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -77,7 +78,7 @@ class Fleet:
         self._spawner: Spawner | None = None
         self._processes: dict[str, _Process] = {}
         self._by_pid: dict[int, _Process] = {}
-        self._wanted: list[str] = []  # sessions to start a worker for
+        self._wanted: dict[str, None] = {}  # sessions to start a worker for, in the order in which they came
         self.ends: Counter[WorkerEnd] = Counter()
         """How many ended how, of those that did not end in good order."""
         self.wrapup_seconds = options.wrapup_seconds
@@ -124,10 +125,11 @@ class Fleet:
         self._tick(self._loop.time())
 
     def start_for(self, session: str) -> None:
-        """Start a worker for this session at once, beyond those kept warm."""
-        if not any(p.report.session == session for p in self._processes.values()):
-            self._wanted.append(session)
-            self._top_up()
+        """Start a worker for this session at once, beyond those kept warm; none while we drain."""
+        if self._draining or any(p.report.session == session for p in self._processes.values()):
+            return
+        self._wanted[session] = None
+        self._top_up()
 
     def drain(self) -> None:
         """Start no more; those without a call end now."""
@@ -191,13 +193,22 @@ class Fleet:
                 await asyncio.sleep(delay)
 
     def _top_up(self) -> None:
-        """Start what is missing."""
-        if self._spawner is None or self._stopped:
+        """Start what is missing, as far as that can be now."""
+        if self._spawner is None or self._draining:
             return
-        while self._wanted:
-            self._spawn(self._wanted.pop())
-        if self._draining:
-            return
+        try:
+            self._start_missing(self._spawner)
+        except OSError as e:  # no descriptor is left, or no memory
+            if self._loop.time() >= self._not_before:  # once for all who ask meanwhile
+                delay = self._back_off()
+                log.warning("cannot start a worker: %s; trying again in %.1f s", e.strerror or e, delay)
+
+    def _start_missing(self, spawner: Spawner) -> None:
+        """Raises OSError if one cannot be started."""
+        while self._wanted and spawner.room:
+            session = next(iter(self._wanted))
+            self._spawn(spawner, session)
+            del self._wanted[session]
         idle = sum(p.idle for p in self._processes.values())
         live = sum(p.report.state != "done" for p in self._processes.values())
         missing = min(self._options.warm - idle, self._options.max - live)
@@ -208,20 +219,19 @@ class Fleet:
             if self._retry is None:
                 self._retry = self._loop.call_later(wait, self._try_again)
             return
-        for _ in range(missing):
-            self._spawn("")
+        for _ in range(min(missing, spawner.room)):
+            self._spawn(spawner, "")
 
     def _try_again(self) -> None:
         self._retry = None
         self._top_up()
 
-    def _spawn(self, session: str) -> None:
-        assert self._spawner is not None
+    def _spawn(self, spawner: Spawner, session: str) -> None:
+        ours, theirs = socket.socketpair()
         self._count += 1
         name = f"w{self._count}"
         options = self._options
         listen = f"unix:{self._run_dir}/{name}.sock" if options.local else options.listen
-        ours, theirs = socket.socketpair()
         ours.setblocking(False)
         ours.send(Spec(name, listen, self._link_key, session, options.grace_seconds).line())
         now = self._loop.time()
@@ -229,7 +239,7 @@ class Fleet:
         self._processes[name] = process
         self._empty.clear()
         self._loop.add_reader(ours, self._readable, process)
-        self._spawner.spawn(theirs, partial(self._born, process))
+        spawner.spawn(theirs, partial(self._born, process))
         self._changed()
 
     # Hearing of them.
@@ -258,7 +268,7 @@ class Fleet:
         if report == before:
             return
         if report.port:
-            process.url = f"ws://{self._options.advertise or self._options.listen}:{report.port}/ws"
+            process.url = _url(self._options.advertise or self._options.listen, report.port)
         if report.state == "ready" and not process.ready_at:
             process.ready_at = self._loop.time()
             self._failures, self._not_before = 0, 0.0
@@ -273,6 +283,8 @@ class Fleet:
 
     def _lost(self, process: _Process) -> None:
         """The worker has ended: out of the pool at once."""
+        if process.lost:
+            return
         self._loop.remove_reader(process.channel)
         process.channel.close()
         process.lost = True
@@ -296,6 +308,7 @@ class Fleet:
         process.pid = pid
         if not process.noted:
             self._by_pid[pid] = process
+        self._top_up()  # there is room for another birth
 
     def _exited(self, pid: int, status: int) -> None:
         process = self._by_pid.pop(pid, None)
@@ -303,6 +316,8 @@ class Fleet:
             process.status = status
             if process.lost:
                 self._note_end(process)
+            else:  # its last words are on their way; but a child of the bot's may hold its channel open for good
+                self._loop.call_later(EXIT_WAIT, self._lost, process)
 
     def _ended_early(self, process: _Process) -> bool:
         """A worker that will not live, as opposed to one that had an accident, or was told to end."""
@@ -340,20 +355,23 @@ class Fleet:
     # Ending them.
 
     def _kill(self, process: _Process, why: str, end: WorkerEnd | None = None) -> None:
-        if process.lost or process.killed:
+        if process.lost or process.killed or process.status is not None:
             return
         if end is not None:
             self.ends[end] += 1
         log.warning("worker %s %s: killed", process.id, why)
         process.killed = why
-        if process.pid:  # its channel is open, so it lives, so the pid is its own
-            os.kill(process.pid, signal.SIGKILL)
+        if process.pid:
+            with contextlib.suppress(ProcessLookupError):  # dead already, and its channel held open by a child of it
+                os.kill(process.pid, signal.SIGKILL)
+            self._loop.call_later(EXIT_WAIT, self._lost, process)  # its zygote may be gone, and tells no more of it
         else:
             _hang_up(process)
 
     def _tick(self, due: float) -> None:
-        """Look for workers that are stuck."""
+        """Look for workers that are stuck, and for those that could not be started."""
         now = self._loop.time()
+        self._ticker = self._loop.call_later(TICK, self._tick, now + TICK)  # whatever becomes of this one
         stopped = now - due > HUNG / 5  # we were: give those a chance who could not reach us
         for process in list(self._processes.values()):
             if stopped:
@@ -364,7 +382,12 @@ class Fleet:
             elif now - process.heard > HUNG:
                 why = f"has not answered for {HUNG:g} s (stopped, or its bot blocks the loop)"
                 self._kill(process, why, "hung")
-        self._ticker = self._loop.call_later(TICK, self._tick, now + TICK)
+        self._top_up()
+
+
+def _url(host: str, port: int) -> str:
+    """Of a worker on TCP. host: a name, or an address of either kind."""
+    return f"ws://{f'[{host}]' if ':' in host else host}:{port}/ws"
 
 
 def _hang_up(process: _Process) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import shutil
 import sys
@@ -19,7 +20,7 @@ import time
 from gateway.errors import UserError
 from gateway.protocol import workers as wire
 from gateway.worker.fleet import Fleet
-from gateway.worker.options import HostOptions
+from gateway.worker.options import FAILURE_FD_VARIABLE, HostOptions
 from gateway.worker.process import ignore_signals, log_to_stderr
 from gateway.worker.registration import Registration
 
@@ -56,6 +57,7 @@ class _Host:
         self._news = asyncio.Event()
         self._beat_due = False
         self._alone_since = float("inf")
+        self._seq = 0
         self._lag = 0.0
         self._lag_timer: asyncio.TimerHandle | None = None
 
@@ -140,10 +142,15 @@ class _Host:
             workers=self._fleet.workers(),
             running=self._fleet.running(),
             link_key=self._link_key,
+            seq=self._next_seq(),
         )
 
     def beat_message(self) -> wire.Beat:
-        return wire.Beat(self._fleet.workers(), round(self._lag * 1000), self._fleet.ends)
+        return wire.Beat(self._fleet.workers(), round(self._lag * 1000), self._fleet.ends, self._next_seq())
+
+    def _next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
 
     def start_for(self, session: str) -> None:
         self._fleet.start_for(session)
@@ -163,14 +170,23 @@ def main() -> int:
     """`python -m gateway.worker.host`."""
     ignore_signals()
     log_to_stderr()
+    failure_fd = os.environ.pop(FAILURE_FD_VARIABLE, "")  # not for bots
     try:
         options = HostOptions.from_environment()
         with asyncio.Runner() as runner:
             runner.run(run_host(options))
     except UserError as e:
-        print(e, file=sys.stderr)  # noqa: T201  for the person at the keyboard
+        _say_why(f"{e}\n", failure_fd)
         return 2
     return 0
+
+
+def _say_why(line: str, failure_fd: str) -> None:
+    """To the parent that asked for it; else, or if it has died, to the person at the keyboard."""
+    try:
+        os.write(int(failure_fd), line.encode())
+    except (ValueError, OSError):
+        sys.stderr.write(line)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ OPTIONS_VARIABLE = "GATEWAY_WORKER_HOST"
 """Environment variable with a host's options as JSON. They hold a key: OPTIONS_FD_VARIABLE is better."""
 OPTIONS_FD_VARIABLE = "GATEWAY_WORKER_HOST_FD"
 """Environment variable with the number of a file descriptor from which the JSON is to be read, to its end."""
+FAILURE_FD_VARIABLE = "GATEWAY_WORKER_HOST_FAILURE_FD"
+"""Environment variable with the number of a file descriptor for one line: why the host ends with status 2. Without it
+that goes to stderr."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class HostOptions:
                 raise UserError(f"worker host: {name} is missing")
         if not self.gateways:
             raise UserError("worker host: no gateway to register with")
-        if not 1 <= self.max <= 10_000:
-            raise UserError(f"worker host: max is {self.max}, not between 1 and 10000")
+        if not 1 <= self.max <= workers.MAX_CAP:
+            raise UserError(f"worker host: max is {self.max}, not between 1 and {workers.MAX_CAP}; start more hosts")
         if not 0 <= self.warm <= self.max:
             raise UserError(f"worker host: warm is {self.warm}, not between 0 and max ({self.max})")
         if self.listen in ("0.0.0.0", "::") and not self.advertise:  # noqa: S104  compared, not bound
@@ -111,7 +114,11 @@ def connect_url(url: str) -> str:
     """The WebSocket URL of a gateway's workers' door. Raises UserError for what is no URL of a gateway."""
     if url.startswith("unix:"):
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # read only when it is asked for
+    except ValueError as e:  # half a bracket, a port that is no number
+        raise UserError(f"{url}: not the URL of a gateway: {e}") from None
     scheme = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}.get(parts.scheme)
     if scheme is None or not parts.netloc:
         raise UserError(f"{url}: not the URL of a gateway; it begins with ws://, wss://, http:// or https://")

@@ -174,7 +174,7 @@ def _loop_factory() -> Any:
 
 def import_what_calls_need() -> None:
     """pydantic is 60 ms that no caller should wait for, nor the first worker's being ready."""
-    import serializers.call_data  # noqa: F401
+    import serializers.call_data  # noqa: F401  for its being imported; `Call.data` names it
 
 
 def _read_spec(channel: socket.socket) -> Spec | None:

@@ -57,7 +57,8 @@ class Registration:
         self._loop = asyncio.get_running_loop()
         self._socket: Socket | None = None
         self._ended: asyncio.Future[None] | None = None
-        self._draining = False
+        self._gateway_drains = False
+        self._host_drains = False
         self._leaving = False
         self._lease = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -98,7 +99,8 @@ class Registration:
             self._socket.send(wire.encode(self._owner.beat_message()))
 
     def drain(self) -> None:
-        """Tell the gateway: no new sessions."""
+        """Tell the gateway: no new sessions. And each time that we register from now on."""
+        self._host_drains = True
         if self._socket is not None:
             self._socket.send(wire.encode(wire.Drain()))
 
@@ -113,8 +115,9 @@ class Registration:
 
     def opened(self, socket: Socket) -> None:
         """Present ourselves."""
-        self._socket, self._draining, self.left = socket, False, False
-        socket.send(wire.encode(self._owner.register_message()))
+        self._socket, self._gateway_drains, self.left = socket, False, False
+        self._register(socket)
+        self._timer = self._loop.call_later(CONNECT_TIMEOUT, self._unanswered)
 
     def received(self, data: bytes, text: bool) -> None:
         """A word of the gateway's."""
@@ -125,24 +128,33 @@ class Registration:
                     self._owner.let_wrap_up(wrapup_s)
             case wire.Gone():
                 if self._socket is not None:
-                    self._socket.send(wire.encode(self._owner.register_message()))
+                    self._register(self._socket)
             case wire.StartWorker(session):
                 self._owner.start_for(session)
             case wire.Drain():
-                self._draining = True
+                self._gateway_drains = True
 
     def closed(self, code: int, reason: str) -> None:
         """The gateway is gone: after a `drain` and with 1000 it meant to."""
         self._stop_timer()
-        self._socket, self.connected = None, False
-        self.left = self._draining and code == CloseCode.NORMAL
+        known, self._socket, self.connected = self.connected, None, False
+        self.left = self._gateway_drains and code == CloseCode.NORMAL
         if not self.left and not self._leaving:
-            self._complain(f"is gone ({code})")
+            self._complain(f"is gone ({code})" if known else f"has not registered this host ({code})")
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         self._owner.connection_changed()
 
     # Inside
+
+    def _register(self, socket: Socket) -> None:
+        socket.send(wire.encode(self._owner.register_message()))
+        if self._host_drains:  # a gateway that was away, or a registry that has forgotten, knows nothing of it
+            socket.send(wire.encode(wire.Drain()))
+
+    def _unanswered(self) -> None:
+        if self._socket is not None:
+            self._socket.abort()
 
     def _registered(self, heartbeat: float, lease: float) -> None:
         log.info("registered with %s", self.url)

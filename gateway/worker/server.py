@@ -134,7 +134,8 @@ class Slot:
         if link is not self._link:
             return
         self._link = None
-        if self._line is None:  # the caller never came: nothing of him is here, the slot is as new
+        if self._line is None:  # the caller never came: nothing of him is here, the slot is as new, and anybody's
+            self._reserved = ""
             self._held, self._session, self._fence = False, "", 0
             self._after(0, None)
             self._report("ready", "", 0)

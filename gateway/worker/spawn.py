@@ -13,11 +13,16 @@ from typing import Protocol
 import orjson
 
 from gateway.errors import BotError
+from gateway.worker.process import fail
 
 LOAD_TIMEOUT = 300.0
 """Seconds that importing the bot's module may take; some load a model."""
 
 END_TIMEOUT = 2.0
+
+MAX_BIRTHS = 64
+"""Workers asked for and not yet born. The zygote's control socket takes some 270 requests (Linux, the default of
+net.core.wmem_default); and what forks more at once starts none of them sooner."""
 
 ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -37,6 +42,10 @@ Exited = Callable[[int, int], None]
 
 class Spawner(Protocol):
     """Something that makes workers."""
+
+    @property
+    def room(self) -> int:
+        """How many may be asked for now; more when one of them is born, or its channel has ended."""
 
     def spawn(self, channel: socket.socket, born: Born) -> None:
         """Make one, with this end of its channel, which is closed here. What fails shows at the other end."""
@@ -78,6 +87,11 @@ class Zygote:
             if not self._loaded.done() or self._loaded.cancelled() or self._loaded.exception() is not None:
                 await self.close(END_TIMEOUT)
 
+    @property
+    def room(self) -> int:
+        """See Spawner."""
+        return MAX_BIRTHS - len(self._births)
+
     def spawn(self, channel: socket.socket, born: Born) -> None:
         """See Spawner."""
         with channel:
@@ -86,7 +100,7 @@ class Zygote:
             try:
                 socket.send_fds(self._control, [b"{}"], [channel.fileno()])
             except OSError:
-                return  # the channel closes, and `lost` follows
+                return  # the zygote is gone: the channel closes, and `lost` follows
             self._births.append(born)
 
     async def close(self, seconds: float) -> None:
@@ -138,10 +152,17 @@ class Fresh:
         self._target = target
         self._exited = exited
         self._tasks: set[asyncio.Task[None]] = set()
+        self._births = 0
         self._closed = False
+
+    @property
+    def room(self) -> int:
+        """See Spawner."""
+        return MAX_BIRTHS - self._births
 
     def spawn(self, channel: socket.socket, born: Born) -> None:
         """See Spawner."""
+        self._births += 1
         task = asyncio.ensure_future(self._live(channel, born))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -154,9 +175,15 @@ class Fresh:
 
     async def _live(self, channel: socket.socket, born: Born) -> None:
         with channel:
-            if self._closed:
+            try:
+                if self._closed:
+                    return
+                process = await _python("gateway.worker.process", self._target, channel)
+            except OSError as e:
+                fail(channel, f"cannot start a process: {e.strerror or e}")
                 return
-            process = await _python("gateway.worker.process", self._target, channel)
+            finally:
+                self._births -= 1
         born(process.pid)
         self._exited(process.pid, await process.wait())
 

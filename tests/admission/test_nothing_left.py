@@ -120,7 +120,7 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
 
 
 def left_in(registry: MemoryRegistry) -> dict[str, int]:
-    """What the registry still keeps, and how many of it."""
+    """What the registry still keeps, and how many of it. All that it keeps things in has a length."""
     kept = {name: len(value) for name, value in vars(registry).items() if hasattr(value, "__len__")}
     return {name: n for name, n in kept.items() if n}
 

@@ -101,3 +101,31 @@ async def test_a_registry_that_is_away_costs_no_host_its_connection(gateway, hos
     end.hear(workers.encode(workers.Beat((), 0.0)))
     await until(lambda: told)
     end.lose(1000)
+
+
+async def test_a_host_that_registers_while_the_registry_is_away_is_sent_off_and_may_come_again(gateway, host):
+    """It would say it only once, and stay unknown for as long as this connection stands."""
+    door = HostDoor(gateway.node)
+    end = OurEnd(door, lambda data: None, lambda code: None)
+    gateway.node.registry.down = True
+    door.opened(end)
+    end.hear(workers.encode(workers.Register("h9", 1, SERVICE, "pcm", 2, (), (), "key")))
+    await until(lambda: not end.open)
+    assert end.closed == CloseCode.GOING_AWAY
+    assert "h9" not in gateway.node.hosts
+    gateway.node.registry.down = False
+    (await host()).lose(1000)
+
+
+async def test_a_host_that_drains_while_the_registry_is_away_comes_again_to_say_so(gateway, host):
+    end = await host()
+    gateway.node.registry.down = True
+    end.hear(workers.encode(workers.Drain()))
+    await until(lambda: not end.open)
+    assert end.closed == CloseCode.GOING_AWAY
+    gateway.node.registry.down = False
+    back = await host()
+    back.hear(workers.encode(workers.Drain()))
+    registry = gateway.node.registry
+    await until(lambda: registry._hosts["h9"].draining)
+    back.lose(1000)

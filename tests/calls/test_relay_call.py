@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.protocol.ends import EndReason
 from tests.calls.conftest import start
 from tests.waiting import until
 
@@ -63,3 +64,13 @@ async def test_a_lost_stream_ends_the_session_and_resume_brings_another_bot(gate
     carrier, bot = await relayed(gateway)
     carrier.socket.abort()
     await until(lambda: bot.closed_with is not None)
+
+
+async def test_a_worker_that_does_not_answer_is_let_go_and_ends_the_call(gateway):
+    carrier, bot = await relayed(gateway)
+    [session] = await until(lambda: list(gateway.node.sessions.values()))
+    await until(lambda: session.bot.link)
+    session.link_dead()  # as the bridge says after its pings
+    assert await carrier.until_closed() == 1000
+    await until(lambda: bot.closed_with == 1006)
+    assert (await gateway.node.registry.find(session.id)).end_reason == EndReason.WORKER_LOST

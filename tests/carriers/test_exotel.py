@@ -74,8 +74,10 @@ def test_without_secret_nobody_is_believed() -> None:
 
 
 def test_our_own_urls_carry_the_key() -> None:
-    assert carrier().callback_url("https://h/s?a=1") == "https://h/s?a=1&key=s3cret"
-    assert ExotelCarrier(None, public_url=PUBLIC).callback_url("https://h/s") == "https://h/s"
+    both = carrier(webhook_secret=["new", "old"], accounts=[{"account_sid": "acme2", "webhook_secret": "two"}])
+    for account, key in (("acme1", "new"), ("acme2", "two"), ("", "new"), ("gone", "new")):
+        assert both.callback_url("https://h/s?a=1", account) == f"https://h/s?a=1&key={key}"
+    assert ExotelCarrier(None, public_url=PUBLIC).callback_url("https://h/s", "") == "https://h/s"
 
 
 def test_upgrade_is_unsigned() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lxml import etree
+from plivo.utils import signature_v3
 
 from gateway.carriers.base import HttpRequest, Kind, Refused, StreamAnswer, Verified, Webhook
 from gateway.carriers.form import Fields, read_query
@@ -104,8 +105,6 @@ plain = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_siz
 
 
 def sdk_accepts(method: str, url: str, params: dict[str, Any], made: str) -> bool:
-    from plivo.utils import signature_v3
-
     return bool(signature_v3.validate_v3_signature(method, url, "n1", TOKEN, made, dict(params)))
 
 
@@ -139,8 +138,6 @@ def test_query_that_the_sdk_raises_at() -> None:
 
 def test_json_body_as_the_sdk_has_it() -> None:
     tree = {"Event": "started", "CallUUID": "u", "Duration": 7, "Extra": {"b": "2", "a": True}, "List": ["b", "a"]}
-    from plivo.utils import signature_v3
-
     joined = signature_v3.construct_post_url(f"{PUBLIC}/voice", tree).decode()
     made = sign(TOKEN, f"{joined}.n1".encode())
     request = HttpRequest(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from gateway.carriers.secrets import Secrets, accepts, same
+from gateway.carriers.secrets import Secrets, accepts, holders, same, secret_of
 
 
 class Model(BaseModel):
@@ -54,3 +54,31 @@ def test_accepts_any_of_the_secrets() -> None:
 def test_same_takes_any_text() -> None:
     assert same("é\ud800", "é\ud800")
     assert not same("é", "e")
+
+
+class Account(BaseModel):
+    id: str
+    webhook_secret: Secrets = ()
+
+
+ACCOUNTS = [
+    Account(id="bare"),
+    Account(id="one", webhook_secret=["new", "old"]),
+    Account(id="two", webhook_secret=["of two", "old"]),
+]
+
+
+def test_holders_are_all_whose_secret_is_shown() -> None:
+    def named(*offered: str) -> list[str]:
+        return [account.id for account in holders(ACCOUNTS, offered)]
+
+    assert named("", "new") == ["one"]
+    assert named("old", "") == ["one", "two"]
+    assert named("new", "of two") == ["one", "two"]
+    assert named("", "") == named("bare") == named() == []
+
+
+def test_an_account_is_given_the_first_of_its_own_secrets() -> None:
+    assert [secret_of(ACCOUNTS, account) for account in ("one", "two")] == ["new", "of two"]
+    assert [secret_of(ACCOUNTS, account) for account in ("", "bare", "gone")] == ["new"] * 3
+    assert secret_of(ACCOUNTS[:1], "bare") == ""

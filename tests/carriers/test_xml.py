@@ -45,3 +45,15 @@ def test_any_text_reads_back(attribute: str, text: str) -> None:
     (verb,) = etree.fromstring(xml.response(xml.node("Say", text, voice=attribute)))
     assert verb.get("voice") == xml.clean(attribute)
     assert (verb.text or "") == xml.clean(text)
+
+
+def test_an_answer_is_the_document() -> None:
+    answer = xml.answer(xml.node("Hangup"))
+    assert (answer.body, answer.status) == (xml.response(xml.node("Hangup")), 200)
+    assert answer.content_type == "text/xml; charset=utf-8"
+
+
+def test_redirect_leads_somewhere_or_is_not_there() -> None:
+    (verb,) = xml.redirect("https://h/r?a=1&b=2")
+    assert etree.tostring(verb) == b'<Redirect method="POST">https://h/r?a=1&amp;b=2</Redirect>'
+    assert xml.redirect("") == []

@@ -243,3 +243,41 @@ def test_the_memory_registry_is_reached_without_a_word():
 def test_no_path_of_a_bot_is_needed_to_check_static_workers(check, tmp_path: Path):
     text = GOOD.replace(f'bot = "{ECHO}"', 'workers = ["ws://10.0.0.7/ws"]\nprotocol = "relay"')
     assert check(text)[0] == 0
+
+
+# What it has said before.
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "setting"),
+    [
+        ('public_url = "https://voice.example.com"', "", "public_url"),
+        ('secret = "0123456789abcdef"', "", "secret"),
+        ('secret = "0123456789abcdef"', 'secret = "short"', "secret"),
+        ('[carriers.plivo]\nauth_id = "MA1"\nauth_token = "t"', "", "carriers"),
+        ("[[services]]", '[[services]]\nhost = "c.d"\nworkers = ["ws://h/ws"]\n[[services]]', "services"),
+        (f'bot = "{ECHO}"', "", "services.a.b"),
+        (f'bot = "{ECHO}"', f'bot = "{ECHO}"\nmin_warm = 0', "services.a.b.min_warm"),
+        (f'bot = "{ECHO}"', 'bot = "absent.py"', "services.a.b.bot"),
+    ],
+)
+def test_what_would_refuse_or_lose_calls(check, was, is_now, setting):
+    assert was in GOOD
+    found(check, GOOD.replace(was, is_now), setting)
+
+
+def test_no_service_at_all(check):
+    found(check, GOOD.partition("[[services]]")[0], "services")
+
+
+def test_exotel_without_what_proves_who_asks(check):
+    text = GOOD + '[carriers.exotel]\naccount_sid = "e"\napi_key = "k"\napi_token = "t"\n'
+    found(check, text, "carriers.exotel.webhook_secret")
+
+
+def test_what_this_version_does_not_act_upon(check):
+    text = f'records = "sqlite+aiosqlite:///{PASSWORD}"\n' + GOOD + 'record = "/tmp/calls"\n[api]\nkeys = ["k"]\n'
+    status, out, _ = check(text)
+    assert status == 0
+    for setting in ("records", "api.keys", "services.a.b.record"):
+        assert [line for line in out if line.startswith(f"{NOTE}{setting}: ")]

@@ -1,4 +1,7 @@
-"""Claims a second of one asyncio process, for both registries in one run: `python -m tests.pool.bench_registry`."""
+"""Claims a second of one asyncio process, for both registries in one run: `python -m tests.pool.bench_registry`.
+
+And what a hint costs while many are on hold: each of them claims again, and no slot is free.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import time
 
 from gateway.pool.memory import MemoryRegistry
 from gateway.pool.redis import RedisRegistry
-from gateway.pool.registry import Claim, Registry
+from gateway.pool.registry import Claim, Queued, Registry
 from tests.pool.kit import SERVICE, host, worker
 from tests.pool.server import Server
 
 SLOTS, CALLS, AT_ONCE, PER_HOST = 1000, 2000, 64, 50
+ON_HOLD = 600
 
 
 async def fill(registry: Registry, name: str) -> None:
@@ -38,7 +42,20 @@ async def fill(registry: Registry, name: str) -> None:
         f"{name:7} {CALLS / seconds:8.0f} claims/s   p50 {took[len(took) // 2] * 1000:6.2f} ms"
         f"   p99 {took[len(took) * 99 // 100] * 1000:6.2f} ms   {granted} of {CALLS} granted on {SLOTS} slots"
     )
+    await hold(registry, name, "none suspected", ())
+    await hold(registry, name, "one suspected ", ("h0-w0",))
     await registry.close()
+
+
+async def hold(registry: Registry, name: str, what: str, avoid: tuple[str, ...]) -> None:
+    """ON_HOLD claims in vain, by those who are in the queue already."""
+    for again in (False, True):
+        began = time.perf_counter()
+        for n in range(ON_HOLD):
+            assert isinstance(await registry.claim(SERVICE, f"hold{n}", queue=True, avoid=avoid), Queued)
+        if again:
+            milliseconds = (time.perf_counter() - began) * 1000
+            print(f"{name:7} {what} {ON_HOLD} on hold claim again in {milliseconds:6.1f} ms")
 
 
 async def main() -> None:

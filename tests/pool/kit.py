@@ -163,8 +163,8 @@ def worker(name: str, state: str = "ready", session: str = "") -> Worker:
     return Worker(name, f"unix:/run/{name}.sock", state, session)  # type: ignore[arg-type]
 
 
-def host(*workers: Worker, name: str = "h1", cap: int = 2, epoch: int = 1, static: bool = False) -> Host:
-    return Host(name, epoch, SERVICE, "pcm", cap, workers, "key", static)
+def host(*workers: Worker, name: str = "h1", cap: int = 2, epoch: int = 1, static: bool = False, seq: int = 0) -> Host:
+    return Host(name, epoch, SERVICE, "pcm", cap, workers, "key", static, seq)
 
 
 def running(claim: Claim) -> Running:

@@ -11,6 +11,7 @@ from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import FactEvent
 from gateway.pool.memory import MemoryRegistry
 from tests.pool.kit import LEASES, SERVICE, Clock, claimed, confirmed, host, worker
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -90,8 +91,23 @@ async def test_a_slot_freed_just_before_waiting_began_is_not_missed(registry):
     await registry.claim(SERVICE, "s1", queue=True)
     waiting = registry.freed(SERVICE, 30.0)
     releasing = asyncio.create_task(registry.release("s0", claim.fence))
-    await asyncio.wait_for(waiting, 5.0)
+    await asyncio.wait_for(waiting, PATIENCE)
     await releasing
+
+
+async def test_a_beat_wakes_those_on_hold_only_if_its_host_has_something_for_them(registry):
+    await registry.put_host(host(worker("w1"), cap=1, static=True))
+    claim = await confirmed(registry, "s0")
+    with registry._hints.next(SERVICE) as hint:
+        await registry.beat("h1", 1, [worker("w1", "busy")])
+        assert not hint.is_set()
+        await registry.release("s0", claim.fence)
+        assert hint.is_set()
+    with registry._hints.next(SERVICE) as hint:
+        await registry.beat("h1", 1, [worker("w1", "busy")])
+        assert not hint.is_set()
+        await registry.beat("h1", 1, [worker("w1")])
+        assert hint.is_set()
 
 
 async def test_one_waiters_timeout_does_not_wake_another(registry):

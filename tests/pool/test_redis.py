@@ -13,6 +13,7 @@ from gateway.pool.redis_client import RedisClient
 from gateway.pool.registry import Claim, Full, Stale
 from gateway.protocol.workers import Running
 from tests.pool.kit import LEASES, SERVICE, Redis, claimed, confirmed, host, worker
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -67,7 +68,27 @@ async def test_a_slot_freed_on_one_node_wakes_another(registry, other):
     waiting = [asyncio.create_task(other.freed(SERVICE, 30.0)) for _ in range(20)]
     await asyncio.sleep(0.05)
     await registry.release("s0", claim.fence)
-    await asyncio.wait_for(asyncio.gather(*waiting), 5.0)
+    await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
+
+
+async def test_a_beat_wakes_those_on_hold_only_if_its_host_has_something_for_them(registry):
+    async def wakes(*workers) -> bool:
+        before = await registry._count_freed(SERVICE)
+        await registry.beat("h1", 1, workers)
+        return await registry._count_freed(SERVICE) > before
+
+    await registry.put_host(host(worker("w1"), cap=1, static=True))
+    claim = await confirmed(registry, "s0")
+    await registry.claim(SERVICE, "s1", queue=True)
+    assert not await wakes(worker("w1", "busy"))
+    await registry.release("s0", claim.fence)
+    assert not await wakes(worker("w1", "busy"))
+    assert await wakes(worker("w1"))
+    await registry.put_host(host(cap=1))
+    assert await wakes()
+    await claimed(registry, "s1", queue=True)
+    await registry.claim(SERVICE, "s2", queue=True)
+    assert not await wakes()
 
 
 async def test_a_burst_from_two_nodes_gives_exactly_the_slots(registry, other):

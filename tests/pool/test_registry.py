@@ -294,12 +294,61 @@ async def test_a_session_is_not_put_back_on_the_worker_that_it_avoids(registry):
     assert (await registry.slots(SERVICE)).used == 1
 
 
+async def test_news_of_a_host_that_comes_late_by_another_gateway_undoes_nothing(registry):
+    await registry.put_host(host(worker("w1", "starting"), seq=1))
+    assert await registry.beat("h1", 1, [worker("w1")], 3) == ()
+    assert await registry.beat("h1", 1, [worker("w1", "starting")], 2) == ()
+    assert (await claimed(registry, "s1")).worker == worker("w1")
+    assert await registry.put_host(host(worker("w1", "starting"), seq=2))
+    assert (await claimed(registry, "s1")).worker == worker("w1")
+
+
+async def test_late_news_says_that_the_host_lives_all_the_same(registry, clock):
+    await registry.put_host(host(worker("w1"), seq=5))
+    await clock.advance(LEASES.host - 0.1)
+    await registry.beat("h1", 1, [], 4)
+    await clock.advance(LEASES.host - 0.1)
+    assert await registry.put_host(host(seq=3))
+    await clock.advance(LEASES.host - 0.1)
+    assert (await claimed(registry, "s1")).worker.id == "w1"
+
+
+async def test_a_host_that_starts_anew_counts_anew(registry):
+    await registry.put_host(host(worker("w1"), seq=100))
+    await registry.put_host(host(worker("w2"), epoch=2, seq=1))
+    assert await registry.beat("h1", 2, [worker("w3")], 2) == ()
+    assert (await claimed(registry, "s1")).worker.id == "w3"
+
+
+async def test_a_host_that_was_forgotten_counts_anew(registry):
+    await registry.put_host(host(worker("w1"), seq=100))
+    await registry.drop_host("h1", 1)
+    await registry.put_host(host(worker("w2"), seq=1))
+    assert (await claimed(registry, "s1")).worker.id == "w2"
+
+
 async def test_a_draining_host_keeps_its_calls_and_gets_no_new_ones(registry):
     await registry.put_host(host(worker("w1"), worker("w2")))
     claim = await confirmed(registry, "s1")
     await registry.drain_host("h1", 1)
     assert await registry.claim(SERVICE, "s2") == Full(hosts=1)
     assert isinstance(await registry.look("s1", claim.fence), Claim)
+
+
+async def test_a_draining_host_gives_up_those_who_wait_for_a_worker(registry):
+    await registry.put_host(host(worker("w1"), cap=3))
+    talking, waiting = await confirmed(registry, "s1"), await confirmed(registry, "s2")
+    coming = await claimed(registry, "s3")
+    assert (talking.worker.id, waiting.worker, coming.worker) == ("w1", None, None)
+    await registry.drain_host("h1", 1)
+    assert await registry.beat("h1", 1, [worker("w1", "busy", "s1")]) == ()
+    assert await registry.look("s2", waiting.fence) == Stale(spent=False)
+    assert await registry.confirm("s3", coming.attempt) == Stale(spent=False)
+    assert await registry.look("s1", talking.fence) == replace(talking, worker=worker("w1", "busy", "s1"), fresh=False)
+    await registry.put_host(host(worker("v1"), worker("v2"), name="h2"))
+    again = await claimed(registry, "s2")
+    assert (again.host, again.attempt) == ("h2", waiting.attempt + 1)
+    assert (await claimed(registry, "s3")).host == "h2"
 
 
 async def test_a_dropped_host_is_forgotten_unless_it_has_come_back(registry):
@@ -497,6 +546,47 @@ async def test_a_session_that_goes_to_another_service_leaves_the_first(registry)
 
 
 # Hosts that come back
+
+
+def of_sales(cap: int = 2):
+    return replace(host(worker("x1"), name="h2", cap=cap), service="sales.acme")
+
+
+async def test_an_attempt_that_was_spent_stays_so_in_another_service(registry):
+    await registry.put_host(host(worker("w1")))
+    await registry.put_host(of_sales())
+    await confirmed(registry, "s1")
+    await registry.claim("sales.acme", "s1")
+    assert await registry.confirm("s1", 1) == Stale(spent=True)
+    assert await registry.confirm("s1", 3) == Stale(spent=False)
+    assert (await registry.confirm("s1", 2)).attempt == 2
+
+
+async def test_attempts_count_on_in_another_service_though_it_was_full_at_first(registry):
+    await registry.put_host(host(worker("w1")))
+    await confirmed(registry, "s1")
+    assert await registry.claim("sales.acme", "s1", queue=True) == Queued(1)
+    assert await registry.confirm("s1", 1) == Stale(spent=True)
+    await registry.put_host(of_sales())
+    assert (await registry.claim("sales.acme", "s1", queue=True)).attempt == 2
+
+
+async def test_a_worker_that_a_session_avoids_as_it_goes_to_another_service_does_not_get_it_back(registry):
+    await registry.put_host(static("w1"))
+    first = await confirmed(registry, "s1")
+    assert await registry.claim("sales.acme", "s1", avoid={"w1"}) == Full(hosts=0)
+    assert await registry.claim(SERVICE, "s1", avoid={"w1"}) == Full(hosts=1)
+    await registry.put_host(static("w1"), [running(first)])
+    assert (await registry.slots(SERVICE)).used == 0
+
+
+async def test_a_session_that_another_service_had_is_believed_to_be_back(registry):
+    await registry.put_host(static("w1"))
+    first = await confirmed(registry, "s1")
+    assert await registry.claim("sales.acme", "s1", avoid={"w7"}) == Full(hosts=0)
+    assert await registry.claim(SERVICE, "s1", avoid={"w7"}) == Full(hosts=1)
+    await registry.put_host(static("w1"), [running(first)])
+    assert (await registry.look("s1", first.fence)).worker.id == "w1"
 
 
 async def test_a_host_may_change_its_service(registry):
@@ -718,6 +808,22 @@ async def test_who_avoids_all_that_is_free_holds_up_nobody(registry):
     await registry.beat("h1", 1, [worker("w1")])
     assert await registry.claim(SERVICE, "s1", queue=True, avoid={"w1"}) == Queued(1)
     assert (await claimed(registry, "s2", queue=True)).worker.id == "w1"
+
+
+async def test_those_who_avoid_all_that_is_free_are_not_counted_and_the_others_are(registry):
+    await registry.put_host(host(worker("x1"), name="full", cap=1))
+    claim = await confirmed(registry, "s0")
+    for session, avoid in (("s1", {"h1"}), ("s2", set()), ("s3", {"w9"}), ("s4", {"h1"}), ("s5", set())):
+        await registry.claim(SERVICE, session, queue=True, avoid=avoid)
+    await registry.put_host(host(cap=3))
+    assert await registry.claim(SERVICE, "s6", queue=True) == Queued(6)
+    assert (await claimed(registry, "s5", queue=True)).host == "h1"
+    assert await registry.claim(SERVICE, "s6", queue=True) == Queued(5)
+    assert (await claimed(registry, "s2", queue=True)).host == "h1"
+    assert (await claimed(registry, "s3", queue=True, avoid={"w9"})).host == "h1"
+    assert await registry.claim(SERVICE, "s6", queue=True) == Queued(3)
+    await registry.release("s0", claim.fence)
+    assert (await claimed(registry, "s1", queue=True, avoid={"h1"})).host == "full"
 
 
 async def test_a_session_that_gets_its_slot_leaves_the_queue(registry):

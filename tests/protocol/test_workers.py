@@ -14,21 +14,21 @@ W1 = workers.Worker("w1", "unix:/run/gw/w1.sock", "ready")
 W2 = workers.Worker("w2", "ws://10.0.0.7:4711/ws", "busy", "s1")
 
 REGISTER = workers.Register(
-    "host-1", 1700000000000, "support.acme", "pcm", 20, (W1, W2), (workers.Running("s1", 7, "w2"),), "link-key"
+    "host-1", 1700000000000, "support.acme", "pcm", 20, (W1, W2), (workers.Running("s1", 7, "w2"),), "link-key", 8
 )
 REGISTER_TEXT = (
     '{"type":"register","host":"host-1","epoch":1700000000000,"service_host":"support.acme","protocol":"pcm","cap":20,'
     '"workers":[{"id":"w1","url":"unix:/run/gw/w1.sock","state":"ready","session":""},'
     '{"id":"w2","url":"ws://10.0.0.7:4711/ws","state":"busy","session":"s1"}],'
-    '"running":[{"session":"s1","fence":7,"worker":"w2"}],"link_key":"link-key"}'
+    '"running":[{"session":"s1","fence":7,"worker":"w2"}],"link_key":"link-key","seq":8}'
 )
 
 TO_GATEWAY = [
     (REGISTER, REGISTER_TEXT),
     (
-        workers.Beat((W1,), 3, {"hung": 2}),
+        workers.Beat((W1,), 3, {"hung": 2}, 9),
         '{"type":"beat","workers":[{"id":"w1","url":"unix:/run/gw/w1.sock","state":"ready","session":""}],"lag_ms":3,'
-        '"ends":{"hung":2}}',
+        '"ends":{"hung":2},"seq":9}',
     ),
     (workers.Drain(), '{"type":"drain"}'),
 ]
@@ -65,7 +65,7 @@ def changed(**changes: Any) -> str:
         changed(protocol="smtp"),
         changed(protocol=[]),
         changed(cap=0),
-        changed(cap=10_001),
+        changed(cap=workers.MAX_CAP + 1),
         changed(cap="20"),
         '{"type":"ok"}',
         "[]",

@@ -31,6 +31,7 @@ class FakeGateway:
         self.wrapup_s = 0.0
         self.drained = False
         self.answer_beats: workers.ToHost | None = workers.Ok()
+        self.registers_hosts = True
         self.socket: Socket | None = None
         self.refused = 0
         self._server: asyncio.Server | None = None
@@ -39,6 +40,13 @@ class FakeGateway:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(server_protocol(self._decide), str(self.path))
         return self
+
+    async def open_tcp(self) -> int:
+        """On a loopback port in place of the path; which."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(server_protocol(self._decide), "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
 
     def _decide(self, upgrade: Upgrade) -> Decision:
         if upgrade.headers.get("authorization") != f"Bearer {KEY}":
@@ -55,7 +63,8 @@ class FakeGateway:
             case workers.Register() as register:
                 self.registers.append(register)
                 self.workers = register.workers
-                self.tell(workers.Registered(0.1 * SCALE, self.lease_s, self.wrapup_s))
+                if self.registers_hosts:
+                    self.tell(workers.Registered(0.1 * SCALE, self.lease_s, self.wrapup_s))
             case workers.Beat() as beat:
                 self.beats.append(beat)
                 self.workers, self.ends = beat.workers, beat.ends

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,12 +17,24 @@ import pytest
 
 from gateway.errors import BotError, LinkError, LinkRefused
 from gateway.protocol import pcm, workers
+from gateway.worker import registration
 from gateway.worker.host import run_host
-from gateway.worker.options import OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions
+from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions
 from tests.waiting import SCALE, until
 from tests.worker.fake_gateway import KEY, FakeGateway, Link, alive, children, kill, until_dead
 
 ECHO = "gateway.worker.echo"
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+_HAS_IPV6 = _has_ipv6()
 
 BOT = """
 import asyncio, os, sys
@@ -356,6 +369,17 @@ async def test_workers_on_tcp_have_urls_of_their_own(gateway: FakeGateway) -> No
         assert h.process.returncode is None
 
 
+@pytest.mark.skipif(not _HAS_IPV6, reason="this machine has no IPv6 loopback")
+async def test_workers_on_ipv6_can_be_reached(gateway: FakeGateway) -> None:
+    async with host(options(gateway, listen="::1")):
+        worker = await gateway.ready_worker()
+        assert worker.url.startswith("ws://[::1]:")
+        link = (await gateway.link(worker)).start()
+        await link.echoes()
+        link.tell(pcm.Stop("caller_hangup"))
+        await link.end()
+
+
 @pytest.mark.parametrize(
     ("how", "why"), [("exit", "exit status 3"), ("raise", "prewarm() raised RuntimeError: no model")]
 )
@@ -380,6 +404,25 @@ async def test_a_bot_that_cannot_be_imported_is_one_line_and_status_2(gateway: F
     (tmp_path / "mybot.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(BotError, match="was killed"):
         await run_host(options(gateway, target=str(tmp_path / "mybot.py")))
+
+
+async def test_a_parent_that_asks_for_it_hears_why_a_host_cannot_be(gateway: FakeGateway) -> None:
+    words, theirs = os.pipe()
+    ours = {FAILURE_FD_VARIABLE: str(theirs), OPTIONS_VARIABLE: options(gateway, target="no_such").to_json().decode()}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "gateway.worker.host",
+        env={**os.environ, **ours},
+        pass_fds=(theirs,),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(theirs)
+    _, output = await process.communicate()
+    said = os.read(words, 4096).decode()
+    os.close(words)
+    assert (process.returncode, output) == (2, b"")
+    assert said.startswith("no_such: there is no such module here") and said.count("\n") == 1
 
 
 async def test_a_wrong_key_is_said_and_tried_again(gateway: FakeGateway) -> None:
@@ -413,6 +456,39 @@ async def test_drain_says_so_ends_the_idle_and_waits_for_the_call(gateway: FakeG
     await link.echoes()
     assert not task.done()
     link.tell(pcm.Stop("caller_hangup"))
+    await asyncio.wait_for(task, 10 * SCALE)
+
+
+async def test_a_host_that_drains_says_so_to_whoever_registers_it(gateway: FakeGateway) -> None:
+    """A gateway that was away, and one whose registry has forgotten the host."""
+    drain = asyncio.Event()
+    task = asyncio.create_task(run_host(options(gateway), drain))
+    link = (await gateway.link(await gateway.ready_worker())).start()
+    await link.echoes()
+    drain.set()
+    await gateway.until(lambda: gateway.drained)
+    gateway.drained, gateway.answer_beats = False, workers.Gone()
+    await gateway.until(lambda: len(gateway.registers) > 1 and gateway.drained)
+    gateway.die()
+    again = await FakeGateway(gateway.path).open()
+    await again.until(lambda: again.registers and again.drained)
+    link.tell(pcm.Stop("caller_hangup"))
+    await asyncio.wait_for(task, 10 * SCALE)
+    again.die()
+
+
+async def test_a_host_whom_nobody_registers_connects_again(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(registration, "CONNECT_TIMEOUT", 0.3 * SCALE)
+    gateway.registers_hosts = False
+    drain = asyncio.Event()
+    task = asyncio.create_task(run_host(options(gateway), drain))
+    await gateway.until(lambda: len(gateway.registers) == 3)
+    gateway.registers_hosts = True
+    await gateway.until(lambda: gateway.beats)
+    assert caplog.text.count("has not registered this host (1006)") == 1
+    drain.set()
     await asyncio.wait_for(task, 10 * SCALE)
 
 

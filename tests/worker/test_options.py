@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import UserError
+from gateway.protocol import workers
 from gateway.worker.options import OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions, connect_url
 
 
@@ -23,8 +24,10 @@ def test_through_json_and_back() -> None:
         ({"gateways": ()}, "no gateway"),
         ({"gateways": ("ftp://x",)}, "ftp://x: not the URL of a gateway"),
         ({"gateways": ("ws://",)}, "not the URL of a gateway"),
+        ({"gateways": ("http://[::1",)}, r"http://\[::1: not the URL of a gateway: Invalid IPv6 URL"),
+        ({"gateways": ("ws://host:no",)}, "ws://host:no: not the URL of a gateway: Port could not be cast"),
         ({"max": 0}, "max is 0"),
-        ({"max": 10_001}, "max is 10001"),
+        ({"max": 4_001}, "max is 4001, not between 1 and 4000"),
         ({"warm": 21}, "warm is 21, not between 0 and max"),
         ({"warm": -1}, "warm is -1"),
         ({"listen": "0.0.0.0"}, "needs advertise"),
@@ -34,6 +37,17 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], word: str) -
     with pytest.raises(UserError, match=word) as e:
         HostOptions(**{"target": "bot.py", "service_host": "a.b", **changes})
     assert "\n" not in str(e.value)
+
+
+def test_what_a_full_host_says_is_one_message() -> None:
+    """With session ids, and socket paths, as long as they get."""
+    n, session, path = workers.MAX_CAP, "0198f3a2-b4c5-7d6e-8f90-{:012}", "unix:/" + "x" * 95 + "/w{}.sock"
+    known = tuple(workers.Worker(f"w{i}", path.format(i), "busy", session.format(i)) for i in range(n))
+    fence = 1_700_000_000_000_000
+    running = tuple(workers.Running(session.format(i), fence, f"w{i}") for i in range(n))
+    register = workers.Register("local-a.b-0123ab", 1_700_000_000_000, "a.b", "pcm", n, known, running, "k" * 43)
+    said = workers.encode(register)
+    assert len(said) <= workers.MAX_MESSAGE and workers.decode_to_gateway(said) == register
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"target":"a"}', '{"target":"a","service_host":"b","colour":1}'])
@@ -65,6 +79,7 @@ def test_from_the_environment_which_forgets_them(monkeypatch: pytest.MonkeyPatch
         ("http://h/base", "ws://h/base/v1/workers/connect"),
         ("wss://h/v1/workers/connect", "wss://h/v1/workers/connect"),
         ("unix:/run/gw.sock", "unix:/run/gw.sock"),
+        ("ws://[::1]:8080", "ws://[::1]:8080/v1/workers/connect"),
     ],
 )
 def test_the_door_of_a_gateway(given: str, url: str) -> None:

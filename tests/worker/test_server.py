@@ -332,3 +332,15 @@ async def test_the_key_never_shows_in_a_log(tmp_path: Path, caplog: pytest.LogCa
         gateway.tell(pcm.Stop("caller_hangup"))
         await w.status()
     assert KEY not in caplog.text and "+15550100" not in caplog.text
+
+
+async def test_a_reserved_worker_whose_caller_never_came_is_anybodys(tmp_path: Path) -> None:
+    async with worker(tmp_path, listen, reserved="s7") as w:
+        with pytest.raises(LinkRefused, match="503"):
+            await w.dial("s1")
+        never = await w.dial("s7")
+        never.socket.abort()
+        await w.reported("ready")
+        assert w.reports[-1] == ("ready", "", 0)
+        (await w.dial("s1")).start("s1")
+        await w.reported("busy")

@@ -1,4 +1,4 @@
--- host, epoch, workers...
+-- host, epoch, seq, workers...
 -- Returns 0 if this host is not known by this epoch, else 1 and the sessions that wait for a worker.
 
 local host = ARGV[OWN]
@@ -6,10 +6,12 @@ if tonumber(call('HGET', key('host', host), 'epoch')) ~= tonumber(ARGV[OWN + 1])
   return { 0 }
 end
 call('ZADD', P .. ':hosts', now + HOST, host)
-set_workers(host, OWN + 2, #ARGV - OWN - 1, true)
-settle(host)
-if call('ZCARD', P .. ':queue') > 0 then
-  hint()
+if not is_old(host, tonumber(ARGV[OWN + 2])) then
+  set_workers(host, OWN + 3, #ARGV - OWN - 2, true)
+  settle(host)
+  if offers(host) and call('ZCARD', P .. ':queue') > 0 then -- else all on hold would claim again for nothing
+    hint()
+  end
 end
 local reply = { 1 }
 for _, session in ipairs(call('ZRANGE', key('waiting', host), 0, -1)) do

@@ -1,7 +1,8 @@
--- session, queue (0 or 1), floor, avoided workers...
--- floor: attempts counted elsewhere, in another service that the session has left.
+-- session, queue (0 or 1), given, confirmed, avoided workers...
+-- given, confirmed: attempts counted elsewhere, in another service that the session has left.
 
-local session, queue, floor = ARGV[OWN], ARGV[OWN + 1] == '1', tonumber(ARGV[OWN + 2])
+local session, queue = ARGV[OWN], ARGV[OWN + 1] == '1'
+local given, confirmed = tonumber(ARGV[OWN + 2]), tonumber(ARGV[OWN + 3])
 
 local function avoiding(workers)
   local set = {}
@@ -12,7 +13,7 @@ local function avoiding(workers)
 end
 
 local avoided = {}
-for i = OWN + 3, #ARGV do
+for i = OWN + 4, #ARGV do
   avoided[#avoided + 1] = ARGV[i]
 end
 local avoid = avoiding(avoided)
@@ -50,23 +51,41 @@ local function could_serve(who, not_these)
   return false
 end
 
--- Of those ahead in the queue, how many could take something now: whoever avoids all that is free holds up nobody.
-local function contenders(ahead)
-  local count = ahead
-  if ahead > 0 and call('HLEN', P .. ':avoiding') > 0 then
-    for _, other in ipairs(call('ZRANGE', P .. ':queue', 0, ahead - 1)) do
-      local list = call('HGET', P .. ':avoiding', other)
-      if list and not could_serve(other, avoiding(cjson.decode(list))) then
-        count = count - 1
+-- Whether so many ahead in the queue leave something of `total`: whoever avoids all that is free holds up nobody.
+-- Looks at no more of them than it must: everybody on hold asks this whenever something comes free.
+local function leave_some(ahead, total)
+  if total == 0 or total > ahead or call('HLEN', P .. ':avoiding') == 0 then
+    return total > ahead
+  end
+  local wanted = 0
+  for _, other in ipairs(call('ZRANGE', P .. ':queue', 0, ahead - 1)) do
+    local list = call('HGET', P .. ':avoiding', other)
+    if not list or could_serve(other, avoiding(cjson.decode(list))) then
+      wanted = wanted + 1
+      if wanted == total then
+        return false
       end
     end
   end
-  return count
+  return true
+end
+
+-- Attempts count on over claims that were lost, and over services: a token of an older one must never be taken for a
+-- newer.
+local claim, first = load(session), false
+local k = key('session', session)
+if given > 0 then
+  local f = call('HMGET', k, 'count', 'attempt')
+  call('HSET', k, 'count', math.max(tonumber(f[1] or 0), given), 'attempt', math.max(tonumber(f[2] or 0), confirmed))
+  if claim then
+    claim.attempt = math.max(claim.attempt, confirmed)
+  else
+    call('PEXPIRE', k, ENDED)
+  end
 end
 
 -- Who had a slot and lost its worker comes before those who never talked to anybody: its unit stays its own.
 -- A worker with a stream may outlive a host that is avoided.
-local claim, first = load(session), false
 local served = claim and claim.fence > 0 and claim.worker ~= ''
 if claim and (avoid.set[claim.worker] or (avoid.set[claim.host] and not served) or not alive(claim)) then
   give_up(session, avoid.set[claim.worker] and 'avoided' or 'moved')
@@ -87,7 +106,7 @@ if not claim then
     end
   end
   local ahead = first and 0 or call('ZRANK', P .. ':queue', session) or call('ZCARD', P .. ':queue')
-  if total <= contenders(ahead) then
+  if not leave_some(ahead, total) then
     if not queue then
       return { 'full', #hosts }
     end
@@ -105,15 +124,13 @@ if not claim then
   leave_queue(session)
   claim = {
     host = best, worker = '', static = best_static, fresh = 1, fence = 0, expires = 0, pending = 0, pexpires = 0,
-    since = ticket(), attempt = tonumber(call('HGET', key('session', session), 'attempt') or 0),
+    since = ticket(), attempt = tonumber(call('HGET', k, 'attempt') or 0),
   }
   assign(best, session, claim, avoid)
 end
 
-if claim.pending <= floor then
-  -- Attempts count on over claims that were lost: a token of an older one must never be taken for a newer.
-  local k = key('session', session)
-  claim.pending = math.max(tonumber(call('HGET', k, 'count') or 0), floor) + 1
+if claim.pending <= given then
+  claim.pending = tonumber(call('HGET', k, 'count') or 0) + 1
   claim.pexpires = now + RESERVED
   call('HSET', k, 'count', claim.pending)
   save(session, claim)

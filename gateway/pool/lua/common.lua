@@ -3,7 +3,7 @@
 -- KEYS[1] is the prefix of the service's keys and carries its hash tag: all keys below it live in one cluster slot.
 --
 --   hosts             zset  host -> end of its lease, ms
---   host:<host>       hash  epoch cap protocol key static draining
+--   host:<host>       hash  epoch cap protocol key static draining, seq (of the newest news of its workers)
 --   workers:<host>    hash  worker -> JSON [id, url, state, session], as the host last said
 --   ready:<host>      zset  workers ready for anybody and promised to nobody
 --   own:<host>        hash  session -> worker that was started for it, ready and not yet given
@@ -253,6 +253,12 @@ local function free_units(host)
   return math.max(0, tonumber(h[1]) - used(host)), h
 end
 
+-- Whether there is something to be had of it, for somebody.
+local function offers(host)
+  local free, h = free_units(host)
+  return free > 0 and (h[3] ~= '1' or call('ZCARD', key('ready', host)) > 0 or call('HLEN', key('own', host)) > 0)
+end
+
 -- Somebody who is talking needs a unit of a full host: whoever has no worker yet gives way, first those whose stream
 -- has not started, the newest first.
 local function make_room(host, units)
@@ -330,6 +336,15 @@ local function restore(session, fence, host, worker, attempt, static)
   call('HSET', k, 'count', math.max(claim.attempt, claim.pending, tonumber(call('HGET', k, 'count') or 0)))
   note_fence(fence)
   return true
+end
+
+-- Later news of this host has been heard already, by another way. If not, this is the newest now.
+local function is_old(host, seq)
+  if seq > 0 and seq < tonumber(call('HGET', key('host', host), 'seq') or 0) then
+    return true
+  end
+  call('HSET', key('host', host), 'seq', seq)
+  return false
 end
 
 -- What the host says of its workers now. beat: fresh news, which brings a static worker back.

@@ -1,11 +1,19 @@
--- session
--- The session goes to another service. Returns how many attempts were counted here.
+-- session, avoided workers...
+-- The session goes to another service. Returns the attempts that were counted here: given, confirmed.
 
 local session = ARGV[OWN]
-if load(session) then
-  give_up(session, 'moved')
+local claim = load(session)
+if claim then
+  local how = 'moved'
+  for i = OWN + 1, #ARGV do
+    if ARGV[i] == claim.worker then
+      how = 'avoided'
+    end
+  end
+  give_up(session, how)
 end
 if leave_queue(session) == 1 then
   hint()
 end
-return tonumber(call('HGET', key('session', session), 'count') or 0)
+local f = call('HMGET', key('session', session), 'count', 'attempt')
+return { tonumber(f[1] or 0), tonumber(f[2] or 0) }

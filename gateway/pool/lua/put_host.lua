@@ -1,20 +1,23 @@
--- host, epoch, cap, protocol, key, static, number of workers, workers..., (session, fence, worker)...
+-- host, epoch, cap, protocol, key, static, seq, number of workers, workers..., (session, fence, worker)...
 -- Returns 0 if a newer epoch is known, else 1 and the running sessions that were believed.
 
 local host, epoch, cap, static = ARGV[OWN], tonumber(ARGV[OWN + 1]), ARGV[OWN + 2], ARGV[OWN + 5]
-local count = tonumber(ARGV[OWN + 6])
+local seq, count = tonumber(ARGV[OWN + 6]), tonumber(ARGV[OWN + 7])
 
 local h = call('HMGET', key('host', host), 'epoch', 'draining')
 local known_epoch = tonumber(h[1] or epoch)
 if known_epoch > epoch then
   return { 0 }
 end
+call('ZADD', P .. ':hosts', now + HOST, host)
+if h[1] and known_epoch == epoch and is_old(host, seq) then
+  return { 1 }
+end
 -- A host that drains says so to each gateway, and registers with each: the same start of it does not begin anew.
 local draining = (h[1] and known_epoch == epoch) and h[2] or 0
 call('HSET', key('host', host), 'epoch', epoch, 'cap', cap, 'protocol', ARGV[OWN + 3], 'key', ARGV[OWN + 4],
-  'static', static, 'draining', draining)
-call('ZADD', P .. ':hosts', now + HOST, host)
-local known = set_workers(host, OWN + 7, count, false)
+  'static', static, 'draining', draining, 'seq', seq)
+local known = set_workers(host, OWN + 8, count, false)
 
 -- A session stays with the host if its worker does, or if it had none yet.
 local held = call('HGETALL', key('held', host))
@@ -25,7 +28,7 @@ for i = 1, #held, 2 do
 end
 
 local believed = { 1 }
-for i = OWN + 7 + count, #ARGV, 3 do
+for i = OWN + 8 + count, #ARGV, 3 do
   local session, fence, worker = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
   local claim = load(session)
   local f = call('HMGET', key('session', session), 'last', 'how', 'count')

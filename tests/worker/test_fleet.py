@@ -1,0 +1,170 @@
+"""The workers of one host, with real processes: those that fork, those that cannot be started, those that are late."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.protocol.workers import Worker
+from gateway.worker import fleet as module
+from gateway.worker import spawn
+from gateway.worker.fleet import Fleet
+from gateway.worker.options import HostOptions
+from tests.waiting import SCALE, until
+from tests.worker.fake_gateway import children, kill, until_dead
+
+FORKS = """
+import os, pathlib, time
+from gateway.worker.echo import bot
+
+def prewarm():
+    mine = os.getpid()
+    child = os.fork()
+    if child == 0:
+        time.sleep(60)
+        os._exit(0)
+    (pathlib.Path(__file__).parent / f"{mine}.child").write_text(str(child))
+"""
+
+
+@contextlib.asynccontextmanager
+async def fleet(folder: Path, **changes: Any) -> AsyncIterator[Fleet]:
+    options = HostOptions(**{"target": "gateway.worker.echo", "service_host": "a.b", "warm": 1, "max": 8, **changes})
+    made = Fleet(options, str(folder), "key", lambda: None)
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+def ready(made: Fleet) -> list[Worker]:
+    return [w for w in made.workers() if w.state == "ready"]
+
+
+@pytest.fixture
+async def forking(tmp_path: Path) -> AsyncIterator[Fleet]:
+    """Its one worker is ready, and has a child that holds all that it has open."""
+    (tmp_path / "forks.py").write_text(FORKS)
+    async with fleet(tmp_path, target=str(tmp_path / "forks.py")) as made:
+        await made.start()
+        await until(lambda: ready(made), 15)
+        yield made
+    for child in tmp_path.glob("*.child"):
+        with contextlib.suppress(ProcessLookupError):
+            kill(int(child.read_text()))
+
+
+def forked(folder: Path) -> list[int]:
+    """The workers that have a child."""
+    return [int(child.stem) for child in folder.glob("*.child")]
+
+
+async def test_a_worker_that_dies_is_out_of_the_pool_though_its_child_lives(forking: Fleet, tmp_path: Path) -> None:
+    (first,) = ready(forking)
+    (pid,) = forked(tmp_path)
+    kill(pid)
+    await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking), 15)
+
+
+async def test_a_dead_worker_of_a_dead_zygote_does_not_stop_the_search_for_stuck_ones(
+    forking: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody tells of its end: it counts as hung. Its pid may be gone by then."""
+    monkeypatch.setattr(module, "HUNG", 4.0 * SCALE)
+    (first,) = ready(forking)
+    (pid,) = forked(tmp_path)
+    (zygote,) = [p for p in children(os.getpid()) if pid in children(p)]
+    kill(zygote)
+    await until_dead(zygote)
+    kill(pid)
+    await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking), 15)
+    assert forking.ends["hung"] == 1
+    (second,) = ready(forking)
+    (pid,) = [p for p in forked(tmp_path) if p != pid]
+    kill(pid, signal.SIGSTOP)
+    await until(lambda: second.id not in {w.id for w in forking.workers()}, 15)
+
+
+async def test_those_who_wait_for_a_zygote_get_one_worker_each_the_oldest_first(tmp_path: Path) -> None:
+    async with fleet(tmp_path, warm=0) as made:
+        for session in ("s1", "s2", "s1", "s3", "s2"):
+            made.start_for(session)
+        await made.start()
+        assert [w.session for w in made.workers()] == ["s1", "s2", "s3"]
+        await until(lambda: len(ready(made)) == 3, 15)
+
+
+async def test_nobody_is_started_for_while_the_host_drains(tmp_path: Path) -> None:
+    async with fleet(tmp_path, warm=0) as made:
+        await made.start()
+        made.drain()
+        made.start_for("s1")
+        assert made.workers() == ()
+
+
+async def test_more_may_be_wanted_than_are_born_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawn, "MAX_BIRTHS", 2)
+    async with fleet(tmp_path, warm=5) as made:
+        await made.start()
+        assert len(made.workers()) == 2
+        made.start_for("s1")
+        await until(lambda: len(ready(made)) == 6, 15)
+
+
+async def test_each_in_a_process_of_its_own_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawn, "MAX_BIRTHS", 2)
+    monkeypatch.setattr(module.sys, "platform", "one where forking is unsafe")
+    async with fleet(tmp_path, warm=3) as made:
+        await made.start()
+        assert len(made.workers()) == 2
+        await until(lambda: len(ready(made)) == 3, 15)
+
+
+async def test_without_descriptors_it_tries_again_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with fleet(tmp_path, warm=0) as made:
+        await made.start()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            made.start_for("s1")
+            made.start_for("s2")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert made.workers() == ()
+        assert [r.getMessage() for r in caplog.records] == [
+            "cannot start a worker: Too many open files; trying again in 0.2 s"
+        ]
+        await until(lambda: len(ready(made)) == 2, 15)
+        assert sorted(w.session for w in ready(made)) == ["s1", "s2"]
+
+
+async def test_a_process_that_cannot_be_started_is_said_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module.sys, "platform", "one where forking is unsafe")
+    async with fleet(tmp_path) as made:
+        with monkeypatch.context() as broken:
+            broken.setattr(spawn.sys, "executable", str(tmp_path / "python"))
+            await made.start()
+            await until(lambda: "is of no use" in caplog.text, 15)
+        assert (
+            "worker w1 is of no use: cannot start a process: No such file or directory; the next one in" in caplog.text
+        )
+        await until(lambda: ready(made), 15)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("fd00::1", "ws://[fd00::1]:4000/ws"), ("10.0.0.7", "ws://10.0.0.7:4000/ws"), ("w1.lan", "ws://w1.lan:4000/ws")],
+)
+def test_where_a_worker_on_tcp_is_reached(host: str, url: str) -> None:
+    assert module._url(host, 4000) == url
