@@ -135,7 +135,7 @@ async def take_slot(
             if not isinstance(claimed, Claim):
                 took(None)
             if isinstance(claimed, Claim):
-                confirmed = await node.ask(registry.confirm(quest.session, claimed.attempt))
+                confirmed = await _confirm(node, claimed, took)
                 if isinstance(confirmed, Claim):
                     return confirmed
                 if confirmed.spent:
@@ -148,6 +148,20 @@ async def take_slot(
             if held <= 0:
                 return Unlinked(EndReason.NO_WORKER)
             await asyncio.sleep(min(held, 0.5))
+
+
+async def _confirm(node: Node, claim: Claim, took: Callable[[Claim | None], None]) -> Claim | Stale:
+    """`registry.confirm`. If nobody waits for the answer any more, the fence that it brings is the session's all the
+    same: renewing an older one would say that somebody else has it.
+    """
+
+    def note(answer: asyncio.Future[Claim | Stale]) -> None:
+        if not answer.cancelled() and answer.exception() is None and isinstance(found := answer.result(), Claim):
+            took(found)
+
+    asked = asyncio.ensure_future(node.ask(node.registry.confirm(claim.session, claim.attempt)))
+    asked.add_done_callback(note)
+    return await asyncio.shield(asked)
 
 
 async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:
