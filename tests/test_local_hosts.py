@@ -97,6 +97,6 @@ async def test_what_bots_print_needs_no_gateway_to_be_passed_on(gateway: FakeGat
 
 
 async def test_what_no_host_can_be_is_said_before_one_is_started() -> None:
-    settings = Settings(services=(ServiceSettings(host="a.b", bot=ECHO, max=5000),))
+    section = ServiceSettings(host="a.b", bot=ECHO).model_copy(update={"max": 5000})  # past what the settings refuse
     with pytest.raises(UserError, match="max is 5000, not between 1 and 4000"):
-        HostProcesses(settings, ("127.0.0.1", 1), KEY)
+        HostProcesses(Settings(services=(section,)), ("127.0.0.1", 1), KEY)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
+from gateway.errors import RegistryUnavailable
 from gateway.pool.memory import MemoryRegistry
 from gateway.pool.redis import RedisRegistry
 from gateway.pool.registry import Claim, Host, Leases, Registry
 from gateway.protocol.workers import Running, Worker
+from tests.waiting import SCALE
+
+T = TypeVar("T")
 
 LEASES = Leases()
 SERVICE = "support.acme"
@@ -171,6 +178,18 @@ def running(claim: Claim) -> Running:
     """What the claim's host says of it."""
     assert claim.worker is not None
     return Running(claim.session, claim.fence, claim.worker.id)
+
+
+async def insistently(ask: Callable[[], Awaitable[T]]) -> T:
+    """What a registry answers that may be asked again, on a machine so busy that a connection takes longer than a call
+    could wait.
+    """
+    async with asyncio.timeout(60.0 * SCALE):
+        while True:
+            try:
+                return await ask()
+            except RegistryUnavailable:
+                await asyncio.sleep(0.3)
 
 
 async def claimed(registry: Registry, session: str, **how) -> Claim:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -12,7 +13,7 @@ from gateway.pool.redis import MERGE_TRIES, RedisRegistry
 from gateway.pool.redis_client import RedisClient
 from gateway.pool.registry import Claim, Full, Stale
 from gateway.protocol.workers import Running
-from tests.pool.kit import LEASES, SERVICE, Redis, claimed, confirmed, host, worker
+from tests.pool.kit import LEASES, SERVICE, Redis, claimed, confirmed, host, insistently, worker
 from tests.waiting import PATIENCE
 
 
@@ -94,7 +95,8 @@ async def test_a_beat_wakes_those_on_hold_only_if_its_host_has_something_for_the
 async def test_a_burst_from_two_nodes_gives_exactly_the_slots(registry, other):
     await registry.put_host(host(*(worker(f"w{n}") for n in range(50)), cap=50))
     nodes = (registry, other)
-    results = await asyncio.gather(*(nodes[n % 2].claim(SERVICE, f"s{n // 2}") for n in range(400)))
+    asked = (partial(nodes[n % 2].claim, SERVICE, f"s{n // 2}") for n in range(400))
+    results = await asyncio.gather(*map(insistently, asked))
     claims = [result for result in results if isinstance(result, Claim)]
     assert len({claim.session for claim in claims}) == len({claim.worker.id for claim in claims}) == 50
 

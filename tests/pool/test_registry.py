@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -11,7 +12,7 @@ from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Continuation, FactEvent
 from gateway.pool.registry import Claim, Full, Queued, Slots, Stale
 from gateway.protocol.workers import Running
-from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, running, worker
+from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, insistently, running, worker
 
 # Claiming
 
@@ -839,7 +840,8 @@ async def test_a_burst_on_too_few_slots_gives_exactly_these(registry):
     hosts = [host(*(worker(f"w{h}-{n}") for n in range(50)), name=f"h{h}", cap=100) for h in range(10)]
     for one in hosts:
         await registry.put_host(one)
-    results = await asyncio.gather(*(registry.claim(SERVICE, f"s{n}") for n in range(2000)))
+    asked = (partial(registry.claim, SERVICE, f"s{n}") for n in range(2000))
+    results = await asyncio.gather(*map(insistently, asked))
     claims = [result for result in results if isinstance(result, Claim)]
     assert len(claims) == 1000
     workers = [claim.worker.id for claim in claims if claim.worker is not None]
