@@ -63,8 +63,6 @@ class BotSide:
         self._linked_at = 0.0
         self._again = False
         """The link is to a worker that this session had before."""
-        self._mute = False
-        """The worker answers no pings: dialling it again would only take longer."""
         self._lost_worker = False
         self._state = owner.facts.state
         self._state_seq = owner.facts.state_seq
@@ -147,7 +145,7 @@ class BotSide:
 
     def _linked(self, socket: Socket, claim: Claim, link: Link) -> None:
         self._quest, self.link = None, link
-        self._linked_at, self._again, self._mute = self._now(), not claim.fresh, False
+        self._linked_at, self._again = self._now(), not claim.fresh
         self._hold_claim(claim)
         self._note_resume("attached")
         self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
@@ -189,7 +187,6 @@ class BotSide:
                 link.socket.abort()
             self._owner.post(End(EndReason.WORKER_LOST))
         else:
-            self._mute = True
             self._owner.post(LinkGone(link, CloseCode.ABNORMAL))
 
     def _lose_link(self, code: int) -> End | None:
@@ -208,10 +205,10 @@ class BotSide:
             return End(EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST)
         self._log.warning("worker lost, taking another", code=code)
         self._lost_worker = True
-        in_vain = self._mute or (self._again and self._now() - self._linked_at < BRIEF)
+        in_vain = self._again and self._now() - self._linked_at < BRIEF
         if in_vain or code in (CloseCode.BOT_RAISED, CloseCode.DRAINING):  # it said so itself: no use in asking again
             self._seek(None, avoid=frozenset({_worker(self.claim)}))
-        else:
+        else:  # also one that is mute: perhaps we were stopped, and its 409 tells us that another node has the call
             self._seek(None, after=self.node.limits.redial)
         return None
 

@@ -113,17 +113,6 @@ async def test_a_bot_that_hangs_up_behind_its_keys_is_heard_when_they_are_presse
     assert await again.until_closed() == 1000
 
 
-async def test_a_worker_that_does_not_answer_is_not_dialled_again(gateway):
-    await gateway.call()
-    await gateway.started()
-    [mute] = [bot for bot in gateway.bots if bot.of("start")]
-    [other] = [bot for bot in gateway.bots if bot is not mute]
-    [session] = gateway.node.sessions.values()
-    session.link_dead()  # as the bridge says after its pings
-    await other.until("start")
-    assert mute.connections == 1 and other.of("start")[0]["resumed"]
-
-
 async def test_a_fence_that_comes_when_its_quest_is_over_is_the_sessions_all_the_same(gateway):
     """A worker is sought, the registry confirms, and before it is heard a new stream brings a claim of its own."""
     carrier = await gateway.call()
