@@ -93,7 +93,7 @@ async def _admit_attempt(
         if streaming or (not first and live is None):
             return Denied("token_spent")
         return await _join(node, service, stream, await _claim(node, service, token.session), facts)
-    claim = await node.ask(node.registry.confirm(token.session, token.attempt))
+    claim = await node.confirm(token.session, token.attempt)
     if isinstance(claim, Claim):
         return await _join(node, service, stream, claim, facts)
     # A carrier that reconnects by itself dials the same URL again: welcome, if its stream is gone.
@@ -161,7 +161,7 @@ async def _claim(node: Node, service: Service, session: str) -> Claim | None:
     claimed = await node.claim(service.host, session)
     if not isinstance(claimed, Claim):
         return None
-    confirmed = await node.ask(node.registry.confirm(session, claimed.attempt))
+    confirmed = await node.confirm(session, claimed.attempt)
     return confirmed if isinstance(confirmed, Claim) else None
 
 

@@ -159,7 +159,7 @@ async def _confirm(node: Node, claim: Claim, took: Callable[[Claim | None], None
         if not answer.cancelled() and answer.exception() is None and isinstance(found := answer.result(), Claim):
             took(found)
 
-    asked = asyncio.ensure_future(node.ask(node.registry.confirm(claim.session, claim.attempt)))
+    asked = asyncio.ensure_future(node.confirm(claim.session, claim.attempt))
     asked.add_done_callback(note)
     return await asyncio.shield(asked)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -19,7 +20,7 @@ from gateway.carriers.base import Carrier
 from gateway.errors import RegistryUnavailable
 from gateway.media.ticker import Ticker
 from gateway.metrics import MAX_HOSTS, Metrics, forget_oldest
-from gateway.pool.registry import Claim, ClaimResult, Leases, Queued, Registry
+from gateway.pool.registry import Claim, ClaimResult, Leases, Queued, Registry, Stale
 
 if TYPE_CHECKING:
     from gateway.calls.early import Early
@@ -92,6 +93,8 @@ class Node:
     """Workers that did not answer lately, hosts that left without a word, and until when (unix time) they are not
     taken."""
     rest: Rest = field(default_factory=Rest)
+    claiming: Counter[str] = field(default_factory=Counter)
+    """Sessions for which this node asks the registry for a claim or a fence at this moment."""
     streams: int = 0
     """Carriers' WebSockets that are open."""
     draining: bool = False
@@ -171,9 +174,10 @@ class Node:
         """`registry.claim` as by `ask`, timed, past workers that did not answer lately."""
         began, outcome = time.perf_counter(), "canceled"
         try:
-            result = await self.ask(
-                self.registry.claim(service, session, avoid=self.suspected().union(avoid), queue=queue)
-            )
+            with self._claiming(session):
+                result = await self.ask(
+                    self.registry.claim(service, session, avoid=self.suspected().union(avoid), queue=queue)
+                )
             outcome = "claimed" if isinstance(result, Claim) else "queued" if isinstance(result, Queued) else "full"
             return result
         except RegistryUnavailable:
@@ -181,6 +185,21 @@ class Node:
             raise
         finally:
             self.metrics.claims.observe(time.perf_counter() - began, outcome)
+
+    async def confirm(self, session: str, attempt: int) -> Claim | Stale:
+        """`registry.confirm` as by `ask`."""
+        with self._claiming(session):
+            return await self.ask(self.registry.confirm(session, attempt))
+
+    @contextmanager
+    def _claiming(self, session: str) -> Iterator[None]:
+        self.claiming[session] += 1
+        try:
+            yield
+        finally:
+            self.claiming[session] -= 1
+            if not self.claiming[session]:
+                del self.claiming[session]
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run beside everything else; a failure is logged, and nothing is forgotten."""

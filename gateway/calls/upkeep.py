@@ -49,18 +49,9 @@ async def _renew(node: Node, mark: str) -> None:
         return
     if new:
         node.spawn(remind(tuple(node.sessions.values())), "remind the registry")
-    if lost:
-        node.spawn(_let_go(node, {session: held[session] for session in lost}), "let go")
-
-
-async def _let_go(node: Node, lost: dict[str, int]) -> None:
-    """Sessions that somebody else holds now. Not those whose own claim or confirmation had overtaken our renewal: once
-    both must have been answered, they go by a newer fence.
-    """
-    await asyncio.sleep(2 * node.limits.registry)
-    for session, fence in lost.items():
+    for session in lost - node.claiming.keys():  # a fence of our own that is on its way took nothing from us
         live = node.sessions.get(session)
-        if live is not None and live.claim is not None and live.claim.fence == fence:
+        if live is not None and live.claim is not None and live.claim.fence == held[session]:
             live.superseded()
 
 
