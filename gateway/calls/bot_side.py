@@ -98,7 +98,9 @@ class BotSide:
             return
         service, call, number = self._service, self._owner.call, self._quests
         hold = service.max_hold if service.when_full.kind == "hold" else 0.0
-        quest = Quest(service.host, self._owner.id, call.body if call else {}, self._now() + hold if hold else 0.0)
+        hold_until = self._now() + hold if hold else 0.0
+        fence = self.claim.fence if self.claim is not None else 0
+        quest = Quest(service.host, self._owner.id, call.body if call else {}, hold_until, fence)
 
         async def seek() -> None:
             found: Linked | Unlinked = Unlinked(EndReason.NO_WORKER)

@@ -44,12 +44,15 @@ class Unlinked:
 
 @dataclass(frozen=True, slots=True)
 class Quest:
-    """Who needs a worker. body: for the upgrade. hold_until: loop time until which he may wait for a slot; 0: not."""
+    """Who needs a worker. body: for the upgrade. hold_until: loop time until which he may wait for a slot; 0: not.
+    fence: by which he had the last one; 0: he had none.
+    """
 
     service: str
     session: str
     body: Mapping[str, Any]
     hold_until: float = 0.0
+    fence: int = 0
 
 
 async def link_up(
@@ -71,6 +74,8 @@ async def link_up(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + node.limits.connect_all
     tries, shun = 0, frozenset[str]()
+    if claim is None and await _is_taken_over(node, quest):
+        return Unlinked(EndReason.UNKNOWN_END, superseded=True)
     while True:
         started = loop.time()
         found: Claim | Stale | Unlinked = claim or await take_slot(node, quest, took, avoid, shun)
@@ -110,6 +115,19 @@ async def link_up(
         tries, claim, avoid = tries + 1, None, avoid | {found.worker.id}
         if tries >= node.limits.connect_tries or loop.time() >= deadline:
             return Unlinked(EndReason.NO_WORKER)
+
+
+async def _is_taken_over(node: Node, quest: Quest) -> bool:
+    """Whether another node has the session by now. A process that was stopped for a while finds its links dead, and by
+    a claim of its own would take the call back from whoever saved it.
+    """
+    if not quest.fence or quest.session in node.claiming:
+        return False
+    try:
+        now = await node.ask(node.registry.look(quest.session, quest.fence))
+    except RegistryUnavailable:
+        return False
+    return isinstance(now, Stale) and now.spent and quest.session not in node.claiming
 
 
 async def take_slot(
@@ -155,13 +173,13 @@ async def _confirm(node: Node, claim: Claim, took: Callable[[Claim | None], None
     same: renewing an older one would say that somebody else has it.
     """
 
-    def note(answer: asyncio.Future[Claim | Stale]) -> None:
-        if not answer.cancelled() and answer.exception() is None and isinstance(found := answer.result(), Claim):
+    async def confirm() -> Claim | Stale:
+        found = await node.confirm(claim.session, claim.attempt)
+        if isinstance(found, Claim):
             took(found)
+        return found
 
-    asked = asyncio.ensure_future(node.confirm(claim.session, claim.attempt))
-    asked.add_done_callback(note)
-    return await asyncio.shield(asked)
+    return await asyncio.shield(asyncio.ensure_future(confirm()))
 
 
 async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:

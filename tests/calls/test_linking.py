@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.errors import RegistryUnavailable
 from gateway.pool.registry import Host
 from gateway.protocol.workers import Worker
 from tests.calls.conftest import PATIENCE, SERVICE, start
@@ -82,3 +83,37 @@ async def test_a_call_does_not_wait_for_a_worker_of_a_host_that_has_left(gateway
     await registry.release("somebody else's", 0)
     gateway.node.suspect_host("big")
     await gateway.bots[0].until("start")
+
+
+async def test_a_node_that_wakes_to_a_dead_link_does_not_take_back_a_call_that_another_has(gateway):
+    """It was stopped for some seconds, and its carrier's stream went to another node meanwhile."""
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    [session] = gateway.node.sessions.values()
+    registry = gateway.node.registry
+    again = await registry.claim(SERVICE, session.id)
+    elsewhere = await registry.confirm(session.id, again.attempt)
+    session.link_dead()
+    assert await carrier.until_closed() == 1000
+    assert sum(len(bot.of("start")) for bot in gateway.bots) == 1
+    assert await registry.renew({session.id: elsewhere.fence}) == set()
+    assert bot.closed_with is not None
+
+
+async def test_a_dead_link_is_made_again_while_the_registry_cannot_say_who_has_the_call(gateway):
+    await gateway.call()
+    await gateway.started()
+    [session] = gateway.node.sessions.values()
+    registry = gateway.node.registry
+    look, asked, fence = registry.look, [], session.claim.fence
+
+    async def away(*about):
+        asked.append(about)
+        registry.look = look
+        raise RegistryUnavailable("away")
+
+    registry.look = away
+    session.link_dead()
+    await gateway.started(2)
+    assert asked == [(session.id, fence)]
