@@ -20,6 +20,7 @@ from gateway.carriers.base import Carrier
 from gateway.errors import RegistryUnavailable
 from gateway.media.ticker import Ticker
 from gateway.metrics import MAX_HOSTS, Metrics, forget_oldest
+from gateway.pool.patience import patience
 from gateway.pool.registry import Claim, ClaimResult, Leases, Queued, Registry, Stale
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Node:
     async def ask(self, answer: Awaitable[T]) -> T:
         """A registry's answer within the time that a caller can wait, else RegistryUnavailable."""
         try:
-            async with asyncio.timeout(self.limits.registry):
+            async with patience(self.limits.registry):
                 return await answer
         except TimeoutError:
             raise RegistryUnavailable("the registry did not answer in time") from None

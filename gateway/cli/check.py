@@ -151,7 +151,7 @@ async def _ask_redis(url: str) -> str:
     from redis import exceptions
 
     from gateway.app import make_registry
-    from gateway.pool.redis_client import SOCKET_TIMEOUT, RedisClient
+    from gateway.pool.redis_client import ANSWER_TIMEOUT, RedisClient
     from gateway.pool.registry import Leases
 
     make_registry(url, Leases())  # says more of a bad URL
@@ -162,8 +162,8 @@ async def _ask_redis(url: str) -> str:
         reasons = list(_reasons(error))
         if any(isinstance(reason, exceptions.AuthenticationError) for reason in reasons):
             return "refuses the user and password of the URL"
-        if any(isinstance(reason, exceptions.TimeoutError) for reason in reasons):
-            return f"does not answer within {SOCKET_TIMEOUT:g} s"
+        if any(isinstance(reason, (exceptions.TimeoutError, TimeoutError)) for reason in reasons):
+            return f"does not answer within {ANSWER_TIMEOUT:g} s"
         numbers = [reason.errno for reason in reasons if isinstance(reason, OSError) and reason.errno]
         known = [os.strerror(number) if number > 0 else "no such host" for number in numbers]  # < 0: getaddrinfo's
         return f"cannot be reached: {known[0] if known else type(error).__name__}"

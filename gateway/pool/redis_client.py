@@ -9,13 +9,17 @@ from typing import Any, TypeVar
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.breaker import Breaker
+from gateway.pool.patience import patience
 from gateway.pool.redis_scripts import SERVER_TIME, load_scripts
 
 T = TypeVar("T")
 
-SOCKET_TIMEOUT = 0.25
-"""Seconds for a connection, and for an answer. redis-py's defaults (5 s and retries) make a refused server 3 s and a
-hung one 10 s: measured."""
+ANSWER_TIMEOUT = 0.25
+"""Seconds for an answer, with a connection where there is none. redis-py's defaults (5 s and retries) make a refused
+server 3 s and a hung one 10 s: measured. Its own deadlines are off: they count the time in which we did not run, and
+each send would be a task more."""
+CLOSE_TIMEOUT = 1.0
+"""Seconds for closing a connection to a server that takes no more bytes."""
 CONNECTIONS = 32
 """At once, to one server; more only make each answer later."""
 
@@ -45,9 +49,9 @@ class RedisClient:
         self._pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
             max_connections=connections,
-            timeout=SOCKET_TIMEOUT,
-            socket_timeout=SOCKET_TIMEOUT,
-            socket_connect_timeout=SOCKET_TIMEOUT,
+            timeout=None,
+            socket_timeout=None,
+            socket_connect_timeout=CLOSE_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
             decode_responses=True,
             encoding_errors="surrogatepass",  # what JSON from outside may hold must not raise here
@@ -95,7 +99,8 @@ class RedisClient:
 
     async def command(self, *command: Any) -> Any:
         """One command."""
-        return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's own
+        async with patience(ANSWER_TIMEOUT):
+            return await self._redis.execute_command(*command)  # type: ignore[no-untyped-call]  # redis-py's own
 
     async def script(self, name: str, key: str, *args: Any) -> Any:
         """One script, on one key."""
@@ -110,14 +115,16 @@ class RedisClient:
         pipeline = self._redis.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        return list(await pipeline.execute())
+        async with patience(ANSWER_TIMEOUT):
+            return list(await pipeline.execute())
 
     async def command_and_script(self, command: tuple[Any, ...], name: str, key: str, *args: Any) -> tuple[Any, Any]:
         """Both in one round trip; the script runs after the command, not as one step with it."""
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.execute_command(*command)
         pipeline.execute_command("EVALSHA", self._scripts[name].sha, 1, key, *args)
-        first, second = await pipeline.execute(raise_on_error=False)
+        async with patience(ANSWER_TIMEOUT):
+            first, second = await pipeline.execute(raise_on_error=False)
         if isinstance(second, self._no_script):
             second = await self.script(name, key, *args)
         for answer in (first, second):

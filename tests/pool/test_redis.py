@@ -14,7 +14,7 @@ from gateway.pool.redis_client import RedisClient
 from gateway.pool.registry import Claim, Full, Stale
 from gateway.protocol.workers import Running
 from tests.pool.kit import LEASES, SERVICE, Redis, claimed, confirmed, host, insistently, worker
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, SCALE, until
 
 
 @pytest.fixture
@@ -66,8 +66,15 @@ async def test_one_of_two_nodes_confirms(registry, other):
 async def test_a_slot_freed_on_one_node_wakes_another(registry, other):
     await registry.put_host(host(worker("w1"), cap=1))
     claim = await confirmed(registry, "s0")
-    waiting = [asyncio.create_task(other.freed(SERVICE, 30.0)) for _ in range(20)]
-    await asyncio.sleep(0.05)
+    looks, freed_now = [], other._freed_now
+
+    async def look(service):
+        looks.append(service)
+        return await freed_now(service)
+
+    other._freed_now = look
+    waiting = [asyncio.create_task(other.freed(SERVICE, 60.0 * SCALE)) for _ in range(20)]
+    await until(lambda: len(looks) >= 20)  # before that, one may have counted what is freed below
     await registry.release("s0", claim.fence)
     await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
 
