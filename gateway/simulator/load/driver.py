@@ -42,13 +42,13 @@ class Progress:
 class Load:
     """One load. `run` it once; the others may be called meanwhile."""
 
-    def __init__(self, plan: LoadPlan, tolerance: Tolerance = TOLERANCE) -> None:
+    def __init__(self, plan: LoadPlan, tolerance: Tolerance | None = None) -> None:
         self.plan = plan
         self._common = Common(plan.audio, plan.hold_audio)
         self._report = LoadReport(
             asked=plan.calls,
             carriers={name: Totals() for name in plan.carriers},
-            tolerance=tolerance,
+            tolerance=tolerance or TOLERANCE,
             lateness=self._common.lateness,
         )
         self._live: set[LoadCall] = set()
