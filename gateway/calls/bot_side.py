@@ -87,6 +87,11 @@ class BotSide:
 
     # Seeking.
 
+    @property
+    def seeking(self) -> bool:
+        """A worker is looked for."""
+        return self._quest is not None
+
     def _seek(self, claim: Claim | None, *, avoid: frozenset[str] = frozenset(), after: float = 0.0) -> None:
         """Look for a worker, beside everything else; the caller hears hold audio if it takes long."""
         self.stop_seeking()

@@ -51,7 +51,9 @@ async def _renew(node: Node, mark: str) -> None:
         node.spawn(remind(tuple(node.sessions.values())), "remind the registry")
     for session in lost - node.claiming.keys():  # a fence of our own that is on its way took nothing from us
         live = node.sessions.get(session)
-        if live is not None and live.claim is not None and live.claim.fence == held[session]:
+        if live is None or live.claim is None or live.claim.fence != held[session]:
+            continue
+        if not live.bot.seeking:  # else it has given this one up itself, and learns by the next who has the call
             live.superseded()
 
 

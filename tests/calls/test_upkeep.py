@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.calls.node import Node
 from gateway.calls.upkeep import keep_static, renew_claims, static_host
 from gateway.pool.registry import Claim, Leases
 from gateway.sockets import Refusal, server_protocol
@@ -192,6 +193,40 @@ async def test_a_renewal_that_our_own_confirmation_overtook_ends_no_call(gateway
     assert list(gateway.node.sessions.values()) == [session]
     gate.set()
     await until(lambda: sum(len(bot.of("start")) for bot in gateway.bots) == 2)
+    assert carrier.code is None
+    renewing.cancel()
+
+
+async def test_a_renewal_between_a_claim_and_its_confirmation_ends_no_call(gateway, monkeypatch):
+    """The claim has given up the old fence; whoever asks for that one's renewal hears that it is lost."""
+    carrier = await gateway.call()
+    await gateway.started()
+    gateway.node.leases = Leases().scaled(0.02)
+    [session] = gateway.node.sessions.values()
+    claim, renew = Node.claim, gateway.node.registry.renew
+    gate, lost = asyncio.Event(), asyncio.Event()
+
+    async def slow(node, *about, **how):
+        claimed = await claim(node, *about, **how)
+        await gate.wait()
+        return claimed
+
+    async def renewed(claims):
+        found = await renew(claims)
+        if found:
+            lost.set()
+        return found
+
+    monkeypatch.setattr(Node, "claim", slow)
+    gateway.node.registry.renew = renewed
+    gateway.node.suspect(session.claim.worker.id)
+    session.link_dead()
+    renewing = asyncio.create_task(renew_claims(gateway.node))
+    await asyncio.wait_for(lost.wait(), PATIENCE)
+    await asyncio.sleep(0.05)
+    assert list(gateway.node.sessions.values()) == [session]
+    gate.set()
+    await gateway.started(2)
     assert carrier.code is None
     renewing.cancel()
 
