@@ -121,7 +121,8 @@ class Serving:
         """One call from the webhook to its hang-up; the pid that served it."""
         async with self.talking() as (call, phone):
             await phone.hang_up()
-        assert [one["resumed"] for one in self.notes("start", call)] == [False], "its first worker was of no use"
+        starts = self.notes("start", call)
+        assert [one["resumed"] for one in starts] == [False], f"its first worker was of no use: {starts}"
         return self.pid_of(call)
 
 

@@ -41,7 +41,7 @@ class Report:
 
     @property
     def two_bots(self) -> list[Placed]:
-        return [call for call in self.established + self.passing if len(set(call.heard)) != len(call.heard)]
+        return [call for call in self.established + self.passing if not call.in_order]
 
     def __str__(self) -> str:
         faults = ", ".join(f"{count} {what}" for what, count in sorted(self.faults.items()))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -50,6 +51,17 @@ def bots_heard(report: CallReport) -> list[int]:
         if not order or order[-1] != span.tone:
             order.append(span.tone)
     return order
+
+
+def tones(pids: Iterable[int]) -> list[int]:
+    """What `bots_heard` gives for these, one after the other."""
+    return [tone for tone, _ in groupby(pid % TONES for pid in pids)]
+
+
+def in_order(heard: Iterable[int], pids: Iterable[int]) -> bool:
+    """Whoever was heard was heard in the order in which they took the call, and nobody came back."""
+    expected = iter(tones(pids))
+    return all(tone in expected for tone in heard)
 
 
 def longest_gap(report: CallReport, *, until: float | None = None) -> float:

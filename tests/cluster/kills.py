@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.simulator import CallReport, place_call
-from tests.cluster.bots.tone import TONES
 from tests.cluster.chaos import MENDED, MOST_LOST_WORKERS, left_over
-from tests.cluster.heard import bots_heard
+from tests.cluster.heard import bots_heard, in_order
 from tests.cluster.processes import Process, is_marked, marked
 from tests.cluster.rig import CARRIERS, Cluster, call_id
 
@@ -70,9 +69,8 @@ class Call:
 
     @property
     def in_order(self) -> bool:
-        """Whoever was heard was heard in the order in which they took the call, and nobody came back."""
-        expected = iter([pid % TONES for pid in self.pids])
-        return all(tone in expected for tone in self.heard)
+        """No bot was heard again once another had taken the call."""
+        return in_order(self.heard, self.pids)
 
 
 @dataclass

@@ -39,7 +39,7 @@ from tests.acceptance.program import (
 )
 from tests.cluster.balancer import Backend, Balancer
 from tests.cluster.haproxy import HAProxy
-from tests.cluster.heard import bots_heard, longest_gap
+from tests.cluster.heard import bots_heard, in_order, longest_gap
 from tests.cluster.processes import Process, is_marked, kill_marked
 from tests.pool.server import Server as Redis
 from tests.waiting import until
@@ -81,6 +81,11 @@ class Placed:
     def heard(self) -> list[int]:
         """The bots, by their tones, in the order in which they were heard."""
         return bots_heard(self.report)
+
+    @property
+    def in_order(self) -> bool:
+        """No bot was heard again once another had taken the call."""
+        return in_order(self.heard, self.pids)
 
     @property
     def whole(self) -> bool:

@@ -53,7 +53,7 @@ class Outcome:
     @property
     def two_bots(self) -> list[Placed]:
         """Whose caller heard a bot again after another had taken the call."""
-        return [call for call in self.calls if len(set(call.heard)) != len(call.heard)]
+        return [call for call in self.calls if not call.in_order]
 
     def gap(self, share: float) -> float:
         """The gap that this share of those hit did not exceed, seconds."""
