@@ -26,8 +26,9 @@ from gateway.pool.registry import Leases, Registry
 from gateway.sockets import server_protocol
 from tests.admission.crowd import SLOTS, WARM, Crowd, Noting
 from tests.admission.scripted import KEY, ScriptedHost
-from tests.calls.conftest import SERVICE, Gateway
+from tests.calls.conftest import SERVICE, Gateway, open_sockets
 from tests.pool.server import Server
+from tests.waiting import until
 
 PUBLIC_URL = "http://127.0.0.1:1"
 LEASES = Leases(renew=1.0)
@@ -56,6 +57,7 @@ def registry(request: pytest.FixtureRequest) -> Registry:
 
 @pytest.fixture
 async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
+    before = open_sockets()
     service = Service(host=SERVICE, default=True, when_full=Fallback("hold"), max_hold=120.0, wrapup=2.0)
     node = Node(
         public_url=PUBLIC_URL,
@@ -102,4 +104,4 @@ async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
     node.ticker.stop()
     door.close()
     await registry.close()
-    await asyncio.sleep(0.01)
+    await until(lambda: open_sockets() <= before, complain="all connections are closed, on both sides")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -215,6 +217,7 @@ def service() -> Service:
 @pytest.fixture
 async def gateway(service):
     """One node, two workers."""
+    before = open_sockets()
     bots = [Bot(), Bot()]
     loop = asyncio.get_running_loop()
     servers = [await loop.create_server(server_protocol(bot.decide), "127.0.0.1", 0) for bot in bots]
@@ -253,10 +256,16 @@ async def gateway(service):
         drop_early(node, name)
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*(link.gone.wait() for link in early))
-    await asyncio.sleep(0.01)  # the closed sockets' transports say goodbye
     node.ticker.stop()
     for server in (*servers, door):
         server.close()
+    await until(lambda: open_sockets() <= before, complain="all connections are closed, on both sides")
+
+
+def open_sockets() -> int:
+    """Of this process."""
+    links = (Path(entry) for entry in os.scandir("/proc/self/fd"))
+    return sum(link.is_symlink() and os.readlink(link).startswith("socket:") for link in links)
 
 
 async def _keep_alive(registry, workers) -> None:
