@@ -251,7 +251,7 @@ async def _until_streaming(callers: list[Caller]) -> None:
             async with caller.carrier.phone(caller.call, caller.answer) as phone:
                 await phone.talk(0.3)
                 await until(
-                    lambda phone=phone: phone.close_code is not None or phone.loud_seconds() > 0.2,  # type: ignore[misc]
+                    lambda phone=phone: phone.close_code is not None or phone.answered_seconds() > 0.2,  # type: ignore[misc]
                     5,
                     lambda: f"{caller.name}: neither closed nor heard",
                 )
