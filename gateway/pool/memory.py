@@ -327,11 +327,13 @@ class MemoryRegistry:
         return sum(1 for _ in islice(able, total)) < total
 
     def _take_over(self, run: Running, host: Host, state: HostState, now: float) -> None:
-        """The host reports a running session: believed if it is newer than what we know and nobody has given it up. A
-        reservation for its next stream stays good.
+        """The host reports a running session: believed if it is newer than what we know, nobody has given it up, and no
+        other service has it by now. A reservation for its next stream stays good.
         """
         held = self._load(run.session, now)
-        if run.fence <= 0 or run.worker not in state.workers or (held is not None and held.fence >= run.fence):
+        if run.fence <= 0 or run.worker not in state.workers:
+            return
+        if held is not None and (held.fence >= run.fence or held.service != host.service):
             return
         rival = state.held.get(state.taken.get(run.worker, ""))
         if self._attempts.disowns(run.session, run.fence) or (rival is not None and rival.fence > run.fence):

@@ -146,8 +146,9 @@ class Registry(Protocol):
         """Replace all that is known of this host. False: a newer epoch of it is known, nothing was done.
 
         running: sessions that its workers serve. One with a higher fence than is known is believed, and one whose claim
-        was lost; not one that was released, or avoids that worker: its bot outstays the call. If that leaves the cap
-        too small, sessions that have no worker yet, or no stream, give way. A host that drains still does.
+        was lost; not one that was released, avoids that worker, or has gone to another service: its bot outstays the
+        call. If that leaves the cap too small, sessions that have no worker yet, or no stream, give way. A host that
+        drains still does.
         """
 
     async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker], seq: int = 0) -> tuple[str, ...] | None:

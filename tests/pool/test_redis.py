@@ -12,7 +12,6 @@ from gateway.pool.facts import FactEvent
 from gateway.pool.redis import MERGE_TRIES, RedisRegistry
 from gateway.pool.redis_client import RedisClient
 from gateway.pool.registry import Claim, Full, Stale
-from gateway.protocol.workers import Running
 from tests.pool.kit import LEASES, SERVICE, Redis, claimed, confirmed, host, insistently, worker
 from tests.waiting import PATIENCE, SCALE, until
 
@@ -206,6 +205,16 @@ async def test_a_call_that_waits_for_its_worker_comes_back_only_where_there_is_r
     assert isinstance(await other.look("s2", newer.fence), Claim)
 
 
+async def test_a_call_that_waits_for_its_worker_does_not_come_back_to_a_host_that_drains(world, registry, other, clock):
+    await registry.put_host(host(cap=1))
+    claim = await confirmed(registry, "s1")
+    await miss(world, clock, 20.0)
+    await other.put_host(host(cap=1))
+    await other.drain_host("h1", 1)
+    assert await registry.renew({"s1": claim.fence}) == {"s1"}
+    assert (await other.slots(SERVICE)).used == 0
+
+
 async def test_a_reservation_takes_nothing_from_a_call_that_comes_back(world, registry, other, clock):
     await registry.put_host(host(worker("w1")))
     claim = await confirmed(registry, "s1")
@@ -351,16 +360,6 @@ async def test_a_place_that_nobody_renews_is_forgotten(registry, clock):
     await clock.advance(LEASES.ended - 1)
     await registry.renew({"s1": claim.fence + 1})
     assert len(registry._places) == 0
-
-
-async def test_a_worker_reported_for_a_session_of_another_service_is_not_believed(registry):
-    await registry.put_host(host(worker("w1")))
-    claim = await confirmed(registry, "s1")
-    foreign = host(worker("x1", "busy", "s1"), name="h2")
-    foreign = type(foreign)(**{f: getattr(foreign, f) for f in foreign.__slots__} | {"service": "sales.acme"})
-    await registry.put_host(foreign, [Running("s1", claim.fence + 9, "x1")])
-    assert (await registry.look("s1", claim.fence)).worker.id == "w1"
-    assert (await registry.slots("sales.acme")).used == 0
 
 
 async def test_closing_twice_is_nothing(redis_url):

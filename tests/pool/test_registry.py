@@ -590,6 +590,18 @@ async def test_a_session_that_another_service_had_is_believed_to_be_back(registr
     assert (await registry.look("s1", first.fence)).worker.id == "w1"
 
 
+async def test_a_session_that_another_service_has_is_not_believed(registry):
+    await registry.put_host(host(worker("w1")))
+    await registry.put_host(of_sales())
+    first = await confirmed(registry, "s1")
+    await registry.put_host(of_sales(), [Running("s1", first.fence + 9, "x1")])
+    assert (await registry.look("s1", first.fence)).worker.id == "w1"
+    moved = await registry.claim("sales.acme", "s1")
+    await registry.put_host(host(worker("w1")), [running(first)])
+    assert (await registry.slots(SERVICE)).used == 0
+    assert (await registry.confirm("s1", moved.attempt)).worker.id == "x1"
+
+
 async def test_a_host_may_change_its_service(registry):
     await registry.put_host(host(worker("w1")))
     claim = await confirmed(registry, "s1")

@@ -326,8 +326,7 @@ local function restore(session, fence, host, worker, attempt, static)
     give_up(session, 'moved')
   end
   make_room(host, 1)
-  local cap = tonumber(call('HGET', key('host', host), 'cap') or 0)
-  if worker == '' and cap > 0 and used(host) >= cap then
+  if worker == '' and call('EXISTS', key('host', host)) == 1 and free_units(host) == 0 then
     return false
   end
   assign(host, session, claim, NOTHING)
