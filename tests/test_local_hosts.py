@@ -14,8 +14,9 @@ from gateway import local_hosts
 from gateway.errors import UserError
 from gateway.local_hosts import HostProcesses
 from gateway.settings import ServiceSettings, Settings
+from tests.proc import descendants
 from tests.waiting import until
-from tests.worker.fake_gateway import KEY, FakeGateway, children
+from tests.worker.fake_gateway import KEY, FakeGateway
 
 Start = Callable[[str], HostProcesses]
 ECHO = "gateway.worker.echo:bot"
@@ -91,7 +92,7 @@ async def test_what_bots_print_needs_no_gateway_to_be_passed_on(gateway: FakeGat
     """Through a pipe of the gateway's, what a bot prints after the gateway's death would raise in it."""
     start(ECHO)
     await gateway.ready_worker()
-    below = children(os.getpid())
+    below = descendants(os.getpid())
     assert len(below) >= 3  # the host, its zygote, the worker
     assert {os.readlink(f"/proc/{pid}/fd/2") for pid in below} == {os.readlink("/proc/self/fd/2")}
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import re
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import httpx
 
 from tests.acceptance.carriers import Answer, Call, Phone, Twilio
 from tests.acceptance.program import Gateway, notes_of, service, settings
+from tests.proc import alive, children
 from tests.waiting import PATIENCE, until
 
 SERVICE = "obedient.acme"
@@ -151,21 +150,3 @@ async def serving(
             gateway.assert_clean()
     for pid in family:
         assert not alive(pid), f"process {pid} is left behind"
-
-
-def children(pid: int) -> list[int]:
-    """Its own, not theirs."""
-    tasks = Path(f"/proc/{pid}/task")
-    return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
-
-
-def alive(pid: int) -> bool:
-    """It runs: there, and not only waiting to be buried."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
-    os.kill(pid, number)

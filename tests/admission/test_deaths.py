@@ -13,7 +13,8 @@ import pytest
 
 from gateway.worker.fleet import STABLE
 from tests.acceptance.program import run
-from tests.admission.serving import Serving, alive, config, kill, obedient, place_bot, serving
+from tests.admission.serving import Serving, config, obedient, place_bot, serving
+from tests.proc import alive, kill
 from tests.waiting import SCALE, until
 
 WARM, MAX = 3, 8

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.admission.serving import Serving, config, kill, obedient, place_bot, serving
+from tests.admission.serving import Serving, config, obedient, place_bot, serving
+from tests.proc import kill
 
 CALLS, SLOTS, WARM = 30, 5, 2
 KILLED = 5

@@ -12,9 +12,9 @@ import httpx
 
 from gateway.protocol import workers
 from tests.acceptance.program import Gateway, Program, free_port
-from tests.admission.serving import SERVICE, Serving, alive, config, place_bot, serving
+from tests.admission.serving import SERVICE, Serving, config, place_bot, serving
+from tests.proc import alive, descendants
 from tests.waiting import until
-from tests.worker.fake_gateway import children as family
 
 KEY = "remote-worker-key-of-the-tests"
 REMOTE = f'host = "{SERVICE}"\ndefault = true\nwrapup_seconds = 1\n'
@@ -45,7 +45,7 @@ def remote_host(bot: Path, url: str, key: str = KEY) -> Iterator[RemoteHost]:
         host.terminate()
         assert host.wait() == 0, host.text()
     finally:
-        below = family(host.process.pid) if host.alive() else []  # the zygote leads a group of its own
+        below = descendants(host.process.pid) if host.alive() else []  # the zygote leads a group of its own
         host.kill()
         for pid in below:
             with contextlib.suppress(ProcessLookupError):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import HostOptions
 from tests.bench import rig
+from tests.proc import children
 
 TARGET = "gateway.worker.echo:bot"
 STARTS = 5
@@ -40,7 +41,7 @@ async def _one() -> tuple[float, list[float], list[tuple[float, float]]]:
     changed = asyncio.Event()
     with tempfile.TemporaryDirectory(prefix="gw-") as run_dir:
         fleet = Fleet(options, run_dir, "key", changed.set)
-        before = set(rig.children(os.getpid()))
+        before = set(children(os.getpid()))
         began = time.monotonic()
         try:
             await fleet.start()
@@ -49,8 +50,8 @@ async def _one() -> tuple[float, list[float], list[tuple[float, float]]]:
             await asyncio.sleep(0.3)  # it imports what calls need, once
             more = [await _fork(fleet, changed, f"s{number}") for number in range(FORKS)]
             await asyncio.sleep(0.3)
-            [zygote] = set(rig.children(os.getpid())) - before
-            return first, more, [rig.memory_mb(pid) for pid in rig.children(zygote)]
+            [zygote] = set(children(os.getpid())) - before
+            return first, more, [rig.memory_mb(pid) for pid in children(zygote)]
         finally:
             await fleet.stop()
 

@@ -74,11 +74,6 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def children(pid: int) -> list[int]:
-    """Processes whose parent it is."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def memory_mb(pid: int) -> tuple[float, float]:
     """(PSS, private) in MB: its fair share of what is shared, and what is its alone."""
     kb: dict[str, int] = {}

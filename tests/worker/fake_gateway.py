@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,28 +161,3 @@ class Link:
         await self.until(lambda: self.ended is not None)
         assert self.ended is not None
         return self.ended
-
-
-def alive(pid: int) -> bool:
-    """There is such a process, and it is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-async def until_dead(*pids: int) -> None:
-    await until(lambda: not any(map(alive, pids)), 15)
-
-
-def children(pid: int) -> list[int]:
-    """Its children, and theirs."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *children(child)]
-    return found
-
-
-def kill(pid: int, number: int = signal.SIGKILL) -> None:
-    os.kill(pid, number)

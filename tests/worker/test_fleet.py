@@ -17,8 +17,8 @@ from gateway.worker import fleet as module
 from gateway.worker import spawn
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import HostOptions
+from tests.proc import descendants, kill, until_dead
 from tests.waiting import SCALE, until
-from tests.worker.fake_gateway import children, kill, until_dead
 
 FORKS = """
 import os, pathlib, time
@@ -80,7 +80,7 @@ async def test_a_dead_worker_of_a_dead_zygote_does_not_stop_the_search_for_stuck
     monkeypatch.setattr(module, "HUNG", 4.0 * SCALE)
     (first,) = ready(forking)
     (pid,) = forked(tmp_path)
-    (zygote,) = [p for p in children(os.getpid()) if pid in children(p)]
+    (zygote,) = [p for p in descendants(os.getpid()) if pid in descendants(p)]
     kill(zygote)
     await until_dead(zygote)
     kill(pid)

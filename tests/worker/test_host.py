@@ -20,8 +20,9 @@ from gateway.protocol import pcm, workers
 from gateway.worker import registration
 from gateway.worker.host import run_host
 from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions
+from tests.proc import alive, descendants, kill, until_dead
 from tests.waiting import SCALE, until
-from tests.worker.fake_gateway import KEY, FakeGateway, Link, alive, children, kill, until_dead
+from tests.worker.fake_gateway import KEY, FakeGateway, Link
 
 ECHO = "gateway.worker.echo"
 
@@ -106,7 +107,7 @@ async def host(given: HostOptions, **environment: str) -> AsyncIterator[HostProc
         yield HostProcess(process)
     finally:
         if process.returncode is None:
-            family = children(process.pid)
+            family = descendants(process.pid)
             process.kill()
         for pid in family:
             with contextlib.suppress(ProcessLookupError):
@@ -166,7 +167,7 @@ async def test_a_higher_fence_attaches_and_the_bot_goes_on(gateway: FakeGateway,
 async def test_a_worker_that_dies_idle_is_out_of_the_pool_and_replaced(gateway: FakeGateway) -> None:
     async with host(options(gateway)) as h:
         worker = await gateway.ready_worker()
-        (pid,) = children(children(h.pid)[0])
+        (pid,) = descendants(descendants(h.pid)[0])
         await asyncio.sleep(1.1)  # an accident, not a worker that cannot live: see fleet.STABLE
         kill(pid)
         await gateway.ready_besides(worker)
@@ -297,7 +298,7 @@ async def test_signals_of_the_group_end_nobody(gateway: FakeGateway) -> None:
         await link.echoes()
         await gateway.ready_besides(worker)
         for number in (signal.SIGTERM, signal.SIGINT):
-            for pid in (h.pid, *children(h.pid)):
+            for pid in (h.pid, *descendants(h.pid)):
                 kill(pid, number)
         await link.echoes()
         link.tell(pcm.Stop("caller_hangup"))
@@ -311,10 +312,10 @@ async def test_when_the_host_is_killed_idle_workers_end_and_busy_ones_finish(gat
         link = (await gateway.link(worker)).start()
         await link.echoes()
         await gateway.ready_besides(worker)
-        zygote = children(h.pid)[0]
-        assert len(children(zygote)) == 2
+        zygote = descendants(h.pid)[0]
+        assert len(descendants(zygote)) == 2
         kill(h.pid)
-        await until(lambda: len(children(zygote)) == 1, 15)
+        await until(lambda: len(descendants(zygote)) == 1, 15)
         await link.echoes()
         with pytest.raises(LinkRefused, match="503"):
             await gateway.link(worker, "s2")
@@ -330,7 +331,7 @@ async def test_a_zygote_that_is_killed_is_replaced_and_calls_go_on(gateway: Fake
         link = (await gateway.link(worker)).start()
         await link.echoes()
         idle = await gateway.ready_besides(worker)
-        (zygote,) = [p for p in children(h.pid) if children(p)]
+        (zygote,) = [p for p in descendants(h.pid) if descendants(p)]
         kill(zygote)
         await link.echoes()
         second = (await gateway.link(idle, "s2")).start("s2")
@@ -351,7 +352,7 @@ async def test_importing_that_starts_threads_makes_each_worker_a_process_of_its_
     async with host(options(gateway, target=str(target))) as h:
         link = (await gateway.link(await gateway.ready_worker())).start()
         await link.echoes()
-        assert [p for p in children(h.pid) if "gateway.worker.process" in Path(f"/proc/{p}/cmdline").read_text()]
+        assert [p for p in descendants(h.pid) if "gateway.worker.process" in Path(f"/proc/{p}/cmdline").read_text()]
         link.tell(pcm.Stop("caller_hangup"))
         await link.end()
         gateway.leave()
@@ -497,10 +498,10 @@ async def test_a_stopped_worker_is_killed_and_replaced(gateway: FakeGateway, mon
 
     monkeypatch.setattr(fleet, "HUNG", 4.0 * SCALE)
     drain = asyncio.Event()
-    before = set(children(os.getpid()))
+    before = set(descendants(os.getpid()))
     task = asyncio.create_task(run_host(options(gateway), drain))
     worker = await gateway.ready_worker()
-    pids = [p for p in children(os.getpid()) if p not in before and not children(p)]
+    pids = [p for p in descendants(os.getpid()) if p not in before and not descendants(p)]
     kill(pids[-1], signal.SIGSTOP)
     await gateway.ready_besides(worker)
     await until_dead(pids[-1])
