@@ -60,6 +60,9 @@ FAULTS = {
     "Redis is cut off": [
         "calls/test_hold.py::test_a_registry_that_is_down_gives_busy",
         "calls/test_hold.py::test_a_call_on_hold_when_the_registry_goes_down_is_held_on",
+        "calls/test_linking.py::test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry",
+        "calls/test_linking.py::test_a_call_that_loses_its_worker_in_an_outage_of_the_registry_gets_the_next",
+        "calls/test_admission.py::test_a_stream_that_our_own_answer_asked_for_waits_for_a_registry_that_is_away",
     ],
     "a webhook is sent twice, at once, to two nodes": [
         "cluster/test_balanced.py::test_duplicate_webhooks_on_two_nodes"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
+from gateway.calls.linking import ASK_AGAIN
 from gateway.calls.node import Node
 from gateway.calls.services import Service
 from gateway.calls.session import Session
@@ -51,20 +53,26 @@ class Denied:
 
 
 async def admit(node: Node, ticket: Ticket, stream: Stream) -> Session | Denied:
-    """The session of this stream, attached and running."""
-    start = stream.start
+    """The session of this stream, attached and running. One that our own answer asked for waits for a registry that is
+    away, as long as a caller may.
+    """
+    loop, start = asyncio.get_running_loop(), stream.start
+    until = loop.time() + (node.limits.outage if ticket.token is not None else 0.0)
     if ticket.token is None and ticket.account and start.account_id and ticket.account != start.account_id:
         return Denied("foreign_account")  # where it is ours, the token is bound to the call, whoever owns its number
     if node.closed and ticket.token is None:
         return Denied("draining", CloseCode.GOING_AWAY)
     if node.overloaded and ticket.token is None:  # nobody new; who has a token was let in before
         return Denied("overloaded", CloseCode.GOING_AWAY)
-    try:
-        if ticket.token is not None:
-            return await _admit_ours(node, ticket.token, stream)
-        return await _admit_static(node, ticket, stream)
-    except RegistryUnavailable:
-        return Denied("registry_down", CloseCode.BOT_RAISED)
+    while True:
+        try:
+            if ticket.token is not None:
+                return await _admit_ours(node, ticket.token, stream)
+            return await _admit_static(node, ticket, stream)
+        except RegistryUnavailable:
+            if loop.time() >= until:
+                return Denied("registry_down", CloseCode.BOT_RAISED)
+        await asyncio.sleep(ASK_AGAIN)
 
 
 async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session | Denied:

@@ -21,6 +21,8 @@ from gateway.sockets import Handler, Socket, connect
 
 log = structlog.get_logger(__name__)
 
+ASK_AGAIN = 0.25
+"""Seconds until a registry that is away is asked again."""
 MAX_BODY_QUERY = 4096
 """Bytes of JSON that go into the upgrade's `body=`: what Pipecat Cloud's image takes."""
 
@@ -143,6 +145,7 @@ async def take_slot(
     """
     loop = asyncio.get_running_loop()
     registry = node.registry
+    outage_until = max(quest.hold_until, loop.time() + node.limits.outage)
     while True:
         held = quest.hold_until - loop.time()
         try:
@@ -163,9 +166,9 @@ async def take_slot(
             else:
                 await registry.freed(quest.service, min(held, node.leases.queued / 3))
         except RegistryUnavailable:
-            if held <= 0:
+            if loop.time() >= outage_until:
                 return Unlinked(EndReason.NO_WORKER)
-            await asyncio.sleep(min(held, 0.5))
+            await asyncio.sleep(ASK_AGAIN)
 
 
 async def _confirm(node: Node, claim: Claim, took: Callable[[Claim | None], None]) -> Claim | Stale:
@@ -185,13 +188,15 @@ async def _confirm(node: Node, claim: Claim, took: Callable[[Claim | None], None
 async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:
     """The host had a unit left but no ready worker: it starts one, and we wait for that. Stale: to be claimed again."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + node.limits.worker_start
+    deadline, heard = loop.time() + node.limits.worker_start, loop.time()
     node.start_worker(claim.host, claim.session)
-    while loop.time() < deadline:
+    while loop.time() < min(deadline, heard + node.limits.outage):
         try:
             now = await node.ask(node.registry.look(claim.session, claim.fence))
         except RegistryUnavailable:
-            return Unlinked(EndReason.NO_WORKER)
+            await asyncio.sleep(ASK_AGAIN)
+            continue
+        heard = loop.time()
         if isinstance(now, Stale):
             return Unlinked(EndReason.NO_WORKER, superseded=True) if now.spent else now
         if now.worker is not None:

@@ -38,6 +38,9 @@ class CallLimits:
 
     registry: float = 1.0
     """A registry that has not answered by then is down: the webhook must be answered."""
+    outage: float = 5.0
+    """A registry that is away is asked again for this long on behalf of a caller who was answered: one that restarts is
+    back within seconds. Who has only rung gets `when_down` at once."""
     start: float = 5.0
     """A stream that has not sent `start` by then is closed, 1008."""
     bad_before_start: int = 5

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from gateway.calls.linking import ASK_AGAIN
 from gateway.calls.upkeep import renew_claims
 from gateway.pool.registry import Leases
-from tests.calls.conftest import start
+from tests.calls.conftest import MEDIA, start
 from tests.waiting import until
 
 
@@ -102,3 +103,29 @@ async def test_an_overloaded_node_takes_no_static_stream_and_goes_on_with_those_
     carrier = await comes_back(gateway)
     await until(lambda: any(bot.of("status") for bot in gateway.bots))
     assert carrier.code is None
+
+
+async def test_a_stream_that_our_own_answer_asked_for_waits_for_a_registry_that_is_away(gateway):
+    carrier = await gateway.open(await gateway.stream_path())
+    gateway.node.registry.down = True
+    carrier.send(start())
+    carrier.send(MEDIA)
+    await asyncio.sleep(2 * ASK_AGAIN)
+    gateway.node.registry.down = False
+    await gateway.a_bot_hears()
+    assert carrier.code is None
+
+
+async def test_a_stream_is_closed_when_the_registry_stays_away(gateway):
+    gateway.node.limits = replace(gateway.node.limits, outage=0.1)
+    carrier = await gateway.open(await gateway.stream_path())
+    gateway.node.registry.down = True
+    carrier.send(start())
+    assert await carrier.until_closed() == 1011
+
+
+async def test_a_stream_of_a_flow_that_never_asked_us_is_closed_at_once_while_the_registry_is_away(gateway):
+    carrier = await gateway.open("/ws/twilio?serviceHost=support.acme")
+    gateway.node.registry.down = True
+    carrier.send(start())
+    assert await carrier.until_closed() == 1011

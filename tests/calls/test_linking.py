@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import replace
 
 import pytest
 
+from gateway.calls.linking import ASK_AGAIN
+from gateway.calls.services import Fallback, Services
 from gateway.errors import RegistryUnavailable
 from gateway.pool.registry import Host
 from gateway.protocol.workers import Worker
 from tests.calls.conftest import PATIENCE, SERVICE, start
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -19,6 +23,22 @@ def silent():
     """The URL of a worker that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws"
+
+
+@contextlib.asynccontextmanager
+async def away(gateway):
+    """The registry, until the end of the `with`."""
+    gateway.node.registry.down = True
+    try:
+        yield
+    finally:
+        gateway.node.registry.down = False
+
+
+def hold_nobody(gateway) -> None:
+    """`when_full = "busy"`."""
+    [service] = gateway.node.services
+    gateway.node.services = Services([replace(service, when_full=Fallback("busy"))])
 
 
 async def two_hosts(gateway, *first: str, cap: int = 9) -> None:
@@ -117,3 +137,41 @@ async def test_a_dead_link_is_made_again_while_the_registry_cannot_say_who_has_t
     session.link_dead()
     await gateway.started(2)
     assert asked == [(session.id, fence)]
+
+
+async def test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry(gateway):
+    registry = gateway.node.registry
+    [state] = registry._hosts.values()
+    ready, _ = state.host.workers
+    await registry.put_host(replace(state.host, workers=()))
+    carrier = await gateway.call()
+    await until(lambda: state.held and all(held.fence for held in state.held.values()))
+    async with away(gateway):
+        await asyncio.sleep(2 * ASK_AGAIN)
+    await registry.put_host(replace(state.host, workers=(ready,)))
+    await gateway.started()
+    assert carrier.code is None
+
+
+async def test_a_call_that_loses_its_worker_in_an_outage_of_the_registry_gets_the_next(gateway):
+    hold_nobody(gateway)
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    async with away(gateway):
+        bot.socket.abort()
+        await until(lambda: bot.closed_with is not None)
+        await asyncio.sleep(2 * ASK_AGAIN)
+    await gateway.started(2)
+    assert carrier.code is None
+
+
+async def test_a_caller_without_a_bot_is_let_go_when_the_registry_stays_away(gateway):
+    hold_nobody(gateway)
+    gateway.node.limits = replace(gateway.node.limits, outage=0.1)
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    async with away(gateway):
+        bot.socket.abort()
+        assert await carrier.until_closed() == 1000
