@@ -18,7 +18,7 @@ import uvicorn
 from gateway.app import make_app, make_doorkeeper, make_node
 from gateway.calls.early import drop_early
 from gateway.calls.node import Node
-from gateway.calls.overload import Pulse
+from gateway.calls.overload import OverloadLimits, Pulse
 from gateway.calls.upkeep import keep_static, renew_claims, static_host
 from gateway.http_protocol import http_protocol
 from gateway.listening import HttpServer, address
@@ -129,7 +129,8 @@ class Server:
         for carrier in node.carriers.values():
             await asyncio.to_thread(carrier.warm_up)
         await asyncio.to_thread(node.rest.warm_up)
-        node.ticker.add(Pulse(node))  # not before: what importing SDKs costs the loop says nothing about calls
+        # Not before: what importing SDKs costs the loop says nothing about calls.
+        node.ticker.add(Pulse(node, OverloadLimits(enter=self.settings.server.overload_lag_ms / 1000)))
         await hosts.until_ready()
         log.info("ready", public_url=node.public_url, carriers=sorted(node.carriers))
         self.on_ready(node)

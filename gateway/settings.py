@@ -60,6 +60,7 @@ class ServerSettings(Section):
 
     drain_seconds: float = Field(300.0, ge=0)
     ops_bind: str = "127.0.0.1:9090"
+    overload_lag_ms: int = Field(100, ge=20, le=1000)
 
     @field_validator("ops_bind")
     @classmethod

@@ -21,12 +21,16 @@ class OverloadLimits:
     enter: float = 0.100
     """Mean lag from which nobody new is admitted. A carrier's jitter buffer and our lead hide 200 ms; half of that is
     gone, and two callers more would take the rest."""
-    leave: float = 0.050
-    """Mean lag below which callers are admitted again: one value for both would flap with each caller let in."""
     window: float = 1.0
     """Time constant of the mean. One pause of less than half a second does not reach `enter`."""
     most: float = 1.0
-    """A lag counts as this much at most: after a suspension (SIGSTOP, a sleeping laptop) three seconds are enough."""
+    """A lag counts as this much at most: after a suspension (SIGSTOP, a sleeping laptop) three seconds are enough. So
+    this as `enter` is never."""
+
+    @property
+    def leave(self) -> float:
+        """Mean lag below which callers are admitted again: one value for both would flap with each caller let in."""
+        return self.enter / 2
 
 
 class Overload:
@@ -56,9 +60,9 @@ class Overload:
 class Pulse:
     """A node's own clock, a member of its ticker: lag and overload with each tick, samples once a second."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, limits: OverloadLimits = OverloadLimits()) -> None:
         self._node = node
-        self._overload = Overload()
+        self._overload = Overload(limits)
         self._next_sample = 0.0
 
     def tick(self, now: float) -> None:

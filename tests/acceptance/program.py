@@ -84,7 +84,8 @@ region = "IN"
     head = f'secret = "{SECRET}"\nrecords = ""\n'
     if public_url:
         head += f'public_url = "{public_url}"\n'
-    head += '[server]\nops_bind = "127.0.0.1:0"\n'
+    # How busy the machine is decides no test: a gateway that finds itself overloaded refuses callers.
+    head += '[server]\nops_bind = "127.0.0.1:0"\noverload_lag_ms = 1000\n'
     return head + (ours if carriers is None else carriers) + "".join(f"\n[[services]]\n{one}\n" for one in services)
 
 

@@ -58,6 +58,13 @@ def test_pauses_one_after_another_are_overload():
     assert overload.on
 
 
+def test_a_limit_of_the_most_that_counts_is_never_reached():
+    overload = Overload(OverloadLimits(enter=LIMITS.most))
+    run(overload, [3.0] * 1000)
+    assert overload.mean > 0.99
+    assert not overload.on
+
+
 def test_it_is_over_only_well_below_the_limit():
     overload, now = Overload(), 0.0
     while not overload.on:
