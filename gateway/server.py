@@ -19,7 +19,7 @@ from gateway.app import make_app, make_doorkeeper, make_node
 from gateway.calls.early import drop_early
 from gateway.calls.node import Node
 from gateway.calls.overload import OverloadLimits, Pulse
-from gateway.calls.upkeep import keep_static, renew_claims, static_host
+from gateway.calls.upkeep import keep_static, keep_told, renew_claims, static_host
 from gateway.http_protocol import http_protocol
 from gateway.listening import HttpServer, address
 from gateway.local_hosts import HostProcesses, LocalHosts
@@ -79,7 +79,11 @@ class Server:
         node.ticker.start()
         ops = self._serve_ops(node, hosts.ready)
         serving = asyncio.create_task(web.serve(sockets=[self.sock]), name="http")
-        upkeep = [node.spawn(renew_claims(node), "renew claims"), *self._static_workers(node)]
+        upkeep = [
+            node.spawn(renew_claims(node), "renew claims"),
+            node.spawn(keep_told(node), "keep the registry told"),
+            *self._static_workers(node),
+        ]
         try:
             hosts.start()
             stopping = asyncio.create_task(stop.wait(), name="stop")

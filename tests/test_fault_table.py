@@ -55,6 +55,7 @@ FAULTS = {
         "pool/test_redis_faults.py::test_the_server_is_killed_and_starts_empty",
         "pool/test_redis_faults.py::test_the_server_forgets_everything",
         "cluster/test_losses.py::test_registry_forgets_all_between_two_deaths",
+        "calls/test_remember.py::test_a_registry_that_was_away_for_anybody_is_told_before_the_next_beat",
     ],
     "Redis hangs": ["pool/test_redis_faults.py::test_the_server_hangs_for_longer_than_a_lease"],
     "Redis is cut off": [

@@ -107,6 +107,8 @@ class Node:
     """No new calls."""
     overloaded: bool = False
     """The event loop is late: nobody new is admitted, for those who talk would hear it."""
+    missed: asyncio.Event = field(default_factory=asyncio.Event)
+    """The registry has left a question unanswered since this was cleared."""
     metrics: Metrics = field(default_factory=Metrics)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _turns: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -172,7 +174,11 @@ class Node:
             async with patience(self.limits.registry):
                 return await answer
         except TimeoutError:
+            self.missed.set()
             raise RegistryUnavailable("the registry did not answer in time") from None
+        except RegistryUnavailable:
+            self.missed.set()
+            raise
 
     async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
         """`registry.claim` as by `ask`, timed, past workers that did not answer lately."""

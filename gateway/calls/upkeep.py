@@ -1,6 +1,7 @@
-"""What a node does by the clock beside its calls: renew its claims, and speak for static workers.
+"""What a node does by the clock beside its calls: renew its claims, tell a registry that has forgotten its calls, and
+speak for static workers.
 
-Both go on for ever, whatever happens in one round: a node that stopped would lose its calls' slots after one lease.
+All go on for ever, whatever happens in one round: a node that stopped would lose its calls' slots after one lease.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from gateway.calls.linking import ASK_AGAIN
 from gateway.calls.node import Node
 from gateway.calls.remember import remind
 from gateway.errors import RegistryUnavailable
@@ -24,37 +26,53 @@ log = structlog.get_logger(__name__)
 
 
 async def renew_claims(node: Node) -> None:
-    """For ever: renew what this node's sessions hold; those that somebody else holds now are let go.
-
-    A registry that does not know our mark has forgotten all else, too, and is told again.
-    """
-    mark = f"told:{secrets.token_hex(8)}"
+    """For ever: renew what this node's sessions hold; those that somebody else holds now are let go."""
     while True:
         await asyncio.sleep(node.leases.renew * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
         try:
-            await _renew(node, mark)
+            await _renew(node)
         except Exception:
             log.exception("claims not renewed: a bug; the next round may go better")
 
 
-async def _renew(node: Node, mark: str) -> None:
+async def _renew(node: Node) -> None:
     held = {s.id: s.claim.fence for s in node.sessions.values() if s.claim is not None}
     if not held:
         return
     try:
         lost = await node.ask(node.registry.renew(held))
-        new = (await node.ask(node.registry.once(mark, node.leases.facts))).first
     except RegistryUnavailable:
         log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
         return
-    if new:
-        node.spawn(remind(tuple(node.sessions.values())), "remind the registry")
     for session in lost - node.claiming.keys():  # a fence of our own that is on its way took nothing from us
         live = node.sessions.get(session)
         if live is None or live.claim is None or live.claim.fence != held[session]:
             continue
         if not live.bot.seeking:  # else it has given this one up itself, and learns by the next who has the call
             live.superseded()
+
+
+async def keep_told(node: Node) -> None:
+    """For ever: a registry that does not know our mark has forgotten all else, too, and is told again, as soon as the
+    hosts tell it of their workers: before the next node dies, whose calls nobody else could tell it of.
+    """
+    mark = f"told:{secrets.token_hex(8)}"
+    while True:
+        try:
+            async with asyncio.timeout(node.leases.beat * random.uniform(0.8, 1.0)):  # noqa: S311 - jitter, not a secret
+                await node.missed.wait()
+        except TimeoutError:
+            pass
+        else:  # it was away, and may be back at any moment, empty
+            node.missed.clear()
+            await asyncio.sleep(ASK_AGAIN)
+        try:
+            if node.sessions and (await node.ask(node.registry.once(mark, node.leases.facts))).first:
+                await remind(tuple(node.sessions.values()))
+        except RegistryUnavailable:
+            pass
+        except Exception:
+            log.exception("the registry was not told: a bug; the next round may go better")
 
 
 def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_key: str) -> Host:

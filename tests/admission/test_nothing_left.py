@@ -23,7 +23,7 @@ from gateway.calls.services import Fallback, Service, Services
 from gateway.calls.session import Session
 from gateway.calls.tokens import Signer
 from gateway.calls.upgrades import Doorkeeper
-from gateway.calls.upkeep import renew_claims
+from gateway.calls.upkeep import keep_told, renew_claims
 from gateway.carriers import CARRIERS
 from gateway.errors import RegistryUnavailable
 from gateway.pool.memory import MemoryRegistry
@@ -83,7 +83,7 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
     world.hosts = [Host(world, "h1", SERVICE, 12, 3), Host(world, "h2", SERVICE, 12, 3)]
     for host in world.hosts:
         host.come_up()
-    upkeep = [node.spawn(renew_claims(node), "renew claims")]
+    upkeep = [node.spawn(work(node), work.__name__) for work in (renew_claims, keep_told)]
     upkeep += [asyncio.create_task(work) for work in (beat(world), harm(world, registry), watch(world, registry))]
     async with asyncio.TaskGroup() as group:
         for n in range(calls):
@@ -96,14 +96,14 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
             await asyncio.sleep(0.5)
     failed = [task.exception() for task in upkeep if task.done() and not task.cancelled()]
     assert failed == []
-    for task in upkeep[1:3]:
+    for task in upkeep[2:4]:
         task.cancel()
     registry.down = False
     await asyncio.sleep(60.0)  # reservations that nobody has taken, and what an outage forgives
     slots = await registry.slots(SERVICE)
     assert (slots.used, slots.queued, slots.busy) == (0, 0, 0)
     assert registry._held == {}
-    assert (node.tasks, len(node.ticker), node.suspected()) == (1 + len(node.hosts), 0, frozenset())
+    assert (node.tasks, len(node.ticker), node.suspected()) == (2 + len(node.hosts), 0, frozenset())
 
     for host in world.hosts:
         host.die()

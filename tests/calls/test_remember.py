@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from gateway.calls.remember import as_event, remind
-from gateway.calls.upkeep import renew_claims
+from gateway.calls.upkeep import keep_told
+from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Continuation, Facts, merge
 from gateway.pool.memory import MemoryRegistry
 from gateway.protocol.ends import EndReason
@@ -43,12 +46,26 @@ async def test_a_node_notices_that_the_registry_has_forgotten_and_tells_it_again
     await gateway.call()
     await serving(gateway)
     name = await session_id(gateway)
-    gateway.node.leases = replace(gateway.node.leases, renew=0.05)
-    renewing = asyncio.create_task(renew_claims(gateway.node))
+    gateway.node.leases = replace(gateway.node.leases, beat=0.05)
+    telling = asyncio.create_task(keep_told(gateway.node))
     forget(gateway)
     facts = await known(gateway, name)
-    renewing.cancel()
+    telling.cancel()
     assert (facts.call_id, facts.service, facts.from_number) == ("CA1", "support.acme", "+15550100001")
+
+
+async def test_a_registry_that_was_away_for_anybody_is_told_before_the_next_beat(gateway):
+    await gateway.call()
+    await serving(gateway)
+    name = await session_id(gateway)
+    gateway.node.leases = replace(gateway.node.leases, beat=600.0)
+    telling = asyncio.create_task(keep_told(gateway.node))
+    gateway.node.registry.down = True
+    with pytest.raises(RegistryUnavailable):
+        await gateway.node.ask(gateway.node.registry.find(name))
+    forget(gateway)
+    await known(gateway, name)
+    telling.cancel()
 
 
 def test_facts_as_an_event_are_those_facts():

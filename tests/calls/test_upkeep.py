@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.calls.node import Node
-from gateway.calls.upkeep import keep_static, renew_claims, static_host
+from gateway.calls.upkeep import keep_static, keep_told, renew_claims, static_host
 from gateway.pool.registry import Claim, Leases
 from gateway.sockets import Refusal, server_protocol
 from tests.calls.conftest import PATIENCE
@@ -142,13 +142,13 @@ async def test_static_workers_are_looked_after_on_after_a_bug_in_one_round(gatew
     assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [True, True]
 
 
-@pytest.mark.parametrize("loop", ["renew", "keep"])
+@pytest.mark.parametrize("loop", ["renew", "tell", "keep"])
 async def test_the_end_of_such_a_task_is_its_end(gateway, worker, loop):
     """However its round went: what is cancelled does not go on."""
     gateway.node.leases = Leases().scaled(0.02)
     host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
-    work = renew_claims(gateway.node) if loop == "renew" else keep_static(gateway.node, host)
-    keeper = gateway.node.spawn(work, loop)
+    make = {"renew": renew_claims, "tell": keep_told, "keep": lambda node: keep_static(node, host)}
+    keeper = gateway.node.spawn(make[loop](gateway.node), loop)
     await asyncio.sleep(0.05)
     keeper.cancel()
     await asyncio.wait({keeper}, timeout=PATIENCE)
