@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -95,10 +96,21 @@ def service(host: str, bot: Path, **values: Any) -> str:
     return "\n".join(lines)
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that stays free until its server comes: below those that the kernel gives to whoever connects (ip(7))."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)  # not `random`: hypothesis seeds that, in every process alike
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def place_bot(name: str, folder: Path) -> Path:

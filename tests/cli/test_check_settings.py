@@ -13,7 +13,7 @@ from gateway.__main__ import main
 from gateway.audio.files import write_wav
 from gateway.cli.check import NOTE, examine, reach
 from gateway.settings import Settings
-from tests.acceptance.program import run
+from tests.acceptance.program import free_port, run
 from tests.pool.server import Server
 
 PASSWORD = "p4ss-of-the-tests"
@@ -160,13 +160,6 @@ def test_a_redis_option_that_is_none(check, tmp_path):
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-@pytest.fixture
 def redis() -> Iterator[Server]:
     server = Server()
     server.start()
@@ -180,8 +173,8 @@ def test_a_redis_option_that_there_is_not(check, redis):
     found(check, f'registry = "{redis.url}?{PASSWORD}=1"\n' + GOOD, "registry")
 
 
-def test_a_redis_that_is_not_there(check, free_port):
-    line = found(check, f'registry = "redis://:{PASSWORD}@127.0.0.1:{free_port}/0"\n' + GOOD, "registry")
+def test_a_redis_that_is_not_there(check):
+    line = found(check, f'registry = "redis://:{PASSWORD}@127.0.0.1:{free_port()}/0"\n' + GOOD, "registry")
     assert line == "registry: the Redis cannot be reached: Connection refused"
 
 
