@@ -7,6 +7,7 @@ without it. The task decides what a broken link, a lost stream or a bot's wish m
 from __future__ import annotations
 
 import asyncio
+import random
 
 import structlog
 
@@ -107,7 +108,9 @@ class Session:
         if self.relays or (self.stream is not None and not self.stream.resumes):
             self.end(EndReason.DRAINED)
         else:
-            self.post(HandOver(self._now() + self.node.limits.hand_over))
+            # Not all at the same moment: each would wait until the other node has taken all others.
+            latest = self.node.limits.hand_over * random.uniform(0.25, 1.0)  # noqa: S311 - no secret
+            self.post(HandOver(self._now() + latest))
 
     def superseded(self) -> None:
         """The registry says that the claim is no longer ours."""
