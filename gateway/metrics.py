@@ -22,9 +22,9 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.media.base import CARRIER_ERROR, Counts
+from gateway.media.types import CARRIER_ERROR, Counts
 from gateway.pool.registry import Slots
-from gateway.protocol.ends import EndReason
+from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import WorkerEnd
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -1,6 +1,6 @@
 """Settings: one TOML file, any key overridden from the environment, every mistake one line that names it.
 
-Nothing below `gateway.app` imports this: parts take small frozen values, never the settings.
+Nothing below `gateway.serve.app` imports this: parts take small frozen values, never the settings.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from gateway.calls.services import Fallback, Service
 from gateway.carriers import CARRIERS
 from gateway.carriers.config import CarrierConfig
 from gateway.carriers.secrets import Secrets
 from gateway.errors import SettingsError
+from gateway.node.services import Fallback, Service
 from gateway.protocol.workers import MAX_CAP
 from serializers.base import MediaFormat
 from serializers.numbers import e164

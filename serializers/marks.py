@@ -24,7 +24,7 @@ _BAD_MARK: Sequence[Event] = (Rejected("bad_mark"),)
 _Names: TypeAlias = dict[str, None]  # a set that knows which is the oldest
 
 
-class MarkBook:
+class MarkTracker:
     """The marks of one stream. Names on the wire are the bot's own; used again, they get "#2", "#3", …"""
 
     def __init__(self) -> None:

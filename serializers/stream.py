@@ -29,7 +29,7 @@ from serializers.base import (
     Stop,
 )
 from serializers.fields import folded, text_of
-from serializers.marks import MarkBook
+from serializers.marks import MarkTracker
 from serializers.numbers import e164
 
 MAX_MESSAGE = 256 * 1024
@@ -73,7 +73,7 @@ class JsonStream(Serializer):
 
     def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
         super().__init__(asked=asked, region=region)
-        self._marks = MarkBook()
+        self._marks = MarkTracker()
         self._early: list[tuple[Mapping[str, Any], bytes]] = []
         self._early_bytes = 0
         self._stream_id = '""'  # as JSON

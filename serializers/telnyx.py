@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from serializers.base import Event, MediaFormat, Start, Wire
 from serializers.call_data import TelnyxCallData, own_parameters_removed
 from serializers.fields import folded, media_format, parameters, text_of
-from serializers.reorder import Reorder
+from serializers.jitter_buffer import JitterBuffer
 from serializers.stream import FOREIGN_TRACK, JsonStream, json_text
 
 _SILENCE = {"mulaw": b"\xff", "alaw": b"\xd5"}
@@ -40,7 +40,7 @@ class TelnyxSerializer(JsonStream):
         super().__init__(asked=asked, region=region)
         self._l16_order = l16_order
         self._swap_in = self._swap_out = False
-        self._reorder = Reorder(b"\x00", 8000)
+        self._reorder = JitterBuffer(b"\x00", 8000)
 
     def tick(self, now: float) -> Sequence[Event]:
         return self._reorder.tick(now)
@@ -88,7 +88,7 @@ class TelnyxSerializer(JsonStream):
         self._swap_in = big_endian and inbound.encoding == "l16"
         self._swap_out = big_endian and outbound.encoding == "l16"
         byte_rate = inbound.sample_rate * (2 if inbound.encoding == "l16" else 1)
-        self._reorder = Reorder(_SILENCE.get(inbound.encoding, b"\x00"), byte_rate)
+        self._reorder = JitterBuffer(_SILENCE.get(inbound.encoding, b"\x00"), byte_rate)
 
     def media(self, payload: bytes) -> str:
         return super().media(_swapped(payload) if self._swap_out else payload)

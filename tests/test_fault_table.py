@@ -20,7 +20,7 @@ FAULTS = {
     "a worker dies mid-call": [
         "cluster/test_losses.py::test_worker_dies_mid_call",
         "cluster/test_haproxy.py::test_half_the_workers_are_killed",
-        "calls/test_session.py::test_a_link_that_breaks_is_dialled_again",
+        "sessions/test_session.py::test_a_link_that_breaks_is_dialled_again",
     ],
     "a worker hangs, or is slow": [
         "cluster/test_losses.py::test_worker_hangs_mid_call",
@@ -29,8 +29,8 @@ FAULTS = {
         "media/test_bridge.py::test_a_bot_that_does_not_read_is_not_buried_in_audio",
     ],
     "a bot raises": [
-        "calls/test_session.py::test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state",
-        "calls/test_session.py::test_a_call_that_kills_its_bots_is_not_given_one_after_another",
+        "sessions/test_session.py::test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state",
+        "sessions/test_session.py::test_a_call_that_kills_its_bots_is_not_given_one_after_another",
     ],
     "a bot sends 30 s of speech at once": [
         "acceptance/test_bot_api.py::test_thirty_seconds_at_once",
@@ -42,8 +42,8 @@ FAULTS = {
     ],
     "a half-open link": [
         "media/test_bridge.py::test_a_link_is_pinged_every_second_and_dead_after_ten",
-        "media/test_watch.py::test_a_link_is_asked_every_second_slow_after_five_and_dead_after_ten",
-        "calls/test_linking.py::test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_another_host",
+        "media/test_keepalive.py::test_a_link_is_asked_every_second_slow_after_five_and_dead_after_ten",
+        "sessions/test_worker_search.py::test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_another_host",
     ],
     "a half-open peer": ["cluster/test_haproxy.py::test_gateway_in_a_black_hole"],
     "a gateway dies": [
@@ -52,18 +52,18 @@ FAULTS = {
         "cluster/test_haproxy.py::test_gateway_hangs",
     ],
     "Redis restarts empty": [
-        "pool/test_redis_faults.py::test_the_server_is_killed_and_starts_empty",
-        "pool/test_redis_faults.py::test_the_server_forgets_everything",
+        "pool/redis/test_faults.py::test_the_server_is_killed_and_starts_empty",
+        "pool/redis/test_faults.py::test_the_server_forgets_everything",
         "cluster/test_losses.py::test_registry_forgets_all_between_two_deaths",
-        "calls/test_remember.py::test_a_registry_that_was_away_for_anybody_is_told_before_the_next_beat",
+        "sessions/test_facts_sync.py::test_a_registry_that_was_away_for_anybody_is_told_before_the_next_beat",
     ],
-    "Redis hangs": ["pool/test_redis_faults.py::test_the_server_hangs_for_longer_than_a_lease"],
+    "Redis hangs": ["pool/redis/test_faults.py::test_the_server_hangs_for_longer_than_a_lease"],
     "Redis is cut off": [
-        "calls/test_hold.py::test_a_registry_that_is_down_gives_busy",
-        "calls/test_hold.py::test_a_call_on_hold_when_the_registry_goes_down_is_held_on",
-        "calls/test_linking.py::test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry",
-        "calls/test_linking.py::test_a_call_that_loses_its_worker_in_an_outage_of_the_registry_gets_the_next",
-        "calls/test_admission.py::test_a_stream_that_our_own_answer_asked_for_waits_for_a_registry_that_is_away",
+        "sessions/test_hold.py::test_a_registry_that_is_down_gives_busy",
+        "sessions/test_hold.py::test_a_call_on_hold_when_the_registry_goes_down_is_held_on",
+        "sessions/test_worker_search.py::test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry",
+        "sessions/test_worker_search.py::test_a_call_that_loses_its_worker_in_an_outage_of_the_registry_gets_the_next",
+        "streams/test_admission.py::test_a_stream_that_our_own_answer_asked_for_waits_for_a_registry_that_is_away",
     ],
     "a webhook is sent twice, at once, to two nodes": [
         "cluster/test_balanced.py::test_duplicate_webhooks_on_two_nodes"
@@ -73,27 +73,27 @@ FAULTS = {
         "acceptance/test_refusals.py::test_plivo_nonce_with_other_bytes",
     ],
     "a stream without a valid token": [
-        "calls/test_streams.py::test_a_stream_without_a_valid_token_is_refused_before_the_handshake",
-        "calls/test_streams.py::test_of_two_streams_with_one_token_at_once_one_is_served",
+        "streams/test_handshake.py::test_a_stream_without_a_valid_token_is_refused_before_the_handshake",
+        "streams/test_handshake.py::test_of_two_streams_with_one_token_at_once_one_is_served",
         "cluster/test_balanced.py::test_token_replayed_on_the_other_node",
     ],
-    "start never comes": ["calls/test_streams.py::test_no_start_closes_1008_and_the_url_works_again"],
+    "start never comes": ["streams/test_handshake.py::test_no_start_closes_1008_and_the_url_works_again"],
     "malformed, unknown, binary": [
-        "calls/test_streams.py::test_no_bad_message_after_start_ends_a_call",
-        "calls/test_streams.py::test_five_unintelligible_messages_in_a_row_close_1003",
+        "streams/test_handshake.py::test_no_bad_message_after_start_ends_a_call",
+        "streams/test_handshake.py::test_five_unintelligible_messages_in_a_row_close_1003",
         "serializers/test_stream.py::test_no_json_raises",
     ],
-    "an oversized message": ["calls/test_streams.py::test_an_oversized_message_closes_1009"],
+    "an oversized message": ["streams/test_handshake.py::test_an_oversized_message_closes_1009"],
     "a forged signature": ["acceptance/test_refusals.py::test_one_byte_changed"],
     "a burst of calls": ["admission/test_crowd.py::test_a_full_pool_refuses_or_forwards_exactly_the_rest"],
     "a replayed token, or a bad handshake with it": [
-        "calls/test_streams.py::test_a_spent_token_closes_1008_and_leaves_the_honest_call_alone",
-        "calls/test_streams.py::test_a_start_that_names_another_call_closes_1008_and_the_url_works_again",
+        "streams/test_handshake.py::test_a_spent_token_closes_1008_and_leaves_the_honest_call_alone",
+        "streams/test_handshake.py::test_a_start_that_names_another_call_closes_1008_and_the_url_works_again",
     ],
     "a newer stream takes the session": [
         "cluster/test_balanced.py::test_newer_stream_while_the_older_lives",
         "cluster/test_balanced.py::test_older_stream_after_a_newer",
-        "calls/test_session.py::test_a_link_closed_as_superseded_neither_claims_nor_hangs_up",
+        "sessions/test_session.py::test_a_link_closed_as_superseded_neither_claims_nor_hangs_up",
     ],
     "a static worker whose renewal is lost": [
         "pool/test_registry.py::test_a_static_worker_whose_claim_ran_out_comes_back_when_it_has_been_busy_and_is_ready"
@@ -108,7 +108,9 @@ FAULTS = {
     "a hang-up event that arrives before its call": [
         "acceptance/test_answers.py::test_a_call_that_has_ended_is_hung_up"
     ],
-    "XML issued and never used": ["calls/test_early.py::test_a_link_whose_caller_never_comes_is_closed_with_its_claim"],
+    "XML issued and never used": [
+        "sessions/test_preconnect.py::test_a_link_whose_caller_never_comes_is_closed_with_its_claim"
+    ],
     "a caller transferred by the bot's own REST": [
         "cluster/test_balanced.py::test_transfer_made_elsewhere_is_never_hung_up"
     ],

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from gateway.logs import MAX_VALUE, configure
-from gateway.simulator import Behaviour, CallPlan, Credentials, place_call
+from gateway.simulator import CallPlan, Credentials, Faults, place_call
 from tests.acceptance.program import SECRETS, TWILIO_SID, TWILIO_TOKEN, Gateway, place_bot, service, settings
 
 PRIVATE = "what-the-caller-told-nobody-else"
@@ -163,7 +163,7 @@ def test_logs_and_metrics_of_a_call_give_nothing_away(tmp_path):
             from_number=CALLER,
             to_number=CALLED,
             query={"pin": PRIVATE},
-            behaviour=Behaviour(dtmf=((0.1, "7"), (0.2, "3")), bad_json=True),
+            behaviour=Faults(dtmf=((0.1, "7"), (0.2, "3")), bad_json=True),
             linger=0.2,
         )
         report = asyncio.run(place_call(plan))

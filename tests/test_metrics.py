@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 import gateway.media
-from gateway.media.base import MAX_REASONS, Counts
+from gateway.media.types import MAX_REASONS, Counts
 from gateway.metrics import _DROPPED, MAX_CARRIER_ERRORS, MAX_HOSTS, Histogram, Metrics
 from gateway.pool.registry import Slots
-from gateway.protocol.ends import EndReason
+from gateway.protocol.codes import EndReason
 
 CONTRACT = {
     "gateway_calls_active": ("gauge", {"carrier", "service_host"}),

@@ -19,14 +19,14 @@ from pydantic import BaseModel
 from starlette.routing import Match
 
 from gateway.__main__ import parser
-from gateway.app import make_app, make_node
 from gateway.audio.files import read_wav, write_wav
 from gateway.carriers import CARRIERS
 from gateway.cli import COMMANDS
 from gateway.cli.demo import HEADER
 from gateway.metrics import Metrics
-from gateway.ops import make_ops_app
-from gateway.protocol.ends import EndReason
+from gateway.protocol.codes import EndReason
+from gateway.serve.app import make_app, make_node
+from gateway.serve.ops import make_ops_app
 from gateway.settings import PREFIX, ServiceSettings, Settings, load
 from gateway.worker import Call
 from serializers.call_data import CallData

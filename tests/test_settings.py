@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from gateway.calls.services import Fallback
 from gateway.carriers import CARRIERS
 from gateway.errors import SettingsError
+from gateway.node.services import Fallback
 from gateway.settings import Settings, configured, is_loopback, load
 from serializers.base import MediaFormat
 

@@ -135,7 +135,7 @@ class RestCall:
 
 
 @dataclass(frozen=True, slots=True)
-class CarrierCan:
+class Capabilities:
     """What a carrier can do; declared, so that nobody has to ask for its name."""
 
     transfer: bool = True
@@ -157,7 +157,7 @@ class Carrier(ABC):
     """
 
     name: ClassVar[str]
-    can: ClassVar[CarrierCan] = CarrierCan()
+    can: ClassVar[Capabilities] = Capabilities()
 
     def __init__(self, config: Any, *, public_url: str, dev: bool = False) -> None:
         self.config = config

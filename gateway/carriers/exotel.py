@@ -24,8 +24,8 @@ from pydantic import Field
 
 from gateway.carriers import words
 from gateway.carriers.base import (
+    Capabilities,
     Carrier,
-    CarrierCan,
     HttpAnswer,
     HttpRequest,
     Kind,
@@ -35,8 +35,8 @@ from gateway.carriers.base import (
     Webhook,
 )
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import KEY, Fields, offered_keys, read, understand
-from gateway.carriers.secrets import Secrets, holders, secret_of
+from gateway.carriers.form import KEY, Fields, offered_keys, parse_request, read
+from gateway.carriers.secrets import Secrets, accounts_with_secret, secret_of
 from gateway.carriers.url import with_query
 from serializers.base import MediaFormat
 from serializers.numbers import e164
@@ -85,7 +85,7 @@ class ExotelCarrier(Carrier):
 
     name: ClassVar[str] = "exotel"
     # The flow has answered the call, or has not, before it comes to us. Connect waits 5 s, Voicebot 10 s.
-    can: ClassVar[CarrierCan] = CarrierCan(digits=False, webhook_seconds=5.0)
+    can: ClassVar[Capabilities] = Capabilities(digits=False, webhook_seconds=5.0)
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -100,7 +100,7 @@ class ExotelCarrier(Carrier):
         offered = offered_keys(request)
         if not any(offered):
             return Refused("missing_key")
-        shown = holders(self.accounts, offered)
+        shown = accounts_with_secret(self.accounts, offered)
         if not shown:
             return Refused("bad_key")
         fields = read(request, once=CORE_FIELDS)
@@ -117,7 +117,7 @@ class ExotelCarrier(Carrier):
         return with_query(url, KEY, secret) if secret else url
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        said = understand(request, once=CORE_FIELDS, call_id=("CallSid",))
+        said = parse_request(request, once=CORE_FIELDS, call_id=("CallSid",))
         if isinstance(said, Refused):
             return said
         if not said.call_id:

@@ -111,7 +111,7 @@ def has_long_url(request: HttpRequest) -> bool:
     return len(request.path) + len(request.query) > LIMITS.url
 
 
-class Said(NamedTuple):
+class ParsedRequest(NamedTuple):
     """What a webhook says. ours: see `read_ours`. call_id: "" if it names no call, or by something endless."""
 
     fields: Fields
@@ -119,7 +119,7 @@ class Said(NamedTuple):
     call_id: str
 
 
-def understand(request: HttpRequest, *, once: Collection[str], call_id: Collection[str]) -> Said | Refused:
+def parse_request(request: HttpRequest, *, once: Collection[str], call_id: Collection[str]) -> ParsedRequest | Refused:
     """The webhook of a call: the carrier's fields and ours. Never raises.
 
     once: see `read`. call_id: the fields by which the carrier names the call, the best first.
@@ -131,7 +131,7 @@ def understand(request: HttpRequest, *, once: Collection[str], call_id: Collecti
     if isinstance(ours, Refused):
         return ours
     name = fields.one(*call_id)
-    return Said(fields, ours, name if len(name) <= LIMITS.call_id else "")
+    return ParsedRequest(fields, ours, name if len(name) <= LIMITS.call_id else "")
 
 
 def read_query(query: str) -> Fields | Refused:

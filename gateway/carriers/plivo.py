@@ -23,8 +23,8 @@ from pydantic import Field
 
 from gateway.carriers import words, xml
 from gateway.carriers.base import (
+    Capabilities,
     Carrier,
-    CarrierCan,
     HttpAnswer,
     HttpRequest,
     Kind,
@@ -35,7 +35,7 @@ from gateway.carriers.base import (
     Webhook,
 )
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import Fields, has_long_url, read, read_query, understand
+from gateway.carriers.form import Fields, has_long_url, parse_request, read, read_query
 from gateway.carriers.secrets import Secrets, same
 from gateway.carriers.url import with_scheme
 from gateway.protocol.pcm import keys_in
@@ -127,7 +127,7 @@ class PlivoCarrier(Carrier):
 
     name: ClassVar[str] = "plivo"
     # 15 s by one page, 40 to 55 s by another.
-    can: ClassVar[CarrierCan] = CarrierCan(webhook_seconds=15.0)
+    can: ClassVar[Capabilities] = Capabilities(webhook_seconds=15.0)
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -184,7 +184,7 @@ class PlivoCarrier(Carrier):
         return Refused("bad_signature")
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        said = understand(request, once=CORE_FIELDS, call_id=("CallUUID",))
+        said = parse_request(request, once=CORE_FIELDS, call_id=("CallUUID",))
         if isinstance(said, Refused):
             return said
         if not said.call_id:

@@ -60,7 +60,7 @@ class Holder(Protocol):
 HolderT = TypeVar("HolderT", bound=Holder)
 
 
-def holders(accounts: Iterable[HolderT], offered: Sequence[str]) -> list[HolderT]:
+def accounts_with_secret(accounts: Iterable[HolderT], offered: Sequence[str]) -> list[HolderT]:
     """The accounts of which one of these is the `webhook_secret`. Looks at all of them."""
     # A list, not a generator: `any` would stop at the first that is right.
     return [one for one in accounts if any([accepts(one.webhook_secret, key) for key in offered])]  # noqa: C419

@@ -20,10 +20,10 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from gateway.carriers import words
-from gateway.carriers.base import CarrierCan, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified, Webhook
+from gateway.carriers.base import Capabilities, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified, Webhook
 from gateway.carriers.config import AccountConfig, CarrierConfig
 from gateway.carriers.form import KEY, LIMITS, Fields, offered_keys, read
-from gateway.carriers.secrets import Secrets, holders, listed, secret_of
+from gateway.carriers.secrets import Secrets, accounts_with_secret, listed, secret_of
 from gateway.carriers.twiml import CORE_FIELDS, TwimlCarrier
 from gateway.carriers.url import with_query
 from serializers.base import MediaFormat
@@ -86,7 +86,7 @@ class TelnyxCarrier(TwimlCarrier):
 
     name: ClassVar[str] = "telnyx"
     # How long Telnyx waits is not documented.
-    can: ClassVar[CarrierCan] = CarrierCan(webhook_seconds=5.0)
+    can: ClassVar[Capabilities] = Capabilities(webhook_seconds=5.0)
     # TeXML's CallSid is the call_control_id that the stream's `start` names.
     call_id_fields: ClassVar[tuple[str, ...]] = ("CallSid", "CallControlId", "CallSidLegacy")
     account_fields: ClassVar[tuple[str, ...]] = ("ConnectionId", "AccountSid")
@@ -146,7 +146,7 @@ class TelnyxCarrier(TwimlCarrier):
         if not any(account.webhook_secret for account in self.accounts):
             return Refused("not_configured")
         given = (offered_keys(request).query, request.path.rpartition("/")[2][: LIMITS.url])
-        return holders(self.accounts, given) or Refused("bad_key")
+        return accounts_with_secret(self.accounts, given) or Refused("bad_key")
 
     def callback_url(self, url: str, account: str) -> str:
         secret = secret_of(self.accounts, account) if self._by_key else ""

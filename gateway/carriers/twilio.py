@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import Field, SecretStr
 
 from gateway.carriers import words
-from gateway.carriers.base import CarrierCan, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified
+from gateway.carriers.base import Capabilities, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified
 from gateway.carriers.config import AccountConfig, CarrierConfig
 from gateway.carriers.form import Fields, has_long_url, is_json, read, read_query
 from gateway.carriers.secrets import Secrets, same
@@ -47,7 +47,7 @@ class TwilioCarrier(TwimlCarrier):
 
     name: ClassVar[str] = "twilio"
     # 15 s in all, over retries (the page on webhook connection overrides).
-    can: ClassVar[CarrierCan] = CarrierCan(webhook_seconds=15.0, upgrade_signed=True)
+    can: ClassVar[Capabilities] = Capabilities(webhook_seconds=15.0, upgrade_signed=True)
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)

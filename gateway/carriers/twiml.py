@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from gateway.carriers import words, xml
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Refused, StreamAnswer, Webhook
-from gateway.carriers.form import Fields, understand
+from gateway.carriers.form import Fields, parse_request
 from gateway.protocol.pcm import keys_in
 from serializers.numbers import e164
 
@@ -49,7 +49,7 @@ class TwimlCarrier(Carrier):
         """The attributes of <Stream> besides its status callback."""
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        said = understand(request, once=CORE_FIELDS, call_id=self.call_id_fields)
+        said = parse_request(request, once=CORE_FIELDS, call_id=self.call_id_fields)
         if isinstance(said, Refused):
             return said
         foreign = self.parse_foreign(said.fields)

@@ -107,7 +107,7 @@ def _service(service: ServiceSettings, *, hosts_may_register: bool) -> Iterator[
         yield f"{name}.min_warm: 0, every caller waits for a cold start: keep at least one ready"
     if service.bot:
         from gateway.errors import BotError
-        from gateway.worker.load import check_target
+        from gateway.worker.bot_loader import check_target
 
         try:
             check_target(service.bot)
@@ -117,9 +117,9 @@ def _service(service: ServiceSettings, *, hosts_may_register: bool) -> Iterator[
 
 def _fallbacks(service: ServiceSettings, dialout: DialoutSettings) -> Iterator[str]:
     """What callers get while there is no bot for them."""
-    from gateway.app import hold_audio
-    from gateway.calls.dialing import DialPolicy
     from gateway.errors import SettingsError
+    from gateway.node.dial_policy import DialPolicy
+    from gateway.serve.app import hold_audio
 
     may_dial = DialPolicy(dialout.allow)
     for setting, fallback in (("when_full", service.when_full), ("when_down", service.when_down)):
@@ -150,9 +150,9 @@ async def _ask_redis(url: str) -> str:
     """
     from redis import exceptions
 
-    from gateway.app import make_registry
-    from gateway.pool.redis_client import ANSWER_TIMEOUT, RedisClient
+    from gateway.pool.redis.client import ANSWER_TIMEOUT, RedisClient
     from gateway.pool.registry import Leases
+    from gateway.serve.app import make_registry
 
     make_registry(url, Leases())  # says more of a bad URL
     client = RedisClient(url)
@@ -184,7 +184,7 @@ def _reasons(error: BaseException | None) -> Iterator[BaseException]:
 def measure(settings: Settings, cps: float) -> Iterator[str]:
     """One line for each bot: how long its workers take to start, and how many must be warm for that."""
     from gateway.errors import BotError
-    from gateway.worker.load import check_target
+    from gateway.worker.bot_loader import check_target
 
     for service in settings.services:
         try:

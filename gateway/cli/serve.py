@@ -31,11 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from gateway.errors import SettingsError
-    from gateway.listening import address, bind
     from gateway.logs import configure
-    from gateway.server import Server
+    from gateway.serve.listening import address, bind
+    from gateway.serve.server import Server
+    from gateway.serve.supervisor import PARENT_VARIABLE, SOCKET_VARIABLE
     from gateway.settings import configured, is_loopback, load
-    from gateway.supervisor import PARENT_VARIABLE, SOCKET_VARIABLE
 
     # Before they are taken for settings.
     inherited, parent = os.environ.pop(SOCKET_VARIABLE, ""), os.environ.pop(PARENT_VARIABLE, "")
@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _supervise(settings: Settings, sock: socket.socket, arguments: argparse.Namespace) -> int:
-    from gateway.local_hosts import HostProcesses
-    from gateway.server import key_for_local_hosts
-    from gateway.supervisor import Supervisor
+    from gateway.serve.local_hosts import HostProcesses
+    from gateway.serve.server import key_for_local_hosts
+    from gateway.serve.supervisor import Supervisor
 
     hosts = HostProcesses(settings, sock.getsockname(), key_for_local_hosts(settings))
     return await Supervisor(sock, sys.argv[1:], arguments.processes, hosts).run()
@@ -83,7 +83,7 @@ def _run(serving: Coroutine[Any, Any, int]) -> int:
 def _check_bots(settings: Settings, flag: str | None) -> None:
     """Say at once what a worker host would find out. Raises SettingsError for a bot that is not there."""
     from gateway.errors import BotError, SettingsError
-    from gateway.worker.load import check_target
+    from gateway.worker.bot_loader import check_target
 
     for section in settings.services:
         try:

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from gateway.errors import BotError
-from gateway.worker.process import Report, Spec
-from gateway.worker.spawn import END_TIMEOUT, Fresh, Spawner, Zygote
+from gateway.worker.process import Report, WorkerSpec
+from gateway.worker.spawn import END_TIMEOUT, ExecSpawner, ForkServer, Spawner
 
 BASELINE = 1
 """Warm workers that even a bot that starts at once wants: the caller who comes now waits for nothing."""
@@ -41,11 +41,11 @@ async def measure_start(target: str, limit: float) -> float:
 async def _spawner(target: str) -> Spawner:
     """As the fleet chooses it: a zygote where forking is safe."""
     if sys.platform == "linux":
-        zygote = Zygote(target, lambda *_: None, lambda: None)
+        zygote = ForkServer(target, lambda *_: None, lambda: None)
         if await zygote.start() == 1:
             return zygote
         await zygote.close(END_TIMEOUT)
-    return Fresh(target, lambda *_: None)
+    return ExecSpawner(target, lambda *_: None)
 
 
 async def _start_one(spawner: Spawner) -> float:
@@ -54,7 +54,7 @@ async def _start_one(spawner: Spawner) -> float:
     # The worker takes its directory with it when it ends.
     with tempfile.TemporaryDirectory(prefix="gw-", ignore_cleanup_errors=True) as folder, ours:
         ours.setblocking(False)
-        ours.send(Spec("check", f"unix:{Path(folder) / 'check.sock'}", "", "", 0.0).line())
+        ours.send(WorkerSpec("check", f"unix:{Path(folder) / 'check.sock'}", "", "", 0.0).line())
         began = loop.time()
         spawner.spawn(theirs, lambda _: None)
         unread = b""

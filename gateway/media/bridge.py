@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
-from gateway.media.base import BridgeEvents, BridgeLimits, Counts, Stream
-from gateway.media.drains import Drains, is_ours
+from gateway.media.after_playback import PlaybackBarriers, is_ours
 from gateway.media.hold import Hold
+from gateway.media.keepalive import LinkKeepalive, StreamKeepalive
 from gateway.media.playout import Playout
-from gateway.media.watch import LinkWatch, StreamWatch
+from gateway.media.types import BridgeEvents, BridgeLimits, Counts, Stream
 from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, Stop
@@ -37,7 +37,7 @@ class _Playing:
     to_bot: Transcoder
     to_carrier: Transcoder
     playout: Playout
-    watch: StreamWatch
+    watch: StreamKeepalive
     last_sent: float
 
 
@@ -53,7 +53,7 @@ class Bridge:
         self._events = events
         self._stream: _Playing | None = None
         self._link: Socket | None = None
-        self._link_watch: LinkWatch | None = None
+        self._link_watch: LinkKeepalive | None = None
         self._frame = self.pcm_format.bytes_for_ms(20)
         self._waiting: deque[bytes | str] = deque()
         self._waiting_bytes = 0
@@ -64,7 +64,7 @@ class Bridge:
         """Since when the caller has had no bot; None while he has one."""
         self._played_before = 0
         """What earlier streams played, less what was not the present bot's."""
-        self._drains = Drains()
+        self._drains = PlaybackBarriers()
         self._overflowing = False
 
     # The stream's side.
@@ -92,7 +92,7 @@ class Bridge:
             send_audio=self._to_carrier,
             send_mark=lambda name: self._say(serializer.mark(name)),
         )
-        watch = StreamWatch(stream.socket, self._limits, now)
+        watch = StreamKeepalive(stream.socket, self._limits, now)
         self._stream = _Playing(stream.socket, serializer, to_bot, to_carrier, playout, watch, last_sent=now)
 
     def detach_stream(self, now: float) -> None:
@@ -168,7 +168,7 @@ class Bridge:
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Tell the bot of the call, then all that the caller has said meanwhile."""
         self._end_hold(now)
-        self._link, self._link_watch, self._alone_since = link, LinkWatch(link, self._limits, now), None
+        self._link, self._link_watch, self._alone_since = link, LinkKeepalive(link, self._limits, now), None
         self._played_before -= self._played(now)
         link.send(pcm.encode(start))
         while self._waiting:

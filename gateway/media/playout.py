@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.audio.format import AudioFormat
-from gateway.media.standing import StandingDelay
+from gateway.media.excess_delay import ExcessDelay
 from serializers.base import Wire
 
 FRAME_MS = 20
@@ -51,13 +51,13 @@ class SendMark:
 
 
 @dataclass(frozen=True, slots=True)
-class Behind:
+class AfterPlayback:
     """Do this when the audio before it has been played (by our estimate)."""
 
     action: Callable[[], None]
 
 
-Item: TypeAlias = SendMark | Behind
+Item: TypeAlias = SendMark | AfterPlayback
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Playout:
         self._sent = 0
         self._dropped_sent = 0
         message = self._message / self._rate
-        self._standing = StandingDelay(
+        self._standing = ExcessDelay(
             most=message + limits.standing,
             enough=message + FRAME_MS / 1000,
             patience=limits.standing_for,
@@ -163,7 +163,7 @@ class Playout:
 
     def behind(self, action: Callable[[], None], now: float) -> bool:
         """Call `action` when the audio so far has been played. False: too many wait already, it never will be."""
-        return self._enqueue(Behind(action), now)
+        return self._enqueue(AfterPlayback(action), now)
 
     def clear(self, now: float) -> Dropped:
         """Forget all that has not been heard. The caller of this sends the carrier's clear.
@@ -173,7 +173,7 @@ class Playout:
         ahead = max(0.0, self._horizon - now)
         ms = int((self._queued + len(self._rest)) * 1000 / self._rate + ahead * 1000)
         marks = tuple(item.name for item in self._queue if isinstance(item, SendMark))
-        actions = [item.action for item in self._queue if isinstance(item, Behind)]
+        actions = [item.action for item in self._queue if isinstance(item, AfterPlayback)]
         self._queue.clear()
         self._queued = self._items = 0
         self._rest = b""
@@ -222,11 +222,11 @@ class Playout:
                 self._queued -= len(item)
                 self._emit(item, now)
             else:
-                if isinstance(item, Behind) and self._horizon > now:
+                if isinstance(item, AfterPlayback) and self._horizon > now:
                     return
                 queue.popleft()
                 self._items -= 1
-                if isinstance(item, Behind):
+                if isinstance(item, AfterPlayback):
                     item.action()
                 else:
                     self._send_mark(item.name)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.media.base import BridgeEvents, BridgeLimits, Counts, Stream
-from gateway.media.watch import LinkWatch, StreamWatch
+from gateway.media.keepalive import LinkKeepalive, StreamKeepalive
+from gateway.media.types import BridgeEvents, BridgeLimits, Counts, Stream
 from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Serializer, Stop
@@ -27,9 +27,9 @@ class Relay:
         self._events = events
         self._stream: Socket | None = None
         self._serializer: Serializer | None = None
-        self._stream_watch: StreamWatch | None = None
+        self._stream_watch: StreamKeepalive | None = None
         self._link: Socket | None = None
-        self._link_watch: LinkWatch | None = None
+        self._link_watch: LinkKeepalive | None = None
         self._waiting: list[tuple[bytes, bool]] = []
 
     @property
@@ -44,7 +44,7 @@ class Relay:
     def attach_stream(self, stream: Stream, now: float) -> None:
         """Relay this stream from now on, beginning with its handshake."""
         self._stream, self._serializer = stream.socket, stream.serializer
-        self._stream_watch = StreamWatch(stream.socket, self._limits, now)
+        self._stream_watch = StreamKeepalive(stream.socket, self._limits, now)
         for message in stream.handshake:
             self._to_bot(message, True)
 
@@ -79,7 +79,7 @@ class Relay:
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Everything that has waited, in order. The worker needs no `start` of ours: it has the carrier's."""
-        self._link, self._link_watch = link, LinkWatch(link, self._limits, now)
+        self._link, self._link_watch = link, LinkKeepalive(link, self._limits, now)
         waiting, self._waiting = self._waiting, []
         for data, text in waiting:
             self._to_bot(data, text)

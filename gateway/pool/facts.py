@@ -102,3 +102,8 @@ def _order(continuation: Continuation) -> tuple[int, int, str]:
 def to_dict(facts: Facts) -> dict[str, Any]:
     """A plain dict, for JSON."""
     return asdict(facts)
+
+
+def call_alias(carrier: str, account: str, call_id: str) -> str:
+    """The alias by which a session is found from the carrier's call id."""
+    return f"{carrier}:{account}:{call_id}"

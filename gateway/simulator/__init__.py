@@ -12,7 +12,7 @@ Written from the carriers' documents and captures, and importing none of the gat
 from __future__ import annotations
 
 from gateway.simulator.call import CARRIERS, place_call
-from gateway.simulator.plan import CALLER_RATE, Behaviour, CallPlan, Credentials
+from gateway.simulator.plan import CALLER_RATE, CallPlan, Credentials, Faults
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.replay import replay
 from gateway.simulator.report import CallReport
@@ -20,10 +20,10 @@ from gateway.simulator.report import CallReport
 __all__ = [
     "CALLER_RATE",
     "CARRIERS",
-    "Behaviour",
     "CallPlan",
     "CallReport",
     "Credentials",
+    "Faults",
     "Recorder",
     "place_call",
     "replay",

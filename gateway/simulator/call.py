@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from gateway.errors import UnsupportedCodec, UserError
 from gateway.simulator import clock
+from gateway.simulator.carrier import Request, SimulatedCarrier, StreamSpec, Wire
 from gateway.simulator.exotel import ExotelSide
 from gateway.simulator.exotel_flow import exotel_flow
 from gateway.simulator.http import Answer, Http, local_stream_url, public_stream_url, tls_context
@@ -15,11 +16,10 @@ from gateway.simulator.plan import CallPlan
 from gateway.simulator.plivo import PlivoSide
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.report import CallReport
-from gateway.simulator.side import Request, Side, StreamSpec, Wire
 from gateway.simulator.socket import ClientSocket
 from gateway.simulator.socket import Refused as HandshakeRefused
+from gateway.simulator.speaker import Speaker, Talk
 from gateway.simulator.stream import Driver, MediaStream, StreamLog
-from gateway.simulator.talker import Talk, Talker
 from gateway.simulator.telnyx import TelnyxSide
 from gateway.simulator.twilio import TwilioSide
 from gateway.simulator.xml import PLIVO_XML, TEXML, TWIML
@@ -27,7 +27,7 @@ from gateway.simulator.xml_flow import xml_flow
 
 Flow = Callable[["Call"], Awaitable[None]]
 
-_CARRIERS: dict[str, tuple[type[Side], Flow]] = {
+_CARRIERS: dict[str, tuple[type[SimulatedCarrier], Flow]] = {
     "twilio": (TwilioSide, lambda call: xml_flow(call, TWIML)),
     "telnyx": (TelnyxSide, lambda call: xml_flow(call, TEXML)),
     "plivo": (PlivoSide, lambda call: xml_flow(call, PLIVO_XML)),
@@ -39,7 +39,7 @@ STATUS_WAIT = 10.0
 REPLAY_WAIT = 3.0
 
 
-def side_of(plan: CallPlan) -> Side:
+def side_of(plan: CallPlan) -> SimulatedCarrier:
     """The carrier's side of the planned call. Raises UserError for a carrier that is not simulated."""
     if plan.carrier not in _CARRIERS:
         raise UserError(f"carrier {plan.carrier!r} is not one of {', '.join(CARRIERS)}")
@@ -65,7 +65,7 @@ def flow_of(plan: CallPlan) -> Flow:
     return static_flow if plan.behaviour.stream_path is not None else _CARRIERS[plan.carrier][1]
 
 
-def load_signer(side: Side, plan: CallPlan) -> None:
+def load_signer(side: SimulatedCarrier, plan: CallPlan) -> None:
     """Sign something now: importing an SDK takes up to a second, and would stall every call that is talking."""
     try:
         side.headers(Request("POST", plan.public), b"")
@@ -86,7 +86,7 @@ async def static_flow(call: Call) -> None:
 class Call:
     """The state of one call, and what its flow can do with it."""
 
-    def __init__(self, plan: CallPlan, side: Side, http: Http, recorder: Recorder | None) -> None:
+    def __init__(self, plan: CallPlan, side: SimulatedCarrier, http: Http, recorder: Recorder | None) -> None:
         self.plan = plan
         self.side = side
         self.http = http
@@ -212,7 +212,7 @@ class Call:
 
     def driver(self) -> Driver:
         """Who talks on the next stream."""
-        return Talker(self.talk)
+        return Speaker(self.talk)
 
     async def _drive(self, stream: MediaStream, driver: Driver, spec: StreamSpec, url: str) -> StreamLog:
         tell = self.side.stream_event

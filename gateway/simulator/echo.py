@@ -94,9 +94,9 @@ def _best_lag(piece: Float, h: Float, at: int, lag: int, reach: int) -> tuple[in
         products = np.fft.irfft(spectrum, size)[: len(area) - len(piece) + 1]
     energy = np.cumsum(np.concatenate(([0.0], area * area)))
     norms = np.sqrt(np.maximum(energy[len(piece) :] - energy[: -len(piece)], 1.0) * float(piece @ piece))
-    likeness = products / norms
-    best = int(np.argmax(likeness))
-    return low + best - at, float(likeness[best])
+    correlation = products / norms
+    best = int(np.argmax(correlation))
+    return low + best - at, float(correlation[best])
 
 
 def _lost_frames(s: Float, h: Float, lags: Float, window: int, rate: int) -> int:

@@ -12,21 +12,21 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from gateway.simulator.plan import CallPlan, DialResult
-from gateway.simulator.side import (
+from gateway.simulator.carrier import (
     Clear,
     Fields,
     Mark,
     Outgoing,
     Play,
     Request,
-    Side,
+    SimulatedCarrier,
     StreamSpec,
     Wire,
     compact,
     decoded,
     national_or_e164,
 )
+from gateway.simulator.plan import CallPlan, DialResult
 from gateway.simulator.voice import Encoding
 
 IST = timezone(timedelta(hours=5, minutes=30))
@@ -34,7 +34,7 @@ CHUNK_STEP, CHUNK_MIN, CHUNK_MAX = 320, 3200, 100_000
 URL_LIMIT, PARAMETERS_LIMIT, PARAMETERS_COUNT = 600, 256, 3
 
 
-class ExotelSide(Side):
+class ExotelSide(SimulatedCarrier):
     name: ClassVar[str] = "exotel"
     handshake_retries = 1
     read_timeout = 10.0

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from gateway.simulator.carrier import Fields, StreamSpec
 from gateway.simulator.exotel import ExotelSide
 from gateway.simulator.outcome import Failed, Refused
-from gateway.simulator.side import Fields, StreamSpec
 
 if TYPE_CHECKING:
     from gateway.simulator.call import Call

@@ -12,9 +12,9 @@ import anyio.lowlevel
 import httpx
 
 from gateway.simulator import clock
+from gateway.simulator.carrier import Request, SimulatedCarrier
 from gateway.simulator.plan import CallPlan
 from gateway.simulator.recorder import Recorder
-from gateway.simulator.side import Request, Side
 
 BOUNDARY = "form-data-boundary-lebu8d9e3h8xzvhf"
 CONNECT_TIMEOUT = 5.0
@@ -50,7 +50,7 @@ def tls_context() -> ssl.SSLContext:
 class Http:
     """One call's connection to the gateway. Use as an async context manager."""
 
-    def __init__(self, plan: CallPlan, side: Side, recorder: Recorder | None) -> None:
+    def __init__(self, plan: CallPlan, side: SimulatedCarrier, recorder: Recorder | None) -> None:
         self.log: list[Exchange] = []
         self._plan = plan
         self._side = side

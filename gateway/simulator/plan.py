@@ -94,7 +94,7 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
-class Behaviour:
+class Faults:
     """Bad behaviour on demand. The default is a carrier at its best.
 
     Times are seconds since the caller began to talk (the first stream's first media message).
@@ -180,7 +180,7 @@ class CallPlan:
     linger: float = 2.0
     seconds: float | None = None
     encoding: str | None = None
-    behaviour: Behaviour = field(default_factory=Behaviour)
+    behaviour: Faults = field(default_factory=Faults)
     dial_result: DialResult = "completed"
     dial_seconds: float = 0.0
     status: bool = True

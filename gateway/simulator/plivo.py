@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from gateway.errors import UnsupportedCodec
-from gateway.simulator.plan import CallPlan, DialResult
-from gateway.simulator.side import (
+from gateway.simulator.carrier import (
     Clear,
     Dtmf,
     Fields,
@@ -23,13 +22,14 @@ from gateway.simulator.side import (
     Outgoing,
     Play,
     Request,
-    Side,
+    SimulatedCarrier,
     StreamSpec,
     Wire,
     compact,
     decoded,
     national_or_e164,
 )
+from gateway.simulator.plan import CallPlan, DialResult
 from gateway.simulator.voice import Encoding
 
 MESSAGE_LIMIT = 64 * 1024
@@ -46,7 +46,7 @@ DEFAULT_CONTENT_TYPE = "audio/x-l16;rate=8000"
 STREAM_EVENTS = {"started": "StartStream", "stopped": "StopStream", "error": "DroppedStream"}
 
 
-class PlivoSide(Side):
+class PlivoSide(SimulatedCarrier):
     name: ClassVar[str] = "plivo"
     handshake_retries = 2
     fetch_error = "7011"

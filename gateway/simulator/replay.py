@@ -19,11 +19,11 @@ from gateway.errors import RecordingError
 from gateway.recording import Entry, Recording
 from gateway.simulator import clock
 from gateway.simulator.call import Call, Flow, flow_of, load_signer, side_of
+from gateway.simulator.carrier import Request
 from gateway.simulator.http import Answer, Http
 from gateway.simulator.plan import CallPlan, Credentials
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.report import CallReport
-from gateway.simulator.side import Request
 from gateway.simulator.stream import Driver, MediaStream
 
 ANSWERS = frozenset({"mark", "playedStream", "clearedAudio", "error"})

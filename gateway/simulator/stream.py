@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from gateway.simulator import clock
+from gateway.simulator.carrier import Clear, Dtmf, Fatal, Mark, Play, Reply, Wire
 from gateway.simulator.playout import Playout
 from gateway.simulator.recorder import Recorder
-from gateway.simulator.side import Clear, Dtmf, Fatal, Mark, Play, Reply, Wire
 from gateway.simulator.socket import ClientSocket, Refused
 
 EndedBy = Literal["caller", "gateway", "carrier", "refused"]

@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from gateway.errors import UnsupportedCodec
-from gateway.simulator.plan import CallPlan, DialResult
-from gateway.simulator.side import (
+from gateway.simulator.carrier import (
     Clear,
     Fields,
     Mark,
@@ -22,19 +21,20 @@ from gateway.simulator.side import (
     Play,
     Reply,
     Request,
-    Side,
+    SimulatedCarrier,
     StreamSpec,
     Wire,
     compact,
     decoded,
 )
+from gateway.simulator.plan import CallPlan, DialResult
 from gateway.simulator.voice import Encoding
 
 RATES = ("8000", "16000", "24000")
 MALFORMED_FRAME, INVALID_MEDIA = (100003, "malformed_frame"), (100004, "invalid_media")
 
 
-class TelnyxSide(Side):
+class TelnyxSide(SimulatedCarrier):
     name: ClassVar[str] = "telnyx"
     fetch_error = "voice URL:"
     content_type_error = "voice URL:"

@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import Any, ClassVar
 
-from gateway.simulator.plan import CallPlan, DialResult
-from gateway.simulator.side import (
+from gateway.simulator.carrier import (
     Clear,
     Fatal,
     Fields,
@@ -20,18 +19,19 @@ from gateway.simulator.side import (
     Outgoing,
     Play,
     Request,
-    Side,
+    SimulatedCarrier,
     StreamSpec,
     Wire,
     compact,
     decoded,
 )
+from gateway.simulator.plan import CallPlan, DialResult
 from gateway.simulator.voice import Encoding
 
 MULAW = Encoding("PCMU", 8000)
 
 
-class TwilioSide(Side):
+class TwilioSide(SimulatedCarrier):
     name: ClassVar[str] = "twilio"
     fetch_error = "11200"
     content_type_error = "12300"

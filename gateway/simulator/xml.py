@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from lxml import etree
 
-from gateway.simulator.side import StreamSpec
+from gateway.simulator.carrier import StreamSpec
 
 Element = etree._Element
 

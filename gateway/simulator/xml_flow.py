@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway.simulator import xml
+from gateway.simulator.carrier import Fields
 from gateway.simulator.http import Answer, absolute
 from gateway.simulator.outcome import Failed, Refused
-from gateway.simulator.side import Fields
 
 if TYPE_CHECKING:
     from gateway.simulator.call import Call

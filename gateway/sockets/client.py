@@ -15,7 +15,7 @@ from websockets.uri import parse_uri
 
 from gateway.errors import LinkError, LinkRefused, LinkTimeout
 from gateway.sockets.base import MAX_SIZE, Handler, Socket, wire_log
-from gateway.sockets.shell import Shell
+from gateway.sockets.connection import Connection
 
 
 async def connect(
@@ -72,7 +72,7 @@ def _ssl_context() -> Any:
     return ssl.create_default_context()
 
 
-class ClientShell(Shell):
+class ClientShell(Connection):
     """The client's end. Made by `connect`."""
 
     _conn: ClientProtocol

@@ -12,21 +12,21 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from gateway.sockets.base import HANDSHAKE_TIMEOUT, Accept, Decision, Refusal, Upgrade, wire_log
-from gateway.sockets.shell import Shell
+from gateway.sockets.connection import Connection
 
 log = logging.getLogger(__name__)
 
 
 def server_protocol(
     decide: Callable[[Upgrade], Decision], *, plain: Callable[[Upgrade], Refusal] | None = None
-) -> type[ServerShell]:
+) -> type[ServerConnection]:
     """A class for uvicorn's `ws=`, `loop.create_server` and `loop.create_unix_server`.
 
     decide: called for each valid upgrade before it is answered; if it raises, the answer is 500.
     plain: answers GET requests that ask for no upgrade (standalone only: uvicorn keeps those); default 426.
     """
 
-    class Door(ServerShell):
+    class Door(ServerConnection):
         def __init__(self, config: object = None, server_state: Any = None, app_state: object = None) -> None:
             # The arguments are uvicorn's. Of its state only the set of connections matters to us.
             super().__init__(decide, plain, server_state.connections if server_state is not None else set())
@@ -34,7 +34,7 @@ def server_protocol(
     return Door
 
 
-class ServerShell(Shell):
+class ServerConnection(Connection):
     """The server's end. Made by `server_protocol`."""
 
     def __init__(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.protocol import pcm as wire
 from gateway.worker.conversation import Audio, Dtmf, Event, Mark, Status
-from gateway.worker.line import Line
+from gateway.worker.link_writer import LinkWriter
 
 if TYPE_CHECKING:  # numpy and pydantic are imported when a bot needs them: they are most of a worker's start
     import numpy as np
@@ -55,7 +55,7 @@ class Call:
     `save_state` take effect at once; what they return may be awaited or not.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, line: LinkWriter) -> None:
         self._line = line
         self._conversation = line.conversation
         self._resampling: tuple[int, Resampler] | None = None

@@ -21,8 +21,8 @@ from pathlib import Path
 from gateway.errors import BotError
 from gateway.protocol.workers import Running, Worker, WorkerEnd
 from gateway.worker.options import HostOptions
-from gateway.worker.process import Report, Spec
-from gateway.worker.spawn import END_TIMEOUT, Fresh, Spawner, Zygote
+from gateway.worker.process import Report, WorkerSpec
+from gateway.worker.spawn import END_TIMEOUT, ExecSpawner, ForkServer, Spawner
 
 log = logging.getLogger(__name__)
 
@@ -160,11 +160,11 @@ class Fleet:
 
     async def _load(self) -> None:
         target = self._options.target
-        fresh = Fresh(target, self._exited)
+        fresh = ExecSpawner(target, self._exited)
         if sys.platform != "linux":  # forking is unsafe wherever system libraries start threads, as on macOS
             self._spawner = fresh
         else:
-            zygote = Zygote(target, self._exited, self._zygote_lost)
+            zygote = ForkServer(target, self._exited, self._zygote_lost)
             threads = await zygote.start()
             if threads > 1:
                 log.info(
@@ -233,7 +233,7 @@ class Fleet:
         options = self._options
         listen = f"unix:{self._run_dir}/{name}.sock" if options.local else options.listen
         ours.setblocking(False)
-        ours.send(Spec(name, listen, self._link_key, session, options.grace_seconds).line())
+        ours.send(WorkerSpec(name, listen, self._link_key, session, options.grace_seconds).line())
         now = self._loop.time()
         process = _Process(name, listen if options.local else "", ours, now, now, Report(session=session))
         self._processes[name] = process

@@ -1,7 +1,7 @@
 """What runs inside a worker process: from the channel to its host, to a listening slot, to the exit status.
 
-The channel is one end of a socket pair, given to us by the host. First it brings one line, the `Spec`. Then we say
-our state, a JSON line each time that it changes and every HEARTBEAT, so that a process that is stuck is seen to be.
+The channel is one end of a socket pair, given to us by the host. First it brings one line, the `WorkerSpec`. Then we
+say our state, a JSON line each time that it changes and every HEARTBEAT, so that a process that is stuck is seen to be.
 At its end the host is gone: an idle worker ends too, one with a caller finishes the call first.
 """
 
@@ -25,7 +25,7 @@ import orjson
 from gateway.errors import BotError
 from gateway.protocol.workers import WorkerState
 from gateway.sockets import server_protocol
-from gateway.worker.load import Bot, load
+from gateway.worker.bot_loader import Bot, load
 from gateway.worker.server import Slot
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ HEARTBEAT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class WorkerSpec:
     """What a worker is told at its birth.
 
     id: its name. listen: `unix:/path.sock`, or the address of an interface, where it takes any free port.
@@ -177,17 +177,17 @@ def import_what_calls_need() -> None:
     import serializers.call_data  # noqa: F401  for its being imported; `Call.data` names it
 
 
-def _read_spec(channel: socket.socket) -> Spec | None:
+def _read_spec(channel: socket.socket) -> WorkerSpec | None:
     data = b""
     while not data.endswith(b"\n"):
         more = channel.recv(4096)
         if not more:
             return None
         data += more
-    return Spec(**orjson.loads(data))
+    return WorkerSpec(**orjson.loads(data))
 
 
-async def _serve(channel: socket.socket, spec: Spec, bot: Bot) -> int:
+async def _serve(channel: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
     loop = asyncio.get_running_loop()
     channel.setblocking(False)
     current = Report()

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from gateway.errors import LinkError, LinkRefused
 from gateway.protocol import workers as wire
-from gateway.protocol.ends import CloseCode
+from gateway.protocol.codes import CloseCode
 from gateway.sockets import Socket, connect
 from gateway.worker.options import connect_url
 
@@ -22,7 +22,7 @@ REFUSED_WAIT = 5.0
 """Seconds after a refusal: a wrong key does not get better quickly."""
 
 
-class Owner(Protocol):
+class SessionView(Protocol):
     """The host, as its registrations see it."""
 
     def register_message(self) -> wire.Register:
@@ -47,7 +47,7 @@ class Registration:
     return_to_left: a gateway that ends in order is expected back.
     """
 
-    def __init__(self, url: str, key: str, owner: Owner, *, return_to_left: bool) -> None:
+    def __init__(self, url: str, key: str, owner: SessionView, *, return_to_left: bool) -> None:
         self.url = connect_url(url)
         self.connected = False
         self.left = False

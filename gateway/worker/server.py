@@ -15,13 +15,13 @@ import logging
 from collections.abc import Callable
 
 from gateway.protocol import pcm
-from gateway.protocol.ends import CloseCode, EndReason
+from gateway.protocol.codes import CloseCode, EndReason
 from gateway.protocol.workers import WorkerState
 from gateway.sockets import CLOSE_TIMEOUT, Accept, Decision, Refusal, Socket, Upgrade
 from gateway.worker.api import Call
+from gateway.worker.bot_loader import Bot
 from gateway.worker.conversation import Conversation
-from gateway.worker.line import Line
-from gateway.worker.load import Bot
+from gateway.worker.link_writer import LinkWriter
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Slot:
         self._session = ""
         self._fence = 0
         self._link: _Link | None = None
-        self._line: Line | None = None
+        self._line: LinkWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._status: int | None = None  # of the bot, once it has ended
         self._timer: asyncio.TimerHandle | None = None
@@ -161,7 +161,7 @@ class Slot:
         self._report("busy", self._session, self._fence)
         assert link.socket is not None
         if self._line is None:
-            self._line = Line(Conversation(start))
+            self._line = LinkWriter(Conversation(start))
             self._line.attach(link.socket)
             self._task = self._loop.create_task(self._run(Call(self._line)))
             return
@@ -207,7 +207,7 @@ class Slot:
         if link is None or link.socket is None:
             self._finish()
             return
-        link.socket.close(CloseCode.BOT_RAISED if self._status else CloseCode.NORMAL)
+        link.socket.close(CloseCode.INTERNAL_ERROR if self._status else CloseCode.NORMAL)
         link.on_closed = self._finish
         self._after(CLOSE_TIMEOUT + 0.5, self._finish)
 

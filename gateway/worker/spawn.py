@@ -54,7 +54,7 @@ class Spawner(Protocol):
         """Make no more, and wait so long for the end of what was made. Those with a call go on."""
 
 
-class Zygote:
+class ForkServer:
     """Our side of `zygote`. exited: for each worker that ended. lost: the zygote itself has ended, unasked."""
 
     def __init__(self, target: str, exited: Exited, lost: Callable[[], None]) -> None:
@@ -76,7 +76,7 @@ class Zygote:
         ours.setblocking(False)
         self._control = ours
         with theirs:
-            self._process = await _python("gateway.worker.zygote", self._target, theirs)
+            self._process = await _python("gateway.worker.fork_server", self._target, theirs)
         self._loop.add_reader(ours, self._readable)
         try:
             return await asyncio.wait_for(self._loaded, LOAD_TIMEOUT)
@@ -145,7 +145,7 @@ class Zygote:
                 self._exited(pid, status)
 
 
-class Fresh:
+class ExecSpawner:
     """A Python process for each worker: slower to start, and safe for what threads have touched."""
 
     def __init__(self, target: str, exited: Exited) -> None:

@@ -13,20 +13,20 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from gateway.app import make_app
-from gateway.calls.node import Node
-from gateway.calls.services import Fallback, Service, Services
-from gateway.calls.tokens import Signer
-from gateway.calls.upgrades import Doorkeeper
-from gateway.calls.upkeep import renew_claims
 from gateway.carriers import CARRIERS
-from gateway.pool.memory import MemoryRegistry
-from gateway.pool.redis import RedisRegistry
+from gateway.node.node import Node
+from gateway.node.services import Fallback, Service, Services
+from gateway.node.tokens import Signer
+from gateway.pool.memory.registry import MemoryRegistry
+from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Leases, Registry
+from gateway.serve.app import make_app
+from gateway.sessions.lease_renewal import renew_claims
 from gateway.sockets import server_protocol
+from gateway.streams.authorize import UpgradeAuthorizer
 from tests.admission.crowd import SLOTS, WARM, Crowd, Noting
 from tests.admission.scripted import KEY, ScriptedHost
-from tests.calls.conftest import SERVICE, Gateway, open_sockets
+from tests.kit.node import SERVICE, Gateway, open_sockets
 from tests.pool.server import Server
 from tests.waiting import until
 
@@ -72,7 +72,7 @@ async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
     node.ticker.start()
     upkeep = node.spawn(renew_claims(node), "renew claims")
     loop = asyncio.get_running_loop()
-    doorkeeper = Doorkeeper(node, worker_keys=(SecretStr(KEY),), dev=True)
+    doorkeeper = UpgradeAuthorizer(node, worker_keys=(SecretStr(KEY),), dev=True)
     door = await loop.create_server(server_protocol(doorkeeper.decide), "127.0.0.1", 0, backlog=1000)
     gateway = Gateway(node, [])
     gateway.port = door.sockets[0].getsockname()[1]

@@ -15,10 +15,10 @@ from typing import Any
 
 from lxml import etree
 
-from gateway.calls.services import Fallback, Services
+from gateway.node.services import Fallback, Services
 from gateway.pool.registry import ClaimResult, Queued, Registry, Slots
 from tests.admission.scripted import ScriptedHost
-from tests.calls.conftest import SERVICE, Carrier, Gateway, start
+from tests.kit.node import SERVICE, Carrier, Gateway, start
 from tests.waiting import until
 
 SLOTS = 20

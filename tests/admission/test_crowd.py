@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-from gateway.calls.services import Fallback
+from gateway.node.services import Fallback
 from tests.admission.crowd import SLOTS, Crowd
 
 CALLS = 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.calls.services import Fallback
+from gateway.node.services import Fallback
 from tests.admission.crowd import SLOTS, WARM, Crowd
 
 ON_HOLD = 10

@@ -16,21 +16,21 @@ from collections import Counter
 import pytest
 from pydantic import SecretStr
 
-import gateway.calls.linking
 import gateway.media.ticker
-from gateway.calls.node import Node
-from gateway.calls.services import Fallback, Service, Services
-from gateway.calls.session import Session
-from gateway.calls.tokens import Signer
-from gateway.calls.upgrades import Doorkeeper
-from gateway.calls.upkeep import keep_told, renew_claims
+import gateway.sessions.worker_search
 from gateway.carriers import CARRIERS
 from gateway.errors import RegistryUnavailable
-from gateway.pool.memory import MemoryRegistry
+from gateway.node.node import Node
+from gateway.node.services import Fallback, Service, Services
+from gateway.node.tokens import Signer
+from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Leases
+from gateway.sessions.lease_renewal import keep_told, renew_claims
+from gateway.sessions.session import Session
+from gateway.streams.authorize import UpgradeAuthorizer
 from tests.admission.virtual import VirtualLoop
 from tests.admission.worldwide import KEY, Host, World
-from tests.calls.conftest import SERVICE
+from tests.kit.node import SERVICE
 
 EPOCH = 1_760_000_000.0
 RATE = 8.0
@@ -74,10 +74,10 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
         signer=Signer((b"a secret of the tests",)),
         services=Services([Service(SERVICE, default=True, when_full=Fallback("hold"), max_hold=8.0, wrapup=5.0)]),
         carriers={name: entry.carrier(None, public_url=PUBLIC_URL, dev=True) for name, entry in CARRIERS.items()},
-        wall=wall,
+        unix_time=wall,
     )
-    world = World(node, Doorkeeper(node, worker_keys=(SecretStr(KEY),), dev=True), seed=calls)
-    monkeypatch.setattr(gateway.calls.linking, "connect", world.dial)
+    world = World(node, UpgradeAuthorizer(node, worker_keys=(SecretStr(KEY),), dev=True), seed=calls)
+    monkeypatch.setattr(gateway.sessions.worker_search, "connect", world.dial)
     idle = len(asyncio.all_tasks())
     node.ticker.start()
     world.hosts = [Host(world, "h1", SERVICE, 12, 3), Host(world, "h2", SERVICE, 12, 3)]

@@ -12,17 +12,17 @@ from urllib.parse import urlencode
 
 from lxml import etree
 
-from gateway.calls.inbound import voice
-from gateway.calls.node import Node
-from gateway.calls.resume import resume
-from gateway.calls.status import status
-from gateway.calls.upgrades import Doorkeeper
 from gateway.carriers.base import HttpAnswer, HttpRequest
 from gateway.errors import LinkError, LinkRefused, LinkTimeout
+from gateway.node.node import Node
 from gateway.protocol import pcm, workers
 from gateway.sockets import Accept, Handler, Upgrade
+from gateway.streams.authorize import UpgradeAuthorizer
+from gateway.webhooks.resume import resume
+from gateway.webhooks.status import status
+from gateway.webhooks.voice import voice
 from tests.admission.virtual import OurEnd
-from tests.calls.conftest import start
+from tests.kit.node import start
 
 KEY = "worker-key-of-the-tests"
 
@@ -184,7 +184,7 @@ class Host:
 class World:
     """All that is outside of the gateway. happened: how often what did."""
 
-    def __init__(self, node: Node, doorkeeper: Doorkeeper, seed: int) -> None:
+    def __init__(self, node: Node, doorkeeper: UpgradeAuthorizer, seed: int) -> None:
         self.node, self.doorkeeper = node, doorkeeper
         self.lot = random.Random(seed)
         self.hosts: list[Host] = []

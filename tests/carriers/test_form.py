@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.carriers.base import HttpRequest, Refused
-from gateway.carriers.form import LIMITS, Fields, Said, offered_keys, read, read_one, read_ours, read_query, understand
+from gateway.carriers.form import (
+    LIMITS,
+    Fields,
+    ParsedRequest,
+    offered_keys,
+    parse_request,
+    read,
+    read_one,
+    read_ours,
+    read_query,
+)
 from tests.carriers.webhooks import FORM, get, golden, post, post_body, strangers
 
 
@@ -229,15 +239,15 @@ def test_what_was_written_is_read(pairs: list[tuple[str, Any]]) -> None:
 
 def test_a_webhook_is_its_fields_and_ours_and_the_call_that_it_names() -> None:
     request = post({"Id": "", "Old": "c1", "From": "1"}, query="serviceHost=a.b&key=k")
-    said = understand(request, once=("Id",), call_id=("Id", "Old"))
-    assert isinstance(said, Said)
+    said = parse_request(request, once=("Id",), call_id=("Id", "Old"))
+    assert isinstance(said, ParsedRequest)
     assert (said.fields.one("From"), said.ours, said.call_id) == ("1", {"serviceHost": "a.b"}, "c1")
 
 
 @pytest.mark.parametrize(("call_id", "name"), [("", ""), ("x" * 512, "x" * 512), ("x" * 513, "")])
 def test_a_call_has_a_name_that_ends(call_id: str, name: str) -> None:
-    said = understand(post({"Id": call_id}), once=(), call_id=("Id",))
-    assert isinstance(said, Said)
+    said = parse_request(post({"Id": call_id}), once=(), call_id=("Id",))
+    assert isinstance(said, ParsedRequest)
     assert said.call_id == name
 
 
@@ -250,4 +260,4 @@ def test_a_call_has_a_name_that_ends(call_id: str, name: str) -> None:
     ],
 )
 def test_what_is_not_understood(request_: HttpRequest, reason: str) -> None:
-    assert understand(request_, once=("Id",), call_id=("Id",)) == Refused(reason)
+    assert parse_request(request_, once=("Id",), call_id=("Id",)) == Refused(reason)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from gateway.carriers.secrets import Secrets, accepts, holders, same, secret_of
+from gateway.carriers.secrets import Secrets, accepts, accounts_with_secret, same, secret_of
 
 
 class Model(BaseModel):
@@ -70,7 +70,7 @@ ACCOUNTS = [
 
 def test_holders_are_all_whose_secret_is_shown() -> None:
     def named(*offered: str) -> list[str]:
-        return [account.id for account in holders(ACCOUNTS, offered)]
+        return [account.id for account in accounts_with_secret(ACCOUNTS, offered)]
 
     assert named("", "new") == ["one"]
     assert named("old", "") == ["one", "two"]

@@ -282,7 +282,7 @@ class _Notes:
 
 def _workers(mark: str) -> list[int]:
     """The pids of all workers: the children of zygotes."""
-    forked = {pid for pid in marked(mark) if b"gateway.worker.zygote" in _said_by_kernel(pid, "cmdline")}
+    forked = {pid for pid in marked(mark) if b"gateway.worker.fork_server" in _said_by_kernel(pid, "cmdline")}
     return sorted(pid for pid in forked if _parent(pid) in forked)
 
 

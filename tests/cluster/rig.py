@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from gateway.errors import RegistryUnavailable
-from gateway.pool.redis import RedisRegistry
+from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Leases, Slots
 from gateway.simulator import CallPlan, CallReport, Credentials, place_call
 from tests.acceptance.program import (

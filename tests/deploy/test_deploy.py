@@ -15,13 +15,13 @@ from typing import get_args
 
 import yaml
 
-from gateway.app import make_app, make_node
 from gateway.carriers import CARRIERS
 from gateway.metrics import Metrics
-from gateway.ops import make_ops_app
 from gateway.pool.registry import Slots
-from gateway.protocol.ends import EndReason
+from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import WorkerEnd
+from gateway.serve.app import make_app, make_node
+from gateway.serve.ops import make_ops_app
 from gateway.settings import ServiceSettings, Settings
 from gateway.simulator import Credentials
 from tests.deploy.reading import (
@@ -207,12 +207,13 @@ def words_of(*places: str) -> set[str]:
 
 
 def test_readme_asks_for_label_values_that_exist() -> None:
-    refused, calls = words_of("calls", "carriers", "app.py"), words_of("calls")
+    conductor = ("webhooks", "streams", "sessions", "node")
+    refused, calls = words_of(*conductor, "carriers", "serve/app.py"), words_of(*conductor)
     known = {
         ("gateway_worker_slots", "state"): set(Slots.__slots__),
         ("gateway_worker_ends_total", "reason"): set(get_args(WorkerEnd)),
         ("gateway_calls_total", "outcome"): set(map(str, EndReason)),
-        ("gateway_claim_seconds_count", "outcome"): words_of("calls/node.py"),
+        ("gateway_claim_seconds_count", "outcome"): words_of("node/node.py"),
         ("gateway_rejected_total", "where"): refused,
         ("gateway_rejected_total", "reason"): refused,
         ("gateway_resumes_total", "cause"): calls,
@@ -233,7 +234,7 @@ def test_readme_asks_for_label_values_that_exist() -> None:
 def test_readme_alarms_when_callers_are_refused_for_want_of_something_of_ours() -> None:
     alarms = section("## What to alarm on")
     (reasons,) = re.findall(r'gateway_rejected_total\{where="voice",reason=~"([^"]*)"', alarms)
-    inbound = ast.parse((ROOT / "gateway" / "calls" / "inbound.py").read_text())
+    inbound = ast.parse((ROOT / "gateway" / "webhooks" / "voice.py").read_text())
     calls = [node for node in ast.walk(inbound) if isinstance(node, ast.Call)]
     words = [ast.walk(call.args[1]) for call in calls if ast.unparse(call.func) == "node.refuse"]
     given = {word.value for found in words for word in found if isinstance(word, ast.Constant)}

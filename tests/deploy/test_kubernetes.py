@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gateway.app import make_app, make_node
-from gateway.calls.node import CallLimits
+from gateway.node.node import CallLimits
+from gateway.serve.app import make_app, make_node
 from gateway.settings import Settings
 from tests.deploy.reading import (
     DOCKERFILE,

@@ -11,9 +11,9 @@ import pytest
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.errors import UnsupportedCodec
-from gateway.media.base import BridgeLimits, Stream
+from gateway.media.after_playback import DRAIN_MARK
 from gateway.media.bridge import Bridge
-from gateway.media.drains import DRAIN_MARK
+from gateway.media.types import BridgeLimits, Stream
 from gateway.protocol import pcm
 from serializers.base import MediaFormat
 from serializers.exotel import ExotelSerializer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.media.base import BridgeLimits, Stream
 from gateway.media.relay import MAX_WAITING, Relay
+from gateway.media.types import BridgeLimits, Stream
 from gateway.protocol import pcm
 from serializers.twilio import TwilioSerializer
 

@@ -9,8 +9,8 @@ import asyncio
 import os
 import time
 
-from gateway.pool.memory import MemoryRegistry
-from gateway.pool.redis import RedisRegistry
+from gateway.pool.memory.registry import MemoryRegistry
+from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Claim, Queued, Registry
 from tests.pool.kit import SERVICE, host, worker
 from tests.pool.server import Server

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from gateway.errors import RegistryUnavailable
-from gateway.pool.memory import MemoryRegistry
-from gateway.pool.redis import RedisRegistry
+from gateway.pool.memory.registry import MemoryRegistry
+from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Claim, Host, Leases, Registry
 from gateway.protocol.workers import Running, Worker
 from tests.waiting import SCALE

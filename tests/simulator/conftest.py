@@ -6,4 +6,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def short_tail(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake gateway's echo needs no 300 ms to come back."""
-    monkeypatch.setattr("gateway.simulator.talker.TAIL", 0.05)
+    monkeypatch.setattr("gateway.simulator.speaker.TAIL", 0.05)

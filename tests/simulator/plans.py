@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gateway.audio.files import read_wav
-from gateway.simulator import CALLER_RATE, Behaviour, CallPlan, Credentials
+from gateway.simulator import CALLER_RATE, CallPlan, Credentials, Faults
 from gateway.simulator.plan import Pcm
 
 SPEECH = Path(__file__).parents[2] / "gateway" / "assets" / "speech.wav"
@@ -31,9 +31,9 @@ def speech(seconds: float) -> Pcm:
 
 def plan(carrier: str, base_url: str = "https://voice.example.com", **more: Any) -> CallPlan:
     """A call of half a second, signed."""
-    behaviour = more.pop("behaviour", Behaviour())
+    behaviour = more.pop("behaviour", Faults())
     if isinstance(behaviour, dict):
-        behaviour = Behaviour(**behaviour)
+        behaviour = Faults(**behaviour)
     more.setdefault("audio", np.zeros(0, np.int16))
     more.setdefault("credentials", TOKENS)
     return CallPlan(carrier=carrier, base_url=base_url, behaviour=behaviour, **more)

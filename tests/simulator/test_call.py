@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gateway.errors import UserError
-from gateway.simulator import CARRIERS, Behaviour, CallReport, place_call
+from gateway.simulator import CARRIERS, CallReport, Faults, place_call
 from gateway.simulator.plan import CallPlan
 
 from .fake_gateway import XML, FakeGateway, echo_twilio, read
@@ -27,7 +27,7 @@ def talking(carrier: str, gateway: FakeGateway, **more: Any) -> CallPlan:
 
 
 async def call(carrier: str, gateway: FakeGateway, **behaviour: Any) -> CallReport:
-    return await place_call(talking(carrier, gateway, behaviour=Behaviour(**behaviour)))
+    return await place_call(talking(carrier, gateway, behaviour=Faults(**behaviour)))
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from gateway.simulator.carrier import Clear, Mark, Play, StreamSpec
 from gateway.simulator.exotel import ExotelSide, ExotelWire
-from gateway.simulator.side import Clear, Mark, Play, StreamSpec
 
 from .plans import plan
 

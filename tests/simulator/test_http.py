@@ -4,8 +4,8 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from gateway.simulator.carrier import Request
 from gateway.simulator.http import Http, absolute, local_stream_url, local_url, public_stream_url
-from gateway.simulator.side import Request
 from gateway.simulator.twilio import TwilioSide
 
 from .fake_gateway import FakeGateway

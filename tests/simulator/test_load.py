@@ -23,8 +23,8 @@ from gateway.recording import Entry, Recording
 from gateway.simulator import CARRIERS
 from gateway.simulator.load import Load, LoadPlan, LoadReport, Tolerance, caller_audio
 from gateway.simulator.load.calls import CallSummary, EndlessVoice
+from gateway.simulator.load.percentiles import Percentiles
 from gateway.simulator.load.report import MAX_REASONS, Totals
-from gateway.simulator.load.spread import Spread
 from gateway.simulator.voice import Encoding
 from tests.waiting import until
 
@@ -336,7 +336,7 @@ def summary(**more: Any) -> CallSummary:
 
 def test_one_without_echo_among_many_with_it_falls_short() -> None:
     report = LoadReport(asked=3, carriers={"twilio": Totals()})
-    report.note(summary(), [Spread()])
+    report.note(summary(), [Percentiles()])
     report.note(summary(echo=None, frames_lost=None), [])
     assert report.without_echo == 0
     report.note(summary(echo=False, frames_lost=None), [])

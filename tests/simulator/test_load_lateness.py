@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.simulator.load.lateness import TOLERANCE, Lateness, Tolerance
-from gateway.simulator.load.spread import Spread
+from gateway.simulator.load.percentiles import Percentiles
 from tests.waiting import until
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
 def test_a_share_is_right_to_one_per_cent(values: list[float], share: float) -> None:
-    spread = Spread()
+    spread = Percentiles()
     spread.note_all(values)
     exact = sorted(values)[math.ceil(share * len(values)) - 1]
     assert spread.share(share) == pytest.approx(exact, rel=0.011, abs=0.011)
@@ -25,7 +25,7 @@ def test_a_share_is_right_to_one_per_cent(values: list[float], share: float) -> 
 
 @given(st.lists(st.floats(0, 1e4), max_size=50), st.lists(st.floats(0, 1e4), max_size=50))
 def test_spreads_add_up(first: list[float], second: list[float]) -> None:
-    one, two, both = Spread(), Spread(), Spread()
+    one, two, both = Percentiles(), Percentiles(), Percentiles()
     one.note_all(first)
     two.note_all(second)
     both.note_all(first + second)
@@ -35,14 +35,14 @@ def test_spreads_add_up(first: list[float], second: list[float]) -> None:
 
 
 def test_bins_are_few_whatever_is_noted() -> None:
-    spread = Spread()
+    spread = Percentiles()
     spread.note_all(x / 1000 for x in range(0, 1_000_000, 10))
     assert len(spread._bins) < 1200
     assert spread.p50 == pytest.approx(500, rel=0.01)
 
 
 def test_nothing_has_no_percentiles() -> None:
-    spread = Spread()
+    spread = Percentiles()
     assert spread.p50 is None
     assert spread.p99 is None
     assert spread.to_json() == {"count": 0}

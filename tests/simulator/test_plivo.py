@@ -11,8 +11,8 @@ import pytest
 from plivo.utils.signature_v3 import validate_v3_signature
 
 from gateway.errors import UnsupportedCodec
+from gateway.simulator.carrier import Clear, Dtmf, Mark, Play, StreamSpec
 from gateway.simulator.plivo import PlivoSide, PlivoWire
-from gateway.simulator.side import Clear, Dtmf, Mark, Play, StreamSpec
 
 from .plans import plan
 

@@ -13,7 +13,7 @@ from twilio.request_validator import RequestValidator
 from gateway.errors import RecordingError, UserError
 from gateway.recording import Entry, Recording
 from gateway.simulator import CARRIERS, Recorder, place_call, replay
-from gateway.simulator.plan import Behaviour
+from gateway.simulator.plan import Faults
 
 from .fake_gateway import FakeGateway, read
 from .plans import TOKENS, plan, speech
@@ -31,7 +31,7 @@ async def record(carrier: str, **more: Any) -> Recording:
                 from_number="+442071234567",
                 to_number="+919494865411",
                 status=False,
-                behaviour=Behaviour(dtmf=((0.1, "7"),), binary_junk=True),
+                behaviour=Faults(dtmf=((0.1, "7"),), binary_junk=True),
             ),
             recorder=recorder,
         )

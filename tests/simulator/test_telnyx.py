@@ -10,7 +10,7 @@ import pytest
 from nacl.signing import VerifyKey
 
 from gateway.errors import UnsupportedCodec
-from gateway.simulator.side import Clear, Mark, Play, Reply, Request, StreamSpec
+from gateway.simulator.carrier import Clear, Mark, Play, Reply, Request, StreamSpec
 from gateway.simulator.telnyx import TelnyxSide, TelnyxWire
 
 from .plans import TOKENS, plan

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 import pytest
 from twilio.request_validator import RequestValidator
 
-from gateway.simulator.side import Clear, Fatal, Mark, Play, StreamSpec
+from gateway.simulator.carrier import Clear, Fatal, Mark, Play, StreamSpec
 from gateway.simulator.twilio import TwilioSide, TwilioWire
 
 from .plans import TOKENS, plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.simulator.side import StreamSpec
+from gateway.simulator.carrier import StreamSpec
 from gateway.simulator.xml import (
     PLIVO_XML,
     TEXML,

@@ -356,7 +356,7 @@ async def test_messages_after_our_close_are_not_delivered() -> None:
 
 
 async def test_close_that_is_never_answered_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.sockets.shell.CLOSE_TIMEOUT", 0.02 * SCALE)
+    monkeypatch.setattr("gateway.sockets.connection.CLOSE_TIMEOUT", 0.02 * SCALE)
     handler = Recorder()
     async with serving(accept(handler)) as port:
         _, writer, _ = await shake(port)
@@ -416,7 +416,7 @@ async def test_handler_that_raises_is_logged_once_and_closed_1011(where: str, ca
         await neighbour.send("alive")
         assert await neighbour.recv() == "alive"
         await neighbour.close()
-    records = [r for r in caplog.records if r.name == "gateway.sockets.shell"]
+    records = [r for r in caplog.records if r.name == "gateway.sockets.connection"]
     assert len(records) == 1 and records[0].exc_info is not None
 
 
@@ -431,7 +431,7 @@ async def test_handler_that_raises_when_told_of_the_end_is_logged(caplog: pytest
         _, writer, _ = await shake(port)
         writer.close()
         await handler.end()
-    assert [r.name for r in caplog.records] == ["gateway.sockets.shell"]
+    assert [r.name for r in caplog.records] == ["gateway.sockets.connection"]
 
 
 # What a socket knows of its peer.

@@ -12,7 +12,7 @@ import gateway.worker
 from gateway.protocol import pcm
 from gateway.worker import Audio, Call, Dtmf, Mark, Status, api, echo
 from gateway.worker.conversation import Conversation
-from gateway.worker.line import Line
+from gateway.worker.link_writer import LinkWriter
 
 RATE = 16000
 SECOND = b"\x01\x00" * RATE
@@ -54,7 +54,7 @@ class Wire:
 class Scene:
     def __init__(self, **start: Any) -> None:
         fields = {"session_id": "s1", "service_host": "a.b", "carrier": "twilio", "fence": 1, "call": CALL}
-        self.line = Line(Conversation(pcm.Start(**{**fields, "sample_rate": RATE, **start})))
+        self.line = LinkWriter(Conversation(pcm.Start(**{**fields, "sample_rate": RATE, **start})))
         self.wire = Wire()
         self.line.attach(self.wire)
         self.call = Call(self.line)

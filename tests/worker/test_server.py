@@ -13,7 +13,7 @@ from gateway.errors import LinkRefused
 from gateway.protocol import pcm
 from gateway.sockets import connect, server_protocol
 from gateway.worker import Audio, Call, Status, server
-from gateway.worker.load import Bot
+from gateway.worker.bot_loader import Bot
 from gateway.worker.server import Slot
 from tests.waiting import PATIENCE, SCALE, until
 from tests.worker.fake_gateway import Link

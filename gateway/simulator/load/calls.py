@@ -11,15 +11,15 @@ import numpy as np
 from gateway.audio.files import convert
 from gateway.simulator import clock
 from gateway.simulator.call import Call
+from gateway.simulator.carrier import SimulatedCarrier, Wire
 from gateway.simulator.http import Http
 from gateway.simulator.load.echoes import MEMORY, EchoFollower, ShortPlayout, likeness_of
 from gateway.simulator.load.lateness import Lateness
-from gateway.simulator.load.spread import Spread
+from gateway.simulator.load.percentiles import Percentiles
 from gateway.simulator.plan import CALLER_RATE, CallPlan, Pcm
 from gateway.simulator.report import CallReport
-from gateway.simulator.side import Side, Wire
+from gateway.simulator.speaker import Speaker, Talk
 from gateway.simulator.stream import Driver, MediaStream
-from gateway.simulator.talker import Talk, Talker
 from gateway.simulator.voice import FRAME_MS, Encoding, Voice
 
 Result = Literal["answered", "refused", "failed"]
@@ -111,7 +111,7 @@ class CallSummary:
 class LoadCall(Call):
     """One call. `summary` reduces its report."""
 
-    def __init__(self, plan: CallPlan, side: Side, http: Http, common: Common) -> None:
+    def __init__(self, plan: CallPlan, side: SimulatedCarrier, http: Http, common: Common) -> None:
         super().__init__(plan, side, http, None)
         self.talk.audio_seconds = plan.stay  # he never stops talking
         self._common = common
@@ -132,7 +132,7 @@ class LoadCall(Call):
         self._hung_up = True
         self.talk.hangup_at = clock.now()
 
-    def delays(self) -> Iterator[Spread]:
+    def delays(self) -> Iterator[Percentiles]:
         """Of the echo, ms. None of a call that was held: what it said to the hold audio comes back late, by design."""
         return (stream.follower.delays for stream in self._streams if not any(s.held for s in self._streams))
 
@@ -199,7 +199,7 @@ class LoadCall(Call):
         return tuple(faults)
 
 
-class LoadTalker(Talker):
+class LoadTalker(Speaker):
     """Says the shared recording, and notes how late he is with it."""
 
     def __init__(self, talk: Talk, common: Common) -> None:

@@ -15,9 +15,9 @@ from gateway.simulator.call import flow_of, load_signer, side_of
 from gateway.simulator.http import Http, tls_context
 from gateway.simulator.load.calls import CallSummary, Common, LoadCall
 from gateway.simulator.load.lateness import TOLERANCE, Tolerance
+from gateway.simulator.load.percentiles import Percentiles
 from gateway.simulator.load.plan import LoadPlan
 from gateway.simulator.load.report import LoadReport, Totals
-from gateway.simulator.load.spread import Spread
 
 KNOCK_SECONDS = 5.0
 END_SECONDS = 20.0
@@ -155,7 +155,7 @@ class Load:
         plan = self.plan.call(index)
         at = clock.now() - self._began
         side = side_of(plan)
-        delays: list[Spread] = []
+        delays: list[Percentiles] = []
         try:
             async with Http(plan, side, None) as http:
                 call = LoadCall(plan, side, http, self._common)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.audio.files import convert
-from gateway.simulator.load.spread import Spread
+from gateway.simulator.load.percentiles import Percentiles
 from gateway.simulator.plan import Pcm
 from gateway.simulator.playout import Playout
 from gateway.simulator.voice import Encoding
@@ -80,7 +80,7 @@ class EchoFollower:
     """
 
     def __init__(self, said: Encoding, heard: Encoding, playout: ShortPlayout) -> None:
-        self.delays = Spread()
+        self.delays = Percentiles()
         self.found = False
         self.lost = 0
         self.sought = 0
@@ -194,8 +194,8 @@ class EchoFollower:
         """Which of these frames were heard; those that were not, from `index` on, are counted. at: the first sample."""
         good = np.zeros(len(frames), np.bool_)
         for search in range(MAX_SEARCHES + 1):
-            likeness = self._likeness(frames[index:], at + index * self._frame)
-            good[index:] = audible[index:] & (likeness >= SAME)
+            correlation = self._likeness(frames[index:], at + index * self._frame)
+            good[index:] = audible[index:] & (correlation >= SAME)
             bad = index + np.flatnonzero(audible[index:] & ~good[index:])
             if not len(bad):
                 self._missing = 0
@@ -269,8 +269,8 @@ class EchoFollower:
         if len(piece) >= WINDOW_FRAMES // 2 * self._frame:  # a shorter one is like many things
             areas.append((start, end))
         for low, high in areas:
-            best, likeness = _best(piece, self._slice(low, high - low))
-            if likeness >= FOUND:
+            best, correlation = _best(piece, self._slice(low, high - low))
+            if correlation >= FOUND:
                 moved = low + best - place
                 self._lag += moved
                 return moved
@@ -343,6 +343,6 @@ def _best(piece: Float, area: Float) -> tuple[int, float]:
     products = np.fft.irfft(spectrum, size)[: len(area) - len(piece) + 1]
     energy = np.cumsum(np.concatenate(([0.0], area * area)))
     norms = np.sqrt(np.maximum(energy[len(piece) :] - energy[: -len(piece)], 1.0) * float(piece @ piece) + 1.0)
-    likeness = products / norms
-    best = int(np.argmax(likeness))
-    return best, float(likeness[best])
+    correlation = products / norms
+    best = int(np.argmax(correlation))
+    return best, float(correlation[best])

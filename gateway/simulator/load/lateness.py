@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from gateway.simulator import clock
-from gateway.simulator.load.spread import Spread
+from gateway.simulator.load.percentiles import Percentiles
 
 TICK = 0.02
 
@@ -32,9 +32,9 @@ class Lateness:
     """Frames, starts of calls and the event loop's own timers, each against its absolute deadline. In ms."""
 
     def __init__(self) -> None:
-        self.frames = Spread()
-        self.starts = Spread()
-        self.loop = Spread()
+        self.frames = Percentiles()
+        self.starts = Percentiles()
+        self.loop = Percentiles()
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.simulator.load.calls import CallSummary
 from gateway.simulator.load.lateness import Lateness, Tolerance
-from gateway.simulator.load.spread import Spread
+from gateway.simulator.load.percentiles import Percentiles
 
 MAX_REASONS = 50
 """Texts that are counted apart; the gateway's words may stand in them, and be different each time."""
@@ -26,14 +26,14 @@ class Totals:
         self.asked = self.answered = self.held = self.refused = self.failed = self.whole = self.echoed = 0
         self.frames_sent = self.frames_received = self.lost = 0
         self.seconds = 0.0
-        self.webhook = Spread()
-        self.first_audio = Spread()
+        self.webhook = Percentiles()
+        self.first_audio = Percentiles()
         """Of calls that were not held."""
-        self.hold = Spread()
+        self.hold = Percentiles()
         """Seconds, of calls that were."""
-        self.echo = Spread()
+        self.echo = Percentiles()
 
-    def note(self, call: CallSummary, delays: Iterable[Spread]) -> None:
+    def note(self, call: CallSummary, delays: Iterable[Percentiles]) -> None:
         self.asked += 1
         self.answered += call.result == "answered"
         self.refused += call.result == "refused"
@@ -83,7 +83,7 @@ class LoadReport:
     wall: float = 0.0
     interrupted: bool = False
 
-    def note(self, call: CallSummary, delays: list[Spread]) -> None:
+    def note(self, call: CallSummary, delays: list[Percentiles]) -> None:
         """One more call is over."""
         self.calls.append(call)
         self.totals.note(call, delays)

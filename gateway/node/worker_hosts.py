@@ -1,0 +1,169 @@
+"""Worker hosts at the door: `gateway.workers.v1`, one connection per host. What they say goes into the registry.
+
+Not the hot path: one task per connection takes its messages in order, so that a slow registry slows nobody but it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+
+import structlog
+
+from gateway.errors import RegistryUnavailable
+from gateway.node.node import Node
+from gateway.pool.registry import Host
+from gateway.protocol import workers
+from gateway.protocol.codes import CloseCode
+from gateway.sockets import Socket
+
+log = structlog.get_logger(__name__)
+
+MAX_PENDING = 64
+"""Messages of one host not yet looked at; more, and it is cut off: it will register again."""
+
+
+class WorkerHostConnection:
+    """The handler of one worker host's connection."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._socket: Socket | None = None
+        self._inbox: asyncio.Queue[workers.ToGateway | None] = asyncio.Queue(MAX_PENDING)
+        self._task: asyncio.Task[None] | None = None
+        self.host: Host | None = None
+
+    # Socket callbacks.
+
+    def opened(self, socket: Socket) -> None:
+        self._socket = socket
+        self._task = self._node.spawn(self._serve(), "worker host")
+
+    def received(self, data: bytes, text: bool) -> None:
+        message = workers.decode_to_gateway(data) if text else None
+        if message is None:
+            return
+        try:
+            self._inbox.put_nowait(message)
+        except asyncio.QueueFull:
+            assert self._socket is not None
+            self._socket.close(CloseCode.POLICY, "too many messages")
+
+    def closed(self, code: int, reason: str) -> None:
+        if self.host is not None and self._node.hosts.get(self.host.id) is self:
+            del self._node.hosts[self.host.id]
+            log.info("worker host left", host=self.host.id, service=self.host.service, code=code)
+            if code != CloseCode.NORMAL:
+                self._node.suspect_host(self.host.id)
+        if self._task is not None:
+            self._task.cancel()
+
+    # To the host.
+
+    def start_worker(self, session: str) -> None:
+        self._say(workers.StartWorker(session))
+
+    def drain(self) -> None:
+        """No new sessions; the host ends when its calls are done and this socket is closed in good order."""
+        self._say(workers.Drain())
+
+    def close(self) -> None:
+        self._close(CloseCode.NORMAL)
+
+    def _close(self, code: CloseCode) -> None:
+        if self._socket is not None:
+            self._socket.close(code)
+
+    def _say(self, message: workers.ToHost) -> None:
+        if self._socket is not None:
+            self._socket.send(workers.encode(message))
+
+    # The task.
+
+    async def _serve(self) -> None:
+        while (message := await self._inbox.get()) is not None:
+            try:
+                match message:
+                    case workers.Register():
+                        await self._register(message)
+                    case workers.Beat():
+                        await self._beat(message)
+                    case workers.Drain():
+                        await self._drain()
+            except RegistryUnavailable:
+                log.warning("worker host not heard: the registry is away")
+                if not isinstance(message, workers.Beat):
+                    # A beat comes again by itself; this one the host says once for each connection.
+                    self._close(CloseCode.GOING_AWAY)
+                    return
+            except Exception:
+                # Nobody would take its messages any more: it shall know, and register again.
+                log.exception("worker host cut off: a bug", host=self.host.id if self.host is not None else "")
+                self._close(CloseCode.INTERNAL_ERROR)
+                return
+
+    async def _register(self, message: workers.Register) -> None:
+        service = self._node.services.get(message.service_host)
+        if service is None:
+            self._node.refuse("worker_host", "unknown_service", service=message.service_host[:100])
+            self.close()
+            return
+        host = Host(
+            id=message.host,
+            epoch=message.epoch,
+            service=message.service_host,
+            protocol=message.protocol,
+            cap=message.cap,
+            workers=_named_apart(message.host, message.workers),
+            link_key=message.link_key,
+            seq=message.seq,
+        )
+        running = [replace(run, worker=_name(message.host, run.worker)) for run in message.running]
+        if not await self._node.ask(self._node.registry.put_host(host, running)):
+            self._node.refuse("worker_host", "stale_epoch")
+            self.close()
+            return
+        self.host = host
+        self._node.hosts[host.id] = self
+        self._node.trust_host(host.id)
+        self._note_ready(message.workers)
+        leases = self._node.leases
+        self._say(workers.Registered(leases.beat, leases.host, service.wrapup))
+        log.info("worker host registered", host=host.id, service=host.service, cap=host.cap)
+
+    async def _beat(self, message: workers.Beat) -> None:
+        if self.host is None:
+            self._say(workers.Gone())
+            return
+        waiting = await self._node.ask(
+            self._node.registry.beat(
+                self.host.id, self.host.epoch, _named_apart(self.host.id, message.workers), message.seq
+            )
+        )
+        if waiting is None:
+            self._say(workers.Gone())
+            return
+        self._note_ready(message.workers)
+        self._node.metrics.note_ends(self.host.id, self.host.epoch, self.host.service, message.ends)
+        self._say(workers.Ok())
+        for session in waiting:
+            self.start_worker(session)
+
+    def _note_ready(self, known: tuple[workers.Worker, ...]) -> None:
+        assert self.host is not None
+        ready = sum(worker.state == "ready" for worker in known)
+        self._node.note_ready(self.host.id, self.host.service, ready)
+
+    async def _drain(self) -> None:
+        if self.host is not None:
+            await self._node.ask(self._node.registry.drain_host(self.host.id, self.host.epoch))
+
+
+def _named_apart(host: str, known: Iterable[workers.Worker]) -> tuple[workers.Worker, ...]:
+    """Every host has a w1 of its own; who is to be avoided must be known by more."""
+    return tuple(replace(worker, id=_name(host, worker.id)) for worker in known)
+
+
+def _name(host: str, worker: str) -> str:
+    return f"{host}/{worker}"

@@ -1,0 +1,56 @@
+"""What ends when: many keys, each with one deadline that is mostly put off."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+
+
+class ExpiryQueue(Generic[K]):
+    """At most a few heap entries per key, however often its deadline moves: putting it off costs nothing until the old
+    one has passed.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[K, float] = {}
+        self._armed: dict[K, float] = {}
+        """Of each key, the earliest entry in the heap: later ones are void."""
+        self._heap: list[tuple[float, int, K]] = []
+        self._count = 0
+
+    def set(self, key: K, when: float) -> None:
+        """The key ends then, and not when it was said before."""
+        self._ends[key] = when
+        if when < self._armed.get(key, float("inf")):
+            self._arm(key, when)
+
+    def discard(self, key: K) -> None:
+        """It has ended already."""
+        self._ends.pop(key, None)
+
+    def due(self, now: float) -> Iterator[K]:
+        """Those that have ended; each is forgotten as it is given. They may be set again meanwhile."""
+        while self._heap and self._heap[0][0] <= now:
+            when, _, key = heapq.heappop(self._heap)
+            if self._armed.get(key) != when:
+                continue
+            del self._armed[key]
+            end = self._ends.get(key)
+            if end is None:
+                continue
+            if end > now:
+                self._arm(key, end)
+                continue
+            del self._ends[key]
+            yield key
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def _arm(self, key: K, when: float) -> None:
+        self._armed[key] = when
+        self._count += 1  # so that keys need no order
+        heapq.heappush(self._heap, (when, self._count, key))

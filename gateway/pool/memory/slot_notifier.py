@@ -1,0 +1,43 @@
+"""Who waits for a slot to be freed, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Waiters:
+    """Those who wait for the next hint of one service."""
+
+    count: int = 0
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class SlotNotifier:
+    """Per service, that a slot may have been freed. Each hint wakes all who wait for it, once."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[str, Waiters] = {}
+
+    @contextmanager
+    def next(self, service: str) -> Iterator[asyncio.Event]:
+        """The next hint: none that is told within is missed, and nothing is left afterwards."""
+        waiters = self._waiters.setdefault(service, Waiters())
+        waiters.count += 1
+        try:
+            yield waiters.event
+        finally:
+            waiters.count -= 1
+            if not waiters.count and self._waiters.get(service) is waiters:
+                del self._waiters[service]
+
+    def tell(self, service: str) -> None:
+        """Wake those who wait."""
+        if service in self._waiters:
+            self._waiters.pop(service).event.set()
+
+    def __len__(self) -> int:
+        return len(self._waiters)

@@ -1,0 +1,39 @@
+"""The Lua scripts in `lua/`: each is one atomic step on Redis. `common.lua` describes the keys."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+SERVER_TIME = "redis.call('TIME')"
+"""The Lua that tells the time: {seconds, microseconds}. No node's clock decides a lease."""
+
+_ON_A_SERVICE = (
+    "beat", "claim", "confirm", "drain_host", "drop_host", "evict", "leave", "look", "put_host", "release", "renew",
+    "slots",
+)  # fmt: skip
+_ALONE = ("once", "swap")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script's text, and the SHA-1 by which the server knows it."""
+
+    text: str
+    sha: str
+
+
+def load_scripts(clock: str = SERVER_TIME) -> dict[str, Script]:
+    """All of them by name. clock: see SERVER_TIME; tests pass their own."""
+    common = _read("common")
+    texts = {name: f"{common}\n{_read(name)}" for name in _ON_A_SERVICE} | {name: _read(name) for name in _ALONE}
+    return {name: _script(text.replace("CLOCK", clock)) for name, text in texts.items()}
+
+
+def _read(name: str) -> str:
+    return (files("gateway.pool.redis") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
+
+
+def _script(text: str) -> Script:
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -1,0 +1,203 @@
+"""Worker hosts on this machine: one for each service with a `bot`, started with the gateway and ended with it.
+
+They speak to the gateway as remote ones do, over its own port. Only the gateway's death leaves them running, for the
+grace in which it, or its successor, may take them back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sys
+from typing import Any
+
+import structlog
+
+from gateway.carriers import CARRIERS
+from gateway.errors import BotError, RegistryUnavailable
+from gateway.node.node import Node
+from gateway.settings import PREFIX, ServiceSettings, Settings
+from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
+from gateway.worker.process import LOG_VARIABLE
+
+log = structlog.get_logger(__name__)
+
+USER_ERROR = 2
+"""A host's exit status when its bot cannot be used: starting it again would not help."""
+RESTART_AFTER = 0.5
+RESTART_AT_MOST = 30.0
+"""Seconds until a host that has died is started again, doubled each time."""
+END_SECONDS = 5.0
+"""How long hosts may take to end when the gateway does; their calls have ended by then."""
+MAX_WORDS = 4096
+"""Bytes that a host may say of why it ended."""
+
+
+class HostProcesses:
+    """The hosts' processes. address: where the gateway listens, or all gateways of this machine do.
+
+    What they and their bots print goes to our own stderr, and not through us: it must outlive us, as they do.
+    Raises UserError for settings with which no host can be.
+    """
+
+    def __init__(self, settings: Settings, address: tuple[Any, ...], key: str) -> None:
+        self.services = [section for section in settings.services if section.bot]
+        host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104 - compared, not bound
+        gateway = f"ws://{f'[{host}]' if ':' in host else host}:{address[1]}"
+        self.ids = {section.host: f"local-{section.host}-{secrets.token_hex(3)}" for section in self.services}
+        self._options = {section.host: self._options_of(section, gateway, key) for section in self.services}
+        self._keepers: list[asyncio.Task[None]] = []
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._stopping = False
+        self.failure: asyncio.Future[BotError] = asyncio.get_running_loop().create_future()
+        """Set when a host says that its bot cannot be used."""
+
+    def start(self) -> None:
+        """Start them all, and start again those that die."""
+        self._keepers = [asyncio.create_task(self._keep(s), name=f"worker host of {s.host}") for s in self.services]
+
+    def let_end(self) -> None:
+        """Those that end from now on are not started again."""
+        self._stopping = True
+
+    async def stop(self) -> None:
+        """Wait for them to end, as their gateway has told them; end those that do not."""
+        self.let_end()
+        for keeper in self._keepers:
+            keeper.cancel()
+        processes = [process for process in self._processes.values() if process.returncode is None]
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await asyncio.gather(*(process.wait() for process in processes))
+        except TimeoutError:
+            for process in processes:
+                if process.returncode is None:
+                    log.warning("worker host killed: it did not end", pid=process.pid)
+                    process.kill()
+
+    async def _keep(self, section: ServiceSettings) -> None:
+        wait, first = RESTART_AFTER, True
+        while not self._stopping:
+            started = asyncio.get_running_loop().time()
+            try:
+                status, why = await self._live(section.host)
+            except OSError as e:  # no descriptor is left, or no memory for another process
+                status, why = None, f"it cannot be started: {e.strerror or e}"
+            if self._stopping:
+                return
+            if status == USER_ERROR and first:
+                if not self.failure.done():
+                    self.failure.set_result(BotError(f"services.{section.host}.bot: {why}"))
+                return
+            # It was good once: what breaks it now, a half-finished deploy, say, will be mended.
+            first = first and status is None
+            if asyncio.get_running_loop().time() - started > RESTART_AT_MOST:
+                wait = RESTART_AFTER
+            log.error(
+                "worker host ended, starting it again", service=section.host, status=status, why=why, seconds=wait
+            )
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, RESTART_AT_MOST)
+
+    async def _live(self, name: str) -> tuple[int, str]:
+        """One host, to its end: the exit status, and what it said of it. Raises OSError if it cannot be started."""
+        words, theirs = os.pipe()
+        try:
+            try:
+                process = self._processes[name] = await self._spawn(self._options[name], theirs)
+            finally:
+                os.close(theirs)
+            status = await process.wait()
+            os.set_blocking(words, False)  # nobody else has the other end, or so we hope
+            with contextlib.suppress(BlockingIOError):
+                return status, os.read(words, MAX_WORDS).decode(errors="replace").strip()
+            return status, ""
+        finally:
+            os.close(words)
+
+    async def _spawn(self, options: HostOptions, words: int) -> asyncio.subprocess.Process:
+        # The options hold a key: through a pipe they show neither in the process list nor in the environment.
+        read, write = os.pipe()
+        ours = {OPTIONS_FD_VARIABLE: str(read), FAILURE_FD_VARIABLE: str(words)}
+        try:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "gateway.worker.host", env=_environment() | ours, pass_fds=(read, words)
+                )
+            finally:
+                os.close(read)
+            with contextlib.suppress(BrokenPipeError):  # it has died already: its status says how
+                os.write(write, options.to_json())
+        finally:
+            os.close(write)
+        return process
+
+    def _options_of(self, section: ServiceSettings, gateway: str, key: str) -> HostOptions:
+        return HostOptions(
+            target=section.bot,
+            service_host=section.host,
+            gateways=(gateway,),
+            key=key,
+            warm=section.min_warm,
+            max=section.max,
+            host_id=self.ids[section.host],
+            wrapup_seconds=section.wrapup_seconds,
+        )
+
+
+class LocalHosts:
+    """What a gateway knows of the local hosts. processes: None where a parent keeps them, for several gateways."""
+
+    def __init__(self, node: Node, settings: Settings, processes: HostProcesses | None) -> None:
+        self._node = node
+        self._services = [section for section in settings.services if section.bot]
+        self._processes = processes
+        self._warm: set[str] = set()
+
+    def ready(self) -> bool:
+        """Every local host has had its `min_warm`."""
+        if self._processes is None:
+            return len(self._warm) == len(self._services)
+        ids = self._processes.ids
+        return all(self._node.peak_ready.get(ids[s.host], 0) >= s.min_warm for s in self._services)
+
+    async def until_ready(self) -> None:
+        """Return when they are. Raises BotError if one never will be, as its bot cannot be used."""
+        while not self.ready():
+            if self._processes is None:
+                await self._look()
+            elif self._processes.failure.done():
+                raise self._processes.failure.result()
+            await asyncio.sleep(0.01)
+
+    async def _look(self) -> None:
+        """A host is connected to one of the gateways; the others hear of it through the registry."""
+        for section in self._services:
+            try:
+                slots = await self._node.ask(self._node.registry.slots(section.host))
+            except RegistryUnavailable:
+                return
+            if slots.ready + slots.busy >= section.min_warm:
+                self._warm.add(section.host)
+
+    def start(self) -> None:
+        """Start those that are ours."""
+        if self._processes is not None:
+            self._processes.start()
+
+    async def stop(self) -> None:
+        """Tell the hosts that are connected here, and end those that are ours."""
+        for door in tuple(self._node.hosts.values()):
+            door.drain()
+            door.close()
+        if self._processes is not None:
+            await self._processes.stop()
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what is the gateway's alone: a bot needs no carrier's token and no signing secret."""
+    ours = {name for entry in CARRIERS.values() for name in entry.env}
+    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith(PREFIX)}
+    return kept | {LOG_VARIABLE: "console" if sys.stderr.isatty() else "json"}

@@ -1,0 +1,334 @@
+"""A session: one conversation, a call joined to a bot. It may outlive a stream and a worker.
+
+One task for a session, woken by events and deadlines, never by audio: frames go from socket to bridge to socket
+without it. The task decides what a broken link, a lost stream or a bot's wish means, and ends the session once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import structlog
+
+from gateway.errors import RegistryUnavailable
+from gateway.media.bridge import Bridge
+from gateway.media.playout import PlayoutLimits
+from gateway.media.relay import Relay
+from gateway.media.types import BridgeLimits, Stream
+from gateway.metrics import TIMED
+from gateway.node.node import Node
+from gateway.node.services import Service
+from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, merge
+from gateway.pool.registry import Claim
+from gateway.protocol import pcm
+from gateway.protocol.codes import CloseCode, EndReason
+from gateway.sessions.events import End, Event, HandOver, LinkGone, Sought, StreamGone, Wish
+from gateway.sessions.facts_sync import fold
+from gateway.sessions.worker_link import WorkerLink
+from gateway.sessions.worker_search import Linked
+from serializers.call_data import CallData
+
+log = structlog.get_logger(__name__)
+
+PAUSE_CHECK = 0.1
+"""Seconds between two looks whether the bot still speaks."""
+AWAY_CHECK = 1.0
+"""Seconds between two attempts to give a call away while the registry is away."""
+AWAY = "the registry is away"
+NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
+"""Ends for which the caller is not to blame."""
+
+
+class Session:
+    """See the module's docstring. claim: confirmed; None for a caller on hold. facts: known when the stream started.
+
+    The one who makes it puts it into `node.sessions`, so that nobody else makes another.
+    """
+
+    def __init__(self, node: Node, service: Service, claim: Claim | None, facts: Facts) -> None:
+        self.id = facts.session
+        self.service = service
+        self.facts = facts
+        self.node = node
+        self.relays = service.protocol == "relay"
+        self.bridge = _make_bridge(service, self)
+        self.stream: Stream | None = None
+        self.call: CallData | None = None
+        self.bot = WorkerLink(node, service, self.bridge, self, claim)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._now = asyncio.get_running_loop().time
+        self._ends_at = self._now() + service.max_call
+        self._parked_until: float | None = None
+        self._pressing = False
+        """The carrier presses keys for the bot, and comes back."""
+        self._later: list[Wish] = []
+        """What the bot wants done when the keys are pressed."""
+        self.ended: EndReason | None = None
+        self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
+
+    @property
+    def claim(self) -> Claim | None:
+        """What this session holds of the pool."""
+        return self.bot.claim
+
+    # The stream's side.
+
+    def attach(self, stream: Stream, claim: Claim | None, call: CallData) -> None:
+        """This stream is the session's from now on; an older one is closed. claim: None if it brought none.
+
+        Raises UnsupportedCodec.
+        """
+        self.bridge.attach_stream(stream, self._now())
+        older, self.stream, self.call = self.stream, stream, call
+        if older is not None:
+            older.socket.close(CloseCode.NORMAL, "a newer stream took the call")
+        self._parked_until, self._pressing = None, False
+        self.bot.move_to(claim)
+        while self._later:
+            self.post(self._later.pop(0))
+
+    def stream_received(self, stream: Stream, data: bytes, text: bool, now: float) -> None:
+        if stream is not self.stream:
+            return
+        if self.bridge.counts.from_carrier % TIMED:
+            self.bridge.stream_received(data, text, now)
+        else:
+            self.node.metrics.timed("inbound", self.bridge.stream_received, data, text, now)
+
+    def stream_closed(self, stream: Stream, code: int) -> None:
+        self.post(StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
+
+    def end(self, reason: EndReason) -> None:
+        """End the session from outside (drain, API)."""
+        self.post(End(reason))
+
+    def hand_over(self) -> None:
+        """Give the call away, with its bot, to the node that its carrier comes to; where it comes to none, end it."""
+        if self.relays or (self.stream is not None and not self.stream.resumes):
+            self.end(EndReason.DRAINED)
+        else:
+            # Not all at the same moment: each would wait until the other node has taken all others.
+            latest = self.node.limits.hand_over * random.uniform(0.25, 1.0)  # noqa: S311 - no secret
+            self.post(HandOver(self._now() + latest))
+
+    def superseded(self) -> None:
+        """The registry says that the claim is no longer ours."""
+        self.post(End(None))
+
+    # What the bridge says.
+
+    def stream_stopped(self, reason: str) -> None:
+        if self.stream is not None:
+            self.post(StreamGone(self.stream, orderly=True))
+
+    def stream_dead(self) -> None:
+        if self.stream is not None:
+            self._log.warning("stream does not answer")
+            self.stream.socket.abort()
+
+    def link_dead(self) -> None:
+        self.bot.dead()
+
+    def bot_hangup(self, reason: str) -> None:
+        self.post(Wish("hangup", reason))
+
+    def bot_transfer(self, to: str) -> None:
+        self.post(Wish("transfer", to))
+
+    def bot_digits(self, digits: str) -> None:
+        self.post(Wish("digits", digits))
+
+    def bot_state(self, state: bytes) -> None:
+        self.bot.keep_state(state)
+
+    def post(self, event: Event) -> None:
+        self._events.put_nowait(event)
+
+    # The task.
+
+    async def run(self) -> None:
+        """Serve the session to its end, and leave nothing behind."""
+        self.node.ticker.add(self.bridge)
+        self._log.info("session started", on_hold=self.claim is None)
+        reason: EndReason | None = EndReason.UNKNOWN_END
+        structlog.contextvars.bind_contextvars(session=self.id, carrier=self.facts.carrier, service=self.service.host)
+        with self.node.metrics.call(self.facts.carrier, self.service.host, self.bridge, self._now()) as meter:
+            try:
+                reason = await self._serve()
+            finally:
+                meter.ended = reason
+                try:
+                    await self._wrap_up(reason)
+                finally:
+                    self._leave(CloseCode.NORMAL)
+
+    async def _serve(self) -> EndReason | None:
+        """Until the session ends. None: somebody else serves it now."""
+        while True:
+            event = await self._next_event()
+            match event:
+                case None:
+                    if self._now() >= self._ends_at:
+                        return EndReason.MAX_DURATION
+                    if self._parked_until is not None and self._now() >= self._parked_until:
+                        return EndReason.STREAM_LOST  # else a new stream came while we slept
+                case End(reason):
+                    return reason
+                case HandOver(by) if self._now() < by and self.bridge.unplayed(self._now()) > 0:
+                    asyncio.get_running_loop().call_later(PAUSE_CHECK, self.post, event)  # not in the middle of a word
+                case HandOver():
+                    if await self._give_away():
+                        return None
+                    asyncio.get_running_loop().call_later(AWAY_CHECK, self.post, event)
+                case StreamGone(stream, orderly) if stream is self.stream:
+                    self._lose_stream()
+                    if orderly:
+                        return EndReason.CALLER_HANGUP
+                    if self.relays:  # a bot that speaks the carrier's wire cannot be given a second `start`
+                        return EndReason.STREAM_LOST
+                    self._log.warning("stream lost, waiting for the carrier")
+                    self._parked_until = self._now() + self.node.limits.reattach_timeout
+                case Sought() | LinkGone():
+                    if (end := self.bot.heed(event)) is not None:
+                        return end.reason
+                case Wish() if self._pressing:
+                    self._later.append(event)
+                case Wish("hangup", _):
+                    return EndReason.BOT_HANGUP
+                case Wish("transfer", to):
+                    if not (refusal := self._refusal_to_transfer(to) or await self._continue("dial", to)):
+                        return EndReason.TRANSFERRED
+                    self._tell_refused("transfer", refusal)
+                case Wish("digits", digits):
+                    await self._press(digits)
+
+    async def _next_event(self) -> Event | None:
+        """The next event, or None when a deadline has passed."""
+        deadline = self._ends_at
+        if self._parked_until is not None:
+            deadline = min(deadline, self._parked_until)
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
+    # The stream, and what the carrier does when it has ended.
+
+    def _lose_stream(self) -> None:
+        stream, self.stream = self.stream, None
+        self.bridge.detach_stream(self._now())
+        if stream is not None:
+            stream.socket.close(CloseCode.NORMAL)
+
+    async def _give_away(self) -> bool:
+        """The carrier is led to /resume on another node; our claim and the bot wait for it, each for its own grace.
+
+        False: not now, as no node could be told what to answer.
+        """
+        self._log.info("handing over", streaming=self.stream is not None)
+        if await self._continue("attach"):
+            return False
+        self._lose_stream()
+        self.bot.drop(CloseCode.DRAINING)
+        return True
+
+    async def _continue(self, kind: ContinuationKind, value: str = "") -> str:
+        """Write what the carrier is to be told, before we close its stream. Returns why that was not to be had."""
+        seq = self.facts.continuation.seq + 1
+        if await self.remember(FactEvent(continuation=Continuation(kind, value, seq))):
+            return ""
+        self._log.warning("continuation not kept: the registry is away", continuation=kind)
+        self.facts = merge(self.facts, FactEvent(continuation=Continuation(seq=seq + 1)))  # take it back
+        return AWAY
+
+    def _refusal_to_transfer(self, to: str) -> str:
+        if not self.node.carriers[self.facts.carrier].can.transfer:
+            return "this carrier cannot transfer a call"
+        return "" if self.node.dial_allowed(to) else "the number is not in [dialout] allow"
+
+    def _tell_refused(self, what: str, reason: str) -> None:
+        self.bridge.tell(pcm.Status("refused", {"what": what, "reason": reason}))
+
+    async def _press(self, digits: str) -> None:
+        """Keys, on a carrier whose stream has no message for them: by its XML, and the bot waits meanwhile."""
+        can = self.node.carriers[self.facts.carrier].can.digits and self.stream is not None
+        if refusal := await self._continue("digits", digits) if can else "this carrier cannot send keys":
+            self._tell_refused("dtmf", refusal)
+            return
+        self._parked_until, self._pressing = self._now() + self.node.limits.reattach_timeout + len(digits), True
+        self._lose_stream()
+
+    # The end.
+
+    async def _wrap_up(self, reason: EndReason | None) -> None:
+        """Tell the bot, let it finish, give the slot back. reason None: it is not ours to end any more."""
+        self.bot.stop_seeking()
+        if reason is None:
+            self._log.info("session goes on elsewhere")
+            self._leave(CloseCode.SUPERSEDED)
+            return
+        self.ended = reason
+        self.bridge.tell(pcm.Stop(reason))
+        ours = reason is not EndReason.CALLER_HANGUP
+        if ours and reason is not EndReason.TRANSFERRED:
+            kind, value = self._last_resort(reason)
+            await self._continue(kind, value)  # if it is not kept, the XML's own Hangup is the second line
+            if kind == "hangup" and self.stream is not None:  # a carrier that left us first may have moved the call
+                await self._hang_up_by_rest()
+        self._lose_stream()
+        await self.remember(
+            FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.unix_time())
+        )
+        await self.bot.finish()
+        self._leave(CloseCode.NORMAL)
+        await self.bot.give_back()
+        self._log.info("session ended", reason=reason)
+
+    async def _hang_up_by_rest(self) -> None:
+        """The first line; the XML behind the stream is the second."""
+        carrier = self.node.carriers[self.facts.carrier]
+        request = carrier.hang_up(self.facts.call_id, self.facts.account)
+        if request is not None:
+            await self.node.rest.ask(request, seconds=self.node.limits.rest_timeout)
+
+    def _last_resort(self, reason: EndReason) -> tuple[ContinuationKind, str]:
+        """What is left for a caller whose bot is lost: the service's forward, if it has one."""
+        forward = self.service.when_full
+        if reason in NO_BOT and forward.kind == "forward" and self.node.dial_allowed(forward.to):
+            return "dial", forward.to
+        return "hangup", ""
+
+    def _leave(self, code: CloseCode) -> None:
+        """Let go of everything. Idempotent."""
+        self._lose_stream()
+        self.bot.drop(code)
+        self.node.ticker.discard(self.bridge)
+        while not self._events.empty():
+            match self._events.get_nowait():
+                case Sought(_, Linked(socket)):  # it came too late to be of use
+                    socket.close(CloseCode.NORMAL)
+        if self.node.sessions.get(self.id) is self:
+            del self.node.sessions[self.id]
+
+    async def remember(self, event: FactEvent) -> bool:
+        """Fold the event into the facts, ours and the registry's. False: it is away, and has not heard of it."""
+        self.facts = merge(self.facts, event)
+        try:
+            told = await fold(self.node, self.facts, event)
+        except RegistryUnavailable:
+            return False  # audio never waits for the registry; what was lost is history, not the call
+        self.facts = merge(self.facts, told)
+        return True
+
+
+def _make_bridge(service: Service, events: Session) -> Bridge | Relay:
+    limits = BridgeLimits(
+        playout=PlayoutLimits(lead=service.playout_lead),
+        stream_quiet=service.stream_quiet,
+        link_dead=service.link_dead,
+    )
+    if service.protocol == "relay":
+        return Relay(limits, events)
+    return Bridge(service.sample_rate, limits, events, service.hold_audio)

@@ -1,0 +1,201 @@
+"""What both ends of a WebSocket share: bytes in and out, whole messages, pings, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket as _socket
+import sys
+from typing import cast
+
+from websockets.frames import Close, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN, SEND_EOF
+from websockets.protocol import Protocol as WebSocket
+
+from gateway.protocol.codes import CloseCode
+from gateway.sockets.base import (
+    CLOSE_TIMEOUT,
+    MAX_UNSENT,
+    NOTSENT_LOWAT,
+    SEND_BUFFER,
+    USER_TIMEOUT_MS,
+    Handler,
+)
+
+log = logging.getLogger(__name__)
+
+
+def tune(transport: asyncio.BaseTransport) -> None:
+    """Set the options that keep audio prompt and dead peers short-lived. Best effort: none is essential."""
+    sock: _socket.socket | None = transport.get_extra_info("socket")
+    if sock is None:
+        return
+    options: list[tuple[int, int, int]] = [(_socket.SOL_SOCKET, _socket.SO_SNDBUF, SEND_BUFFER)]
+    if sock.family in (_socket.AF_INET, _socket.AF_INET6):
+        options.append((_socket.IPPROTO_TCP, _socket.TCP_NODELAY, 1))
+        if sys.platform == "linux":
+            options.append((_socket.IPPROTO_TCP, _socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS))
+            options.append((_socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, NOTSENT_LOWAT))
+    for level, option, value in options:
+        try:
+            sock.setsockopt(level, option, value)
+        except OSError:  # the peer has reset the connection already, or a kernel without the option
+            pass
+
+
+_TCP_NOTSENT_LOWAT = 25
+"""linux/tcp.h; the socket module has it from Python 3.12 on."""
+
+
+class Connection(asyncio.Protocol):
+    """What both sides share: bytes in and out, messages, the end."""
+
+    _conn: WebSocket
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._handler: Handler | None = None  # set while it may be called
+        self._parts: bytearray | None = None  # of a fragmented message; bytes, so that empty fragments cost nothing
+        self._text = False
+        self._closing = False  # we called close(): receive nothing more
+        self._timer: asyncio.TimerHandle | None = None
+        self.last_received = self.last_pong = self._loop.time()
+
+    # Socket
+
+    @property
+    def unsent(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def send(self, data: str | bytes) -> None:
+        if self._conn.state is not OPEN:
+            return
+        if isinstance(data, str):
+            self._conn.send_text(data.encode(errors="replace"))
+        else:
+            self._conn.send_binary(data)
+        self._flush()
+
+    def ping(self) -> None:
+        if self._conn.state is OPEN:
+            self._conn.send_ping(b"")
+            self._flush()
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        if self._conn.state is not OPEN:
+            return
+        self._closing = True
+        if code in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
+            self._conn.send_close()
+        else:
+            # RFC 6455 5.5: a control frame has at most 125 bytes, two of them for the code.
+            self._conn.send_close(code, reason.encode()[:123].decode(errors="ignore"))
+        self._flush()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's do not derive from it
+        tune(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_received = self._loop.time()
+        self._conn.receive_data(data)
+        self._flush()
+        for event in self._conn.events_received():
+            self._event(event)
+        if self._conn.parser_exc is not None and self._conn.close_sent is not None:
+            self._finish(self._conn.close_sent)
+
+    def eof_received(self) -> None:
+        self._conn.receive_eof()
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._conn.receive_eof()
+        self._conn.data_to_send()
+        self._finish(Close(CloseCode.ABNORMAL, ""))
+        self._transport = None
+
+    # Inside
+
+    def _flush(self) -> None:
+        """Write what the protocol has to say; half-close when it says so, and see that the peer follows."""
+        out = self._conn.data_to_send()
+        if not out and self._conn.state is OPEN:
+            return  # the usual case: data came in, and nothing is to be said about it
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        for chunk in out:
+            if chunk is not SEND_EOF:
+                transport.write(chunk)
+            elif transport.can_write_eof():
+                # Not close(): with unread bytes in the kernel that would be a reset, which can overtake our
+                # close frame on its way (RFC 6455 7.1.1 asks for the same).
+                transport.write_eof()
+            else:
+                transport.close()  # TLS has no half-close
+        if out and transport.get_write_buffer_size() > MAX_UNSENT:
+            transport.abort()
+        elif self._timer is None and self._conn.close_expected():
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
+
+    def _event(self, event: Request | Response | Frame) -> None:
+        if not isinstance(event, Frame):
+            return
+        data = event.data
+        match event.opcode:
+            case Opcode.TEXT | Opcode.BINARY:
+                self._text = event.opcode is Opcode.TEXT
+                if event.fin:
+                    self._deliver(bytes(data))
+                else:
+                    self._parts = bytearray(data)
+            case Opcode.CONT:
+                assert self._parts is not None  # the protocol has checked the order
+                self._parts += data
+                if event.fin:
+                    whole, self._parts = bytes(self._parts), None
+                    self._deliver(whole)
+            case Opcode.PONG:
+                self.last_pong = self.last_received
+            case Opcode.CLOSE:
+                self._finish(self._conn.close_rcvd or Close(CloseCode.NO_STATUS, ""))
+
+    def _deliver(self, message: bytes) -> None:
+        if self._handler is None or self._closing:
+            return
+        try:
+            self._handler.received(message, self._text)
+        except Exception:
+            self._handler_raised()
+
+    def _open(self, handler: Handler) -> None:
+        self._handler = handler
+        self.last_pong = self.last_received = self._loop.time()
+        try:
+            handler.opened(self)
+        except Exception:
+            self._handler_raised()
+
+    def _finish(self, close: Close) -> None:
+        handler, self._handler = self._handler, None
+        if handler is None:
+            return
+        try:
+            handler.closed(close.code, close.reason)
+        except Exception:
+            log.exception("the handler of a socket raised when told of its end")
+
+    def _handler_raised(self) -> None:
+        log.exception("the handler of a socket raised; closing it")
+        self.close(CloseCode.INTERNAL_ERROR)

@@ -1,0 +1,150 @@
+"""The carrier's WebSocket: who may come in, the handshake, and the stream's hand-over to its session.
+
+Three gates, each before anything is kept for the stranger: the upgrade is refused unless its token, signature or key
+is good; `start` must come in time and name the call that the token is bound to; the registry must confirm the attempt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.media.types import Stream
+from gateway.node.node import Node
+from gateway.protocol.codes import CloseCode
+from gateway.sessions.session import Session
+from gateway.sockets import Socket
+from gateway.streams.admission import Denied, StreamGrant, admit
+from serializers.base import Connected, Rejected, Serializer, Start
+from serializers.detect import detect
+
+MAX_EARLY = 600
+"""Messages kept between `start` and the registry's word: 12 s at 50 a second, more than it may take."""
+
+
+MAX_SPOKEN = 8
+"""Messages of a handshake that are kept: there are two, and `connected` may come twice."""
+
+
+class StreamHandshake:
+    """The handler of one carrier's WebSocket: its handshake, then its session's ear.
+
+    serializer: None where the URL does not say which carrier it is; then `start` does, by `make_serializer(name)`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        ticket: StreamGrant,
+        serializer: Serializer | None,
+        make_serializer: Callable[[str], Serializer],
+    ) -> None:
+        self._node = node
+        self._ticket = ticket
+        self._serializer = serializer
+        self._make_serializer = make_serializer
+        self._time = asyncio.get_running_loop().time
+        self._socket: Socket | None = None
+        self._deadline = self._time() + node.limits.start_timeout
+        self._bad = 0
+        self._early: deque[tuple[bytes, bool]] = deque(maxlen=MAX_EARLY)
+        self._starting = False
+        self._spoken: list[bytes] = []
+        """The handshake as it came, for bots that speak the carrier's wire."""
+        self._session: Session | None = None
+        self._stream: Stream | None = None
+        self._closed: int | None = None
+
+    # Socket callbacks.
+
+    def opened(self, socket: Socket) -> None:
+        self._socket = socket
+        self._node.streams += 1
+        self._node.ticker.add(self)
+
+    def received(self, data: bytes, text: bool) -> None:
+        if self._session is not None and self._stream is not None:
+            self._session.stream_received(self._stream, data, text, self._time())
+        elif self._starting:
+            self._early.append((data, text))
+        else:
+            self._handshake(data, text)
+
+    def closed(self, code: int, reason: str) -> None:
+        self._closed = code
+        self._node.streams -= 1
+        self._node.ticker.discard(self)
+        if self._session is not None and self._stream is not None:
+            self._session.stream_closed(self._stream, code)
+
+    def tick(self, now: float) -> None:
+        """The handshake's deadline; once it is met the bridge has its own clock."""
+        if self._starting:
+            self._node.ticker.discard(self)
+        elif now >= self._deadline:
+            self.refuse("no_start", CloseCode.POLICY)
+
+    # The handshake.
+
+    def _handshake(self, data: bytes, text: bool) -> None:
+        serializer = self._serializer
+        if serializer is None:
+            name = detect(data) if text else None
+            if name is None:
+                self._spoken.append(data)
+                self._count_bad("unknown_carrier")
+                return
+            if name not in self._node.carriers:
+                self.refuse("unknown_carrier", CloseCode.POLICY)
+                return
+            self._serializer = serializer = self._make_serializer(name)
+            self._ticket = replace(self._ticket, carrier=name)
+        for event in serializer.decode(data, text=text, now=self._time()):
+            if isinstance(event, (Connected, Start)) and len(self._spoken) < MAX_SPOKEN:
+                self._spoken.append(data)
+            match event:
+                case Start():
+                    self._starting = True
+                    self._node.spawn(self._admit(event), "admit a stream")
+                case Rejected("unknown_event"):
+                    pass
+                case Rejected(reason):
+                    self._count_bad(reason)
+                case _:
+                    self._bad = 0
+
+    def _count_bad(self, reason: str) -> None:
+        self._bad += 1
+        self._node.rejected["stream", reason] += 1
+        if self._bad >= self._node.limits.bad_before_start:
+            self.refuse("bad_messages", CloseCode.UNSUPPORTED)
+
+    async def _admit(self, start: Start) -> None:
+        assert self._socket is not None and self._serializer is not None
+        ours = self._ticket.token is not None
+        stream = Stream(self._socket, self._serializer, start, tuple(self._spoken), resumes=ours)
+        try:
+            session = await admit(self._node, self._ticket, stream)
+        except Exception:  # a bug of ours must not leave a caller on a dead line
+            self.refuse("internal_error", CloseCode.INTERNAL_ERROR)
+            raise
+        if isinstance(session, Denied):
+            self.refuse(session.reason, session.code)
+            return
+        self._session, self._stream = session, stream
+        while self._early:
+            data, text = self._early.popleft()
+            session.stream_received(stream, data, text, self._time())
+        if self._closed is not None:
+            session.stream_closed(stream, self._closed)
+
+    def refuse(self, reason: str, code: CloseCode) -> None:
+        """Close the stream, and say why in the log."""
+        self._node.refuse("stream", reason, carrier=self._ticket.carrier)
+        self._node.ticker.discard(self)
+        self._early.clear()
+        self._starting = True  # nothing more is looked at
+        if self._socket is not None:
+            self._socket.close(code, reason)

@@ -1,0 +1,90 @@
+"""A call rings, or one of ours was answered: reserve a worker and tell the carrier where to stream."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind
+from gateway.errors import RegistryUnavailable
+from gateway.node.node import Node
+from gateway.node.services import Service
+from gateway.pool.facts import FactEvent, call_alias
+from gateway.pool.registry import Claim, Full
+from gateway.sessions.preconnect import open_early
+from gateway.webhooks.answers import fall_back, hold_answer, stream_answer
+from gateway.webhooks.receive import VerifiedWebhook, receive
+from gateway.webhooks.status import note_status
+
+
+async def voice(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+    """`/webhooks/{carrier}/voice`."""
+    visit = await receive(node, carrier, request, "voice")
+    if isinstance(visit, HttpAnswer):
+        return visit
+    if visit.webhook.kind is not Kind.VOICE:
+        await note_status(node, visit)  # a status callback that was configured to come here
+        return carrier.answer_empty()
+    service = choose_service(node, visit)
+    if service is None:
+        node.refuse("voice", "unknown_service", carrier=carrier.name)
+        return carrier.answer_reject("rejected")
+    try:
+        return await _reserve(node, visit, service)
+    except RegistryUnavailable:
+        node.refuse("voice", "registry_down", carrier=carrier.name)
+        return fall_back(node, visit, service.when_down, at_voice=True)
+
+
+def choose_service(node: Node, visit: VerifiedWebhook) -> Service | None:
+    """By the session's own history, else by the URL, the dialled number, the default."""
+    if visit.facts is not None and visit.facts.service:
+        return node.services.get(visit.facts.service)
+    return node.services.choose(visit.webhook.ours.get("serviceHost", ""), visit.webhook.to_number)
+
+
+async def _reserve(node: Node, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
+    facts = await node.ask(node.registry.merge(visit.session, _heard(node, visit, service)))
+    if facts.status == "ended":
+        return visit.carrier.answer_over()
+    if node.refusing:
+        node.refuse("voice", "draining", carrier=visit.carrier.name)
+        return fall_back(node, visit, service.when_full, at_voice=True)
+    if node.overloaded:  # counts as full, but holding would cost as much as serving
+        node.refuse("voice", "overloaded", carrier=visit.carrier.name)
+        return fall_back(node, visit, service.when_full, at_voice=True)
+    claim = await node.claim(service.host, visit.session)
+    if not isinstance(claim, Claim):
+        if service.when_full.kind == "hold" and node.unix_time() < facts.created + node.leases.reserved:
+            return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, facts.created))
+        node.refuse("voice", "no_worker" if claim == Full(hosts=0) else "full", carrier=visit.carrier.name)
+        return fall_back(node, visit, service.when_full, at_voice=True)
+    node.spawn(open_early(node, claim, facts.body), f"early link {visit.session}")
+    return visit.carrier.answer_stream(stream_answer(node, visit, service, claim, facts))
+
+
+def _heard(node: Node, visit: VerifiedWebhook, service: Service) -> FactEvent:
+    webhook = visit.webhook
+    return FactEvent(
+        carrier=visit.carrier.name,
+        account=visit.account,
+        call_id=webhook.call_id,
+        service=service.host,
+        direction=webhook.direction,
+        from_number=webhook.from_number,
+        to_number=webhook.to_number,
+        raw_from=webhook.raw_from,
+        raw_to=webhook.raw_to,
+        body=author_parameters(webhook.ours),
+        status="ringing",
+        created=node.unix_time(),
+        aliases=(call_alias(visit.carrier.name, visit.account, webhook.call_id),),
+    )
+
+
+OURS = frozenset({"serviceHost", "key", "session", "attempt", "after"})
+"""Query parameters of our webhooks that are not the flow's author's."""
+
+
+def author_parameters(query: Mapping[str, str]) -> dict[str, str]:
+    """What the flow's author put into the webhook's URL beside our own names: the call's `body`."""
+    return {name: value for name, value in query.items() if name not in OURS}

@@ -1,0 +1,156 @@
+"""The zygote: imports the bot's module once and forks a worker for each request.
+
+Exec'd by the host, single-threaded and without an event loop, as only such a process may fork safely. What was
+imported is shared with the workers, page by page, as long as nobody writes to it; the garbage collector would, so
+everything is moved out of its sight first.
+
+Control channel (SOCK_SEQPACKET; a JSON object each): host → us: an empty object with the worker's channel attached.
+Us → host: `{"loaded": true, "threads": n}` or `{"failed": why}`, `{"spawned": pid}` for each request in order,
+`{"exited": pid, "status": n}` with n as `os.waitstatus_to_exitcode` gives it. At the control channel's end nothing
+more is forked, and we end after our last child.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import logging
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+import orjson
+
+from gateway.errors import BotError
+from gateway.worker.bot_loader import Bot, load
+from gateway.worker.process import ignore_signals, import_what_calls_need, log_to_stderr, run_worker
+
+log = logging.getLogger(__name__)
+
+
+def threads() -> int:
+    """Of this process, those of C libraries included."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
+
+
+def main() -> int:
+    """`python -m gateway.worker.fork_server TARGET CONTROL_FD`. In a forked child, returns when the worker ended."""
+    ignore_signals()
+    control = socket.socket(fileno=int(sys.argv[2]))
+    os.set_inheritable(control.fileno(), False)
+    try:
+        bot = load(sys.argv[1])
+    except BotError as e:
+        if e.__cause__ is not None:
+            log_to_stderr()
+            log.error("%s", e, exc_info=e.__cause__)
+        _tell(control, {"failed": str(e)})
+        return 2
+    _tell(control, {"loaded": True, "threads": threads()})
+    gc.collect()
+    gc.freeze()
+    return _serve(control, bot)
+
+
+def _serve(control: socket.socket, bot: Bot) -> int:
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_read, False)
+    os.set_blocking(wake_write, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(wake_read, select.POLLIN)
+    children: set[int] = set()
+    host, prepared = True, False
+    while host or children:
+        for fd, _ in poll.poll():
+            if fd == wake_read:
+                _drain(wake_read)
+                _reap(children, control if host else None)
+                continue
+            channel = _request(control)
+            if channel is None:
+                host = False
+                poll.unregister(control)
+                continue
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                control.close()
+                os.close(wake_read)
+                os.close(wake_write)
+                _reseed()
+                _exit(run_worker(channel, bot))
+            channel.close()
+            children.add(pid)
+            _tell(control, {"spawned": pid})
+            if not prepared:
+                # Once here instead of once in each worker; but not before the first of them, which is waited for.
+                import_what_calls_need()
+                gc.freeze()
+                prepared = True
+    return 0
+
+
+def _reseed() -> None:
+    """Python's generator is seeded anew in a forked child, numpy's is not: all callers would get the same numbers."""
+    random = sys.modules.get("numpy.random")
+    if random is not None:
+        random.seed()
+
+
+def _exit(status: int) -> NoReturn:
+    """End a forked worker: what the bot wants done at exit is done, and what it printed is printed.
+
+    Then without tearing the interpreter down object by object, which would copy the zygote's pages to free them.
+    """
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _request(control: socket.socket) -> socket.socket | None:
+    """The channel of a worker to be forked; None when the host is gone."""
+    try:
+        data, fds, _, _ = socket.recv_fds(control, 1024, 1)
+    except OSError:
+        return None
+    return socket.socket(fileno=fds[0]) if data and fds else None
+
+
+def _reap(children: set[int], control: socket.socket | None) -> None:
+    for pid in list(children):
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            children.discard(pid)
+            if control is not None:
+                _tell(control, {"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _drain(fd: int) -> None:
+    try:
+        while os.read(fd, 4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def _tell(control: socket.socket, message: dict[str, Any]) -> None:
+    try:
+        control.send(orjson.dumps(message))
+    except OSError:  # the host is gone; its end of the channel says so to the next poll
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+"""The line between a `Call` and whatever link serves it at the moment; links come and go, the bot stays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from gateway.protocol import pcm
+from gateway.sockets import Socket
+from gateway.worker.conversation import Conversation
+
+MAX_PENDING = 256
+"""Messages, not audio, that wait for the next link. The oldest are dropped."""
+
+
+class LinkWriter:
+    """Sends for the call, and wakes those of its tasks that wait.
+
+    ready: the bot listens; a new gateway is told again. turn: held while audio is being sent.
+    """
+
+    def __init__(self, conversation: Conversation) -> None:
+        self.conversation = conversation
+        self.turn = asyncio.Lock()
+        self._socket: Socket | None = None
+        self._pending: deque[str] = deque(maxlen=MAX_PENDING)
+        self._ready = False
+        self._reader: asyncio.Future[None] | None = None
+        self._speaker: asyncio.Future[None] | None = None
+
+    # The link's side.
+
+    @property
+    def attached(self) -> bool:
+        """There is a link."""
+        return self._socket is not None
+
+    def attach(self, socket: Socket) -> None:
+        """Speak on this link from now on, beginning with what has waited for it."""
+        self._socket = socket
+        if self._ready:
+            socket.send(pcm.encode(pcm.Ready()))
+        while self._pending:
+            socket.send(self._pending.popleft())
+        self._wake()
+
+    def detach(self) -> None:
+        """The link is gone; words wait for the next one, audio is not sent."""
+        self._socket = None
+
+    def received(self, data: bytes, text: bool) -> None:
+        """One message of the link's."""
+        self.conversation.received(data, text)
+        if text:
+            self._wake()
+        elif self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    def end(self, reason: str) -> None:
+        """The call is over."""
+        self.conversation.end(reason)
+        self._wake()
+
+    # The call's side.
+
+    def say(self, message: pcm.ToGateway) -> None:
+        """Send a message, as soon as there is a link."""
+        if self.conversation.ended:
+            return
+        if self._socket is not None:
+            self._socket.send(pcm.encode(message))
+        else:
+            self._pending.append(pcm.encode(message))
+
+    def say_audio(self, audio: bytes) -> None:
+        """Send PCM of the link's rate, at most a second of it."""
+        self.ready()
+        if self._socket is not None and audio and not self.conversation.ended:
+            self.conversation.sent(audio)
+            self._socket.send(audio)
+
+    def ready(self) -> None:
+        """The bot listens, or speaks: let the caller's audio come."""
+        if not self._ready:
+            self._ready = True
+            self.say(pcm.Ready())
+
+    async def event(self) -> None:
+        """Wait for something to be read. Raises RuntimeError if another task waits already."""
+        if self._reader is not None:
+            raise RuntimeError("another task reads the events of this call: only one can")
+        self._reader = asyncio.get_running_loop().create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    async def change(self, seconds: float | None) -> bool:
+        """Wait, holding the turn, until something was said about the call. False: nothing was, for so long."""
+        self._speaker = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._speaker
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self._speaker = None
+
+    def wake_speaker(self) -> None:
+        """Whoever waits in `change`: look again."""
+        if self._speaker is not None and not self._speaker.done():
+            self._speaker.set_result(None)
+
+    def _wake(self) -> None:
+        self.wake_speaker()
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)

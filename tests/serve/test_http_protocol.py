@@ -1,0 +1,498 @@
+"""The HTTP edge against strangers, by real sockets: heads without end, half requests, bodies that dribble, and all that
+must work as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from websockets.asyncio.client import connect
+
+from gateway.serve.app import make_app, make_node
+from gateway.serve.http_protocol import HttpLimits, http_protocol
+from gateway.serve.listening import HttpServer, bind
+from gateway.settings import Settings
+from gateway.sockets import Accept, Socket, Upgrade, server_protocol
+from tests.acceptance.program import Gateway
+from tests.waiting import PATIENCE, until
+
+HEAD_BYTES = HttpLimits().head_bytes
+SOON = 0.2
+"""What a deadline is here that a test waits for. Others are NEVER."""
+NEVER = 1000.0
+KERNEL = 24 * 1024 * 1024
+"""Bytes that may be on their way between two sockets of one machine, and then some."""
+ENDLESS = 60 * 1024 * 1024
+
+
+class Echo:
+    """What is behind the WebSockets here."""
+
+    def opened(self, socket: Socket) -> None:
+        self.socket = socket
+
+    def received(self, data: bytes, text: bool) -> None:
+        self.socket.send(data.decode() if text else data)
+
+    def closed(self, code: int, reason: str) -> None:
+        pass
+
+
+@dataclass
+class Served:
+    """A real server: uvicorn, our protocol, our WebSockets."""
+
+    port: int = 0
+    refused: list[str] = field(default_factory=list)
+    upgrades: list[Upgrade] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    """Paths, in order."""
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    """`/waits` waits for it."""
+    server: uvicorn.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.server_state.connections)
+
+    def app(self) -> Starlette:
+        async def hello(request: Request) -> Response:
+            self.asked.append(request.url.path)
+            return PlainTextResponse("hello")
+
+        async def waits(request: Request) -> Response:
+            self.asked.append(request.url.path)
+            await self.go_on.wait()
+            return PlainTextResponse("at last")
+
+        async def length(request: Request) -> Response:
+            return PlainTextResponse(str(len(await request.body())))
+
+        return Starlette(routes=[
+            Route("/hello", hello, methods=["GET", "POST"]), Route("/waits", waits, methods=["GET", "POST"]),
+            Route("/length", length, methods=["POST"]),
+        ])  # fmt: skip
+
+    def decide(self, upgrade: Upgrade) -> Accept:
+        self.upgrades.append(upgrade)
+        return Accept(Echo())
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    *, head_seconds: float = NEVER, keep_alive: float = NEVER, app: Starlette | None = None
+) -> AsyncIterator[Served]:
+    served = Served()
+    config = uvicorn.Config(
+        app or served.app(),
+        http=http_protocol(served.refused.append, HttpLimits(head_seconds=head_seconds)),
+        ws=server_protocol(served.decide),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=keep_alive,
+        timeout_graceful_shutdown=1,
+    )
+    served.server = HttpServer(config)
+    sock = bind("127.0.0.1", 0)
+    served.port = sock.getsockname()[1]
+    task = asyncio.create_task(served.server.serve(sockets=[sock]))
+    try:
+        await until(lambda: served.server.started)
+        yield served
+    finally:
+        served.server.should_exit = True
+        await task
+
+
+class Client:
+    """A stranger with a socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def answer(self) -> tuple[int, bytes]:
+        """The next one: status and body."""
+        async with asyncio.timeout(PATIENCE):
+            head = await self.reader.readuntil(b"\r\n\r\n")
+            [length] = re.findall(rb"content-length: (\d+)", head)
+            return int(head.split()[1]), await self.reader.readexactly(int(length))
+
+    async def end(self) -> bytes:
+        """Whatever comes until the server closes; TimeoutError if it does not."""
+        said = b""
+        async with asyncio.timeout(PATIENCE):
+            try:
+                while chunk := await self.reader.read(65536):
+                    said += chunk
+            except ConnectionError:
+                pass
+        return said
+
+
+@contextlib.asynccontextmanager
+async def client(port: int) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield Client(reader, writer)
+    finally:
+        writer.transport.abort()
+        await asyncio.sleep(0)
+
+
+GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+HANDSHAKE = (
+    b"GET /ws/twilio/t?x=1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+# Heads without end.
+
+
+@pytest.mark.parametrize(
+    ("begins", "repeated"),
+    [
+        (b"GET /hello HTTP/1.1\r\n", b"x: " + b"y" * 1000 + b"\r\n"),
+        (b"GET /hello HTTP/1.1\r\n", b"x:\r\n"),
+        (b"GET /hello HTTP/1.1\r\nx: ", b"y"),
+        (b"GET /hello HTTP/1.1\r\n", b"y"),
+        (b"GET /", b"y"),
+        (b"", b"\r\n"),
+        (HANDSHAKE[:-2], b"x: y\r\n"),
+        (b"POST /waits HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n"),
+        (b"POST /waits HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx: ", b"y"),
+        (b"POST /waits HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"y"),
+    ],
+    ids=["headers", "names", "value", "name", "path", "lines", "upgrade", "trailers", "trailer", "extension"],
+)
+async def test_a_head_without_end_is_cut_off(begins, repeated):
+    async with serving() as served, client(served.port) as stranger:
+        part = repeated * (65536 // len(repeated))
+        stranger.send(begins)
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(PATIENCE):
+                while sent < ENDLESS:
+                    stranger.send(part)
+                    await stranger.writer.drain()
+                    sent += len(part)
+        assert sent < KERNEL
+        await until(lambda: not served.connections)
+        assert served.refused == ["too_large"]
+        assert not served.upgrades
+
+
+async def test_a_head_that_is_too_large_is_told_so():
+    async with serving() as served, client(served.port) as stranger:
+        stranger.send(b"GET /hello HTTP/1.1\r\nx: " + b"y" * (HEAD_BYTES + 1))
+        assert (await stranger.end()).startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+
+
+@pytest.mark.parametrize("size", [100, HEAD_BYTES])
+@pytest.mark.parametrize("cuts", [(), (1,), (20, 30, 60)])
+async def test_a_head_that_is_not_is_answered_however_it_comes(size, cuts):
+    head = b"GET /hello HTTP/1.1\r\nx: "
+    whole = head + b"y" * (size - len(head) - 4) + b"\r\n\r\n"
+    assert len(whole) == size
+    async with serving() as served, client(served.port) as carrier:
+        for _ in range(3):
+            for begin, end in zip((0, *cuts), (*cuts, size), strict=True):
+                carrier.send(whole[begin:end])
+                await asyncio.sleep(0.01)
+            assert await carrier.answer() == (200, b"hello")
+        assert served.refused == []
+
+
+# Half requests.
+
+
+@pytest.mark.parametrize(
+    "half",
+    [b"G", GET[:-1], b"\r\n", HANDSHAKE[:-1], b"POST /hello HTTP/1.1\r\nContent-Length: 5\r\n", GET + GET[:-2]],
+    ids=["letter", "get", "line", "upgrade", "post", "second"],
+)
+@pytest.mark.parametrize("first", [b"", GET], ids=["new", "used"])
+async def test_half_a_request_is_closed_at_the_deadline(first, half):
+    async with serving(head_seconds=SOON) as served, client(served.port) as stranger:
+        if first:
+            stranger.send(first)
+            assert await stranger.answer() == (200, b"hello")
+        stranger.send(half)
+        said = await stranger.end()
+        assert said.count(b"HTTP/1.1 ") == half.count(GET)
+        assert served.refused == ["slow"]
+        assert not served.upgrades
+
+
+@pytest.mark.parametrize("request_", [GET, HANDSHAKE], ids=["get", "upgrade"])
+async def test_one_that_dribbles_has_no_longer(request_):
+    async with serving(head_seconds=SOON) as served, client(served.port) as stranger:
+
+        async def dribble() -> None:
+            stranger.send(request_[:10])
+            while True:
+                await asyncio.sleep(SOON / 10)
+                stranger.send(b"x")
+
+        dribbling = asyncio.create_task(dribble())
+        assert await stranger.end() == b""
+        dribbling.cancel()
+        assert served.refused == ["slow"]
+
+
+@pytest.mark.parametrize("first", [b"", GET], ids=["new", "used"])
+async def test_one_that_asks_nothing_is_idle_and_not_slow(first):
+    async with serving(keep_alive=SOON) as served, client(served.port) as quiet:
+        if first:
+            quiet.send(first)
+            assert await quiet.answer() == (200, b"hello")
+        assert await quiet.end() == b""
+        assert served.refused == []
+
+
+async def test_between_two_requests_there_is_more_time_than_within_one():
+    async with serving(head_seconds=SOON) as served, client(served.port) as carrier:
+        for _ in range(2):
+            carrier.send(GET)
+            assert await carrier.answer() == (200, b"hello")
+            await asyncio.sleep(2 * SOON)
+        assert served.refused == []
+
+
+async def test_an_answer_may_take_longer_than_a_head():
+    async with serving(head_seconds=SOON) as served, client(served.port) as carrier:
+        carrier.send(GET.replace(b"hello", b"waits"))
+        await asyncio.sleep(2 * SOON)
+        served.go_on.set()
+        assert await carrier.answer() == (200, b"at last")
+        assert served.refused == []
+
+
+async def test_what_was_asked_before_half_a_request_is_answered_before_the_end():
+    async with serving(head_seconds=SOON) as served, client(served.port) as carrier:
+        carrier.send(GET.replace(b"hello", b"waits") + GET[:10])
+        await until(lambda: served.refused)
+        served.go_on.set()
+        said = await carrier.end()
+        assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert said.endswith(b"at last")
+        assert served.refused == ["slow"]
+
+
+async def test_a_head_that_is_too_large_does_not_mix_into_an_answer():
+    async with serving() as served, client(served.port) as stranger:
+        stranger.send(GET.replace(b"hello", b"waits"))
+        await until(lambda: served.asked)
+        stranger.send(b"GET /hello HTTP/1.1\r\nx: " + b"y" * 2 * HEAD_BYTES)
+        assert await stranger.end() == b""
+        assert served.refused == ["too_large"]
+        served.go_on.set()
+
+
+async def test_a_body_that_nobody_wants_has_its_time_too():
+    """Answered before it has come: the connection may not stay for its sake."""
+    async with serving(head_seconds=SOON) as served, client(served.port) as stranger:
+        stranger.send(b"POST /hello HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nx")
+        assert await stranger.answer() == (200, b"hello")
+        stranger.send(b"x")
+        assert await stranger.end() == b""
+        assert served.refused == ["slow"]
+
+
+async def test_a_body_that_comes_after_its_answer_does_no_harm():
+    async with serving(head_seconds=SOON) as served, client(served.port) as carrier:
+        carrier.send(b"POST /hello HTTP/1.1\r\nContent-Length: 3\r\n\r\n")
+        assert await carrier.answer() == (200, b"hello")
+        carrier.send(b"xyz" + GET)
+        assert await carrier.answer() == (200, b"hello")
+        await asyncio.sleep(2 * SOON)
+        assert served.refused == []
+        assert served.connections == 1
+
+
+async def test_a_connection_that_is_lost_leaves_no_clock_behind():
+    async with serving(head_seconds=SOON) as served:
+        async with client(served.port) as stranger:
+            stranger.send(GET[:10])
+            await until(lambda: served.connections)
+        await until(lambda: not served.connections)
+        await asyncio.sleep(2 * SOON)
+        assert served.refused == []
+
+
+# What must work as before.
+
+
+@pytest.mark.parametrize("size", [0, 1, HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 5 * HEAD_BYTES])
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bodies_of_any_size(size, chunked):
+    async def parts():
+        for at in range(0, size, 7777):
+            yield b"x" * min(7777, size - at)
+
+    async with serving() as served, httpx.AsyncClient() as http:
+        url = f"http://127.0.0.1:{served.port}/length"
+        for _ in range(2):
+            answer = await http.post(url, content=parts() if chunked else b"x" * size)
+            assert answer.text == str(size)
+        assert served.refused == []
+
+
+async def test_a_body_with_trailers():
+    async with serving() as served, client(served.port) as carrier:
+        carrier.send(b"POST /length HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0\r\nx: y\r\n\r\n")
+        assert await carrier.answer() == (200, b"5")
+
+
+async def test_requests_in_one_breath_are_answered_in_order():
+    async with serving() as served, client(served.port) as carrier:
+        carrier.send(GET * 5)
+        assert [await carrier.answer() for _ in range(5)] == [(200, b"hello")] * 5
+        assert served.refused == []
+
+
+async def test_too_many_in_one_breath_are_not_kept():
+    async with serving() as served, client(served.port) as stranger:
+        stranger.send(GET.replace(b"hello", b"waits") + GET * 10000)
+        await stranger.end()
+        await until(lambda: not served.connections)
+        assert served.asked == ["/waits"]
+        assert served.refused == ["pipelined"]
+        served.go_on.set()
+
+
+async def test_what_is_no_http():
+    async with serving() as served, client(served.port) as stranger:
+        stranger.send(b"\x16\x03\x01 no http at all\r\n\r\n" + b"x" * 10 * HEAD_BYTES)
+        assert (await stranger.end()).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("cuts", [(), (1,), (40, 90, 120)])
+async def test_an_upgrade_in_pieces(cuts):
+    async with serving(head_seconds=NEVER) as served, client(served.port) as carrier:
+        for begin, end in zip((0, *cuts), (*cuts, len(HANDSHAKE)), strict=True):
+            carrier.send(HANDSHAKE[begin:end])
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(PATIENCE):
+            assert (await carrier.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        assert (served.upgrades[0].path, served.upgrades[0].query) == ("/ws/twilio/t", "x=1")
+
+
+async def test_a_websocket_outlives_every_deadline_of_http():
+    async with (
+        serving(head_seconds=SOON, keep_alive=SOON) as served,
+        connect(f"ws://127.0.0.1:{served.port}/ws", proxy=None) as socket,
+    ):
+        for _ in range(3):
+            await socket.send("x" * 30_000)
+            assert await socket.recv() == "x" * 30_000
+            await asyncio.sleep(SOON)
+        assert served.refused == []
+
+
+async def test_an_upgrade_after_a_request():
+    async with serving(head_seconds=SOON, keep_alive=SOON) as served, client(served.port) as carrier:
+        carrier.send(GET)
+        assert await carrier.answer() == (200, b"hello")
+        carrier.send(HANDSHAKE)
+        async with asyncio.timeout(PATIENCE):
+            assert (await carrier.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        await asyncio.sleep(2 * SOON)
+        carrier.send(bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi")  # a text frame, masked with zeros
+        async with asyncio.timeout(PATIENCE):
+            assert await carrier.reader.readexactly(4) == b"\x81\x02hi"
+
+
+async def test_what_follows_a_handshake_at_once_is_dropped_however_much():
+    async with serving() as served, client(served.port) as stranger:
+        stranger.send(HANDSHAKE + b"x" * 10 * HEAD_BYTES)
+        await until(lambda: served.upgrades)
+        assert served.refused == []
+
+
+async def test_an_upgrade_to_what_we_do_not_speak_is_answered_and_ends():
+    async with serving(head_seconds=SOON) as served, client(served.port) as stranger:
+        stranger.send(b"GET /hello HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n")
+        assert await stranger.answer() == (200, b"hello")
+        stranger.send(b"x" * 10)
+        assert (await stranger.end()).startswith(b"HTTP/1.1 400 ")
+
+
+# The gateway.
+
+
+@pytest.fixture
+def node():
+    return make_node(Settings(public_url="http://127.0.0.1:1", secret="0123456789abcdef"), dev=True)
+
+
+@pytest.mark.parametrize("part", [b"", b"CallSid=CA1"])
+async def test_a_body_that_does_not_come_is_answered_408(node, part):
+    app = make_app(node, lambda: True, body_seconds=SOON)
+    async with serving(app=app) as served, client(served.port) as stranger:
+        stranger.send(b"POST /webhooks/twilio/voice HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + part)
+        said = await stranger.end()
+    assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert node.rejected == {("webhook", "slow"): 1}
+
+
+async def test_a_body_that_dribbles_is_answered_408(node):
+    app = make_app(node, lambda: True, body_seconds=SOON)
+    async with serving(app=app) as served, client(served.port) as stranger:
+        stranger.send(b"POST /webhooks/twilio/voice HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+        async def dribble() -> None:
+            while True:
+                stranger.send(b"1\r\nx\r\n")
+                await asyncio.sleep(SOON / 10)
+
+        dribbling = asyncio.create_task(dribble())
+        said = await stranger.end()
+        dribbling.cancel()
+    assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+
+async def test_a_body_that_is_too_large_is_told_so_though_it_keeps_coming(node):
+    async with serving(app=make_app(node, lambda: True)) as served, httpx.AsyncClient() as http:
+        answer = await http.post(f"http://127.0.0.1:{served.port}/webhooks/twilio/voice", content=b"x" * 10_000_000)
+    assert answer.status_code == 413
+
+
+def resident(pid: int) -> int:
+    """Bytes."""
+    [kilobytes] = re.findall(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    return int(kilobytes) * 1024
+
+
+async def test_60_megabytes_of_headers_cost_the_program_nothing():
+    with Gateway("--dev", "--port", "0") as gateway:
+        before = resident(gateway.process.pid)
+        sent = 0
+        async with client(int(gateway.url.rpartition(":")[2])) as stranger:
+            stranger.send(b"GET / HTTP/1.1\r\n")
+            with contextlib.suppress(ConnectionError):
+                while sent < ENDLESS:
+                    stranger.send(b"x: " + b"y" * 65536 + b"\r\n")
+                    await stranger.writer.drain()
+                    sent += 65536
+        assert sent < KERNEL
+        assert resident(gateway.process.pid) - before < 16 * 1024 * 1024
+        line = await until(lambda: next((r for r in gateway.records() if r["event"] == "refused"), None))
+        assert (line["where"], line["reason"]) == ("http", "too_large")
+        assert httpx.get(f"{gateway.url}/readyz").status_code == 200

@@ -1,0 +1,71 @@
+"""A node that drains gives its calls away: the carrier is led to /resume, the bot waits for whoever comes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lxml import etree
+
+from tests.kit.node import start
+from tests.sessions.test_session import serving, session_id
+from tests.waiting import until
+
+
+async def test_the_stream_is_closed_the_bot_waits_and_resume_attaches_it_again(gateway):
+    carrier = await gateway.call()
+    bot, _ = await serving(gateway)
+    name = await session_id(gateway)
+    gateway.node.sessions[name].hand_over()
+    assert await carrier.until_closed() == 1000
+    await until(lambda: name not in gateway.node.sessions)
+    assert not bot.of("stop")
+    assert (await gateway.node.registry.slots("support.acme")).used == 1, "its slot is kept for it"
+    answer = etree.fromstring((await gateway.resume()).content)
+    again = await gateway.open("/ws/" + answer.xpath("//Stream/@url")[0].split("/ws/")[1])
+    again.send(start("CA1", "MZ2"))
+    await bot.until("start", 2)
+    assert bot.closed_with == 4002
+    assert len({message["session_id"] for message in bot.of("start")}) == 1
+
+
+async def test_it_waits_for_a_pause_of_the_bots(gateway):
+    carrier = await gateway.call()
+    bot, _ = await serving(gateway)
+    name = await session_id(gateway)
+    bot.socket.send(bytes(16000))  # half a second of 16 kHz
+    await carrier.until("media", 5)
+    gateway.node.sessions[name].hand_over()
+    await carrier.until_closed()
+    assert len([m for m in carrier.heard if m["event"] == "media"]) == 25
+
+
+async def test_a_bot_that_never_pauses_is_cut_off_in_the_end(gateway):
+    carrier = await gateway.call()
+    bot, _ = await serving(gateway)
+    name = await session_id(gateway)
+    gateway.node.limits = replace(gateway.node.limits, hand_over=0.3)
+    bot.socket.send(bytes(32000 * 10))
+    await carrier.until("media")
+    gateway.node.sessions[name].hand_over()
+    assert await carrier.until_closed() == 1000
+
+
+async def test_a_static_stream_leads_nowhere_and_is_ended(gateway):
+    carrier = await gateway.open("/ws/twilio/s/support.acme/any-key")
+    carrier.send(start())
+    bot, _ = await serving(gateway)
+    gateway.node.sessions[await session_id(gateway)].hand_over()
+    assert (await bot.until("stop"))["reason"] == "drained"
+
+
+async def test_a_caller_who_hangs_up_in_the_last_pause_has_hung_up(gateway):
+    carrier = await gateway.call()
+    bot, _ = await serving(gateway)
+    name = await session_id(gateway)
+    bot.socket.send(bytes(16000))
+    await carrier.until("media")
+    gateway.node.sessions[name].hand_over()
+    carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
+    assert (await bot.until("stop"))["reason"] == "caller_hangup"
+    await until(lambda: name not in gateway.node.sessions)
+    assert (await gateway.node.registry.slots("support.acme")).used == 0

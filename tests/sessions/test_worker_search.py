@@ -1,0 +1,177 @@
+"""From a claim to an open link: past workers and hosts that do not answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import replace
+
+import pytest
+
+from gateway.errors import RegistryUnavailable
+from gateway.node.services import Fallback, Services
+from gateway.pool.registry import Host
+from gateway.protocol.workers import Worker
+from gateway.sessions.worker_search import ASK_AGAIN
+from tests.kit.node import PATIENCE, SERVICE, start
+from tests.waiting import until
+
+
+@pytest.fixture
+def silent():
+    """The URL of a worker that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"ws://127.0.0.1:{listening.getsockname()[1]}/ws"
+
+
+@contextlib.asynccontextmanager
+async def away(gateway):
+    """The registry, until the end of the `with`."""
+    gateway.node.registry.down = True
+    try:
+        yield
+    finally:
+        gateway.node.registry.down = False
+
+
+def hold_nobody(gateway) -> None:
+    """`when_full = "busy"`."""
+    [service] = gateway.node.services
+    gateway.node.services = Services([replace(service, when_full=Fallback("busy"))])
+
+
+async def two_hosts(gateway, *first: str, cap: int = 9) -> None:
+    """The bots' host becomes one of two: `big`, which is preferred as it is emptier, with workers at these urls. Of the
+    other, only its last worker is to be had.
+    """
+    registry = gateway.node.registry
+    await registry.claim(SERVICE, "somebody else's")
+    workers = tuple(Worker(f"big/w{n}", url, "ready") for n, url in enumerate(first))
+    await registry.put_host(Host("big", 1, SERVICE, "pcm", cap, workers, "link-key"))
+
+
+async def test_a_call_gets_a_worker_of_another_host_than_the_one_that_left_without_a_word(gateway):
+    await two_hosts(gateway, "ws://127.0.0.1:9/ws", "ws://127.0.0.1:9/ws", "ws://127.0.0.1:9/ws")
+    gateway.node.suspect_host("big")
+    carrier = await gateway.call()
+    await gateway.bots[1].until("start")
+    assert carrier.code is None
+
+
+async def test_a_host_that_is_back_is_trusted(gateway):
+    gateway.node.suspect_host("h")
+    assert gateway.node.suspected() == {"h"}
+    gateway.node.trust_host("h")
+    await gateway.call()
+    async with asyncio.timeout(PATIENCE):
+        while not any(bot.of("start") for bot in gateway.bots):
+            await asyncio.sleep(0.005)
+
+
+async def test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_another_host(gateway, silent):
+    """Its whole machine may be gone, and three tries of a second each are all that a caller has."""
+    gateway.node.limits = replace(gateway.node.limits, link_timeout=0.1)
+    await two_hosts(gateway, *[silent] * 8)
+    await gateway.call()
+    await gateway.bots[1].until("start")
+
+
+async def test_after_a_worker_that_did_not_answer_in_time_its_host_is_better_than_none(gateway, silent):
+    gateway.node.limits = replace(gateway.node.limits, link_timeout=0.1)
+    registry = gateway.node.registry
+    [state] = registry._hosts.values()
+    good, hung = state.host.workers
+    hung = replace(hung, url=silent)
+    await registry.put_host(replace(state.host, workers=(hung, good)))
+    carrier = await gateway.open(await gateway.stream_path())
+    carrier.send(start())
+    await gateway.bots[0].until("start")
+
+
+async def test_a_call_does_not_wait_for_a_worker_of_a_host_that_has_left(gateway):
+    """The host had a unit left, and no worker yet."""
+    registry = gateway.node.registry
+    await two_hosts(gateway)
+    await gateway.call("CA1")
+    await gateway.bots[1].until("start")
+    await gateway.call("CA2")
+    async with asyncio.timeout(PATIENCE):
+        while len(gateway.node.sessions) < 2:
+            await asyncio.sleep(0.005)
+    assert not gateway.bots[0].of("start")
+    await registry.release("somebody else's", 0)
+    gateway.node.suspect_host("big")
+    await gateway.bots[0].until("start")
+
+
+async def test_a_node_that_wakes_to_a_dead_link_does_not_take_back_a_call_that_another_has(gateway):
+    """It was stopped for some seconds, and its carrier's stream went to another node meanwhile."""
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    [session] = gateway.node.sessions.values()
+    registry = gateway.node.registry
+    again = await registry.claim(SERVICE, session.id)
+    elsewhere = await registry.confirm(session.id, again.attempt)
+    session.link_dead()
+    assert await carrier.until_closed() == 1000
+    assert sum(len(bot.of("start")) for bot in gateway.bots) == 1
+    assert await registry.renew({session.id: elsewhere.fence}) == set()
+    assert bot.closed_with is not None
+
+
+async def test_a_dead_link_is_made_again_while_the_registry_cannot_say_who_has_the_call(gateway):
+    await gateway.call()
+    await gateway.started()
+    [session] = gateway.node.sessions.values()
+    registry = gateway.node.registry
+    look, asked, fence = registry.look, [], session.claim.fence
+
+    async def away(*about):
+        asked.append(about)
+        registry.look = look
+        raise RegistryUnavailable("away")
+
+    registry.look = away
+    session.link_dead()
+    await gateway.started(2)
+    assert asked == [(session.id, fence)]
+
+
+async def test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry(gateway):
+    registry = gateway.node.registry
+    [state] = registry._hosts.values()
+    ready, _ = state.host.workers
+    await registry.put_host(replace(state.host, workers=()))
+    carrier = await gateway.call()
+    await until(lambda: state.held and all(held.fence for held in state.held.values()))
+    async with away(gateway):
+        await asyncio.sleep(2 * ASK_AGAIN)
+    await registry.put_host(replace(state.host, workers=(ready,)))
+    await gateway.started()
+    assert carrier.code is None
+
+
+async def test_a_call_that_loses_its_worker_in_an_outage_of_the_registry_gets_the_next(gateway):
+    hold_nobody(gateway)
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    async with away(gateway):
+        bot.socket.abort()
+        await until(lambda: bot.closed_with is not None)
+        await asyncio.sleep(2 * ASK_AGAIN)
+    await gateway.started(2)
+    assert carrier.code is None
+
+
+async def test_a_caller_without_a_bot_is_let_go_when_the_registry_stays_away(gateway):
+    hold_nobody(gateway)
+    gateway.node.limits = replace(gateway.node.limits, outage_grace=0.1)
+    carrier = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    async with away(gateway):
+        bot.socket.abort()
+        assert await carrier.until_closed() == 1000
