@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.serve import local_hosts
 from gateway.errors import UserError
+from gateway.serve import local_hosts
 from gateway.serve.local_hosts import HostProcesses
 from gateway.settings import ServiceSettings, Settings
 from tests.proc import descendants
