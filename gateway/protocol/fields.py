@@ -1,4 +1,4 @@
-"""Reading fields of a JSON object that somebody else wrote: the wrong type reads as if it were not there."""
+"""Read fields of a JSON object that a peer wrote: a wrong type reads as if the field were not there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+
+MAX_SECONDS = 366 * 86400.0
+"""No timeout of either protocol is longer; an event loop's timer refuses much more."""
 
 
 def json_object(text: str | bytes) -> dict[str, Any] | None:
@@ -31,10 +34,22 @@ def int_of(m: Mapping[str, Any], key: str) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
+def count_of(m: Mapping[str, Any], key: str, most: int) -> int | None:
+    """m[key] if it is a whole number from 0 to `most`, 0 if it is not there, else None."""
+    value = int_of(m, key)
+    return value if 0 <= value <= most else None
+
+
+def name_of(m: Mapping[str, Any], key: str, longest: int) -> str | None:
+    """m[key] if it is printable text of at most `longest` characters, "" if it is not there, else None."""
+    value = str_of(m, key)
+    return value if len(value) <= longest and value.isprintable() else None
+
+
 def seconds_of(m: Mapping[str, Any], key: str, default: float) -> float:
-    """m[key] if it is a positive number, else `default`."""
+    """m[key] if it is a positive number of at most MAX_SECONDS, else `default`."""
     value = m.get(key)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or value <= 0:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= MAX_SECONDS:
         return default
     return float(value)
 

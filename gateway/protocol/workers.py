@@ -1,27 +1,48 @@
-"""`gateway.workers.v1`: what a worker host and the gateway say to each other.
+"""`gateway.workers.v1`: the messages between a worker host and a gateway.
 
 The host connects to `/v1/workers/connect`, registers, and beats. Text messages are JSON objects with a `type`;
-unknown types and fields are ignored by both sides. `decode_*` are total: None for what cannot be understood.
+unknown types and fields are ignored by both sides. `decode_*` never raise: None for what cannot be understood.
+
+A worker host is a stranger with a key. A field of the wrong type reads as if it were not there; a message with a
+number, a count or a length beyond the bounds below is refused as a whole.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import orjson
 
-from gateway.protocol.fields import int_of, json_object, seconds_of, str_of
+from gateway.protocol.fields import count_of, int_of, json_object, name_of, seconds_of, str_of
 
 SUBPROTOCOL = "gateway.workers.v1"
 PATH = "/v1/workers/connect"
 MAX_CAP = 4_000
-"""Sessions at once on one host, so that what it says of its workers stays one message."""
+"""Sessions at once on one host, so that all its workers fit into one message."""
+MAX_WORKERS = 2 * MAX_CAP
+"""Workers in one message. A host has at most `cap` that may take calls, and those that end after their call."""
 MAX_MESSAGE = 1536 * 1024
 """Bytes of one message. A `register` with MAX_CAP busy workers is 1.2 MB, where their sockets' paths are as long as the
 kernel allows.
 """
+MAX_NUMBER = 2**52
+"""Of epochs (ms), fences (µs) and sequence numbers: the year 2112. A registry goes on counting from a fence that a
+host reports, and Lua and JSON count exactly to 2^53."""
+MAX_NAME = 128
+"""Characters of a session's name."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""A host's or a worker's name. Never one with a colon or a slash: `static:…` are the gateway's own hosts, and
+`host/worker` is how it names workers apart."""
+WORKER_URL = re.compile(
+    r"unix:/[ -~]{1,500}|wss?://(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[!-~]{0,200})?"
+)
+"""Where a worker may be reached; without a user, and without what would break a request's line."""
+LINK_KEY = re.compile(r"[!-~]{0,256}")
+MAX_SERVICE = 100
+"""Characters of a service host's name, as in the settings."""
 
 WorkerState: TypeAlias = Literal["starting", "ready", "busy", "done"]
 """starting: not yet offered. ready: may be claimed. busy: has a call. done: the call is over, it ends soon."""
@@ -31,9 +52,10 @@ LinkProtocol: TypeAlias = Literal["pcm", "relay"]
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One process that runs the bot. url: `unix:/path.sock` on the gateway's own machine, else `ws://host:port`.
+    """One process that runs the bot.
 
-    session: whom it serves, or for whom it was started; "" for nobody yet.
+    url: `unix:/path.sock` on the gateway's own machine, else `ws://host:port/ws`.
+    session: the one that it serves or was started for, "" for none yet.
     """
 
     id: str
@@ -56,7 +78,13 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A host presents itself. epoch: grows with each start of the host. cap: sessions at once. seq: as in `Beat`."""
+    """A host presents itself.
+
+    epoch: ms, grows with each start of the host.
+    cap: sessions at once.
+    link_key: the bearer key of links to its workers.
+    seq, start_ms: as in `Beat`.
+    """
 
     host: str
     epoch: int
@@ -67,31 +95,40 @@ class Register:
     running: tuple[Running, ...]
     link_key: str
     seq: int = 0
+    start_ms: int = 0
 
 
 WorkerEnd: TypeAlias = Literal["died_idle", "died_in_call", "unusable", "overstayed", "hung", "slow_start"]
-"""How a worker ended that did not end in good order. unusable: it never got ready, or died young. overstayed: killed,
-as it had not ended with its call. hung, slow_start: killed, as it did not answer, or was not ready in time."""
+"""How a worker ended that should not have.
+
+died_idle, died_in_call: on its own. unusable: before it was ready, or just after. overstayed: killed, as it had not
+ended with its call. hung, slow_start: killed, as it did not answer, or was not ready in time.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The host lives. workers: all of them, as they are now. lag_ms: of its event loop. ends: how many workers have
-    ended how, since the host began.
+    """A sign of life.
 
-    seq: grows with each message about the workers, whichever gateway it goes to. They are not equally quick, and what
-    arrives by a slow one must not undo later news. 0: from a host that does not count.
+    workers: all of them, as they are now.
+    lag_ms: of the host's event loop.
+    ends: how many workers have ended how, since the host began.
+    seq: grows with each message about the workers, whichever gateway it goes to, so that a message that was slow on its
+    way undoes no later one. 0: from a host that does not count.
+    start_ms: how long a start of this bot takes: the longest of the last few, or that of a start under way that takes
+    longer. 0: not known yet.
     """
 
     workers: tuple[Worker, ...]
     lag_ms: int
     ends: Mapping[WorkerEnd, int] = field(default_factory=dict)
     seq: int = 0
+    start_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Either side: no new sessions, please; end when the running ones are done."""
+    """From either side: no new sessions; the host ends when the running ones are done."""
 
 
 # Gateway to host.
@@ -99,9 +136,11 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """Welcome. heartbeat_s: beat this often. lease_s: after this long without a beat you are taken for dead.
+    """The answer to `register`.
 
-    wrapup_s: a worker of yours may take this long to end after its call; 0 from a gateway that does not say.
+    heartbeat_s: beat this often.
+    lease_s: a host that has not beaten for so long is taken for dead.
+    wrapup_s: a worker may take so long to end after its call; 0 from a gateway that does not say.
     """
 
     heartbeat_s: float
@@ -111,17 +150,17 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Ok:
-    """Answer to a beat."""
+    """The answer to a beat."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Answer to a beat: we do not know you (any more); register again."""
+    """The answer to a beat of a host that is not known, or no longer: register again."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartWorker:
-    """A session holds a unit of your cap and no ready worker was left: start one for it at once."""
+    """A session has claimed a unit of `cap`, and no worker is ready: start one for it at once."""
 
     session: str
 
@@ -149,10 +188,17 @@ def _fields(message: ToGateway | ToHost) -> dict[str, Any]:
                 "running": [{"session": r.session, "fence": r.fence, "worker": r.worker} for r in message.running],
                 "link_key": message.link_key,
                 "seq": message.seq,
+                "start_ms": message.start_ms,
             }
-        case Beat(workers, lag_ms, ends, seq):
-            known = [_worker_fields(w) for w in workers]
-            return {"type": "beat", "workers": known, "lag_ms": lag_ms, "ends": dict(ends), "seq": seq}
+        case Beat():
+            return {
+                "type": "beat",
+                "workers": [_worker_fields(w) for w in message.workers],
+                "lag_ms": message.lag_ms,
+                "ends": dict(message.ends),
+                "seq": message.seq,
+                "start_ms": message.start_ms,
+            }
         case Drain():
             return {"type": "drain"}
         case Registered(heartbeat_s, lease_s, wrapup_s):
@@ -170,7 +216,7 @@ def _worker_fields(worker: Worker) -> dict[str, Any]:
 
 
 def decode_to_gateway(text: str | bytes) -> ToGateway | None:
-    """What a host says, or None."""
+    """The host's message, or None for what makes no sense or is beyond the bounds."""
     m = json_object(text)
     if m is None:
         return None
@@ -178,14 +224,14 @@ def decode_to_gateway(text: str | bytes) -> ToGateway | None:
         case "register":
             return _register(m)
         case "beat":
-            return Beat(_workers(m), int_of(m, "lag_ms"), _ends(m), int_of(m, "seq"))
+            return _beat(m)
         case "drain":
             return Drain()
     return None
 
 
 def decode_to_host(text: str | bytes) -> ToHost | None:
-    """What a gateway says, or None."""
+    """The gateway's message, or None for what makes no sense."""
     m = json_object(text)
     if m is None:
         return None
@@ -200,43 +246,75 @@ def decode_to_host(text: str | bytes) -> ToHost | None:
         case "drain":
             return Drain()
         case "start":
-            return StartWorker(session) if (session := str_of(m, "session")) else None
+            return StartWorker(session) if (session := name_of(m, "session", MAX_NAME)) else None
     return None
 
 
 def _register(m: dict[str, Any]) -> Register | None:
-    host, service_host = str_of(m, "host"), str_of(m, "service_host")
+    host, service_host = str_of(m, "host"), name_of(m, "service_host", MAX_SERVICE)
     protocol, cap = m.get("protocol", "pcm"), int_of(m, "cap")
-    if not host or not service_host or protocol not in get_args(LinkProtocol) or not 0 < cap <= MAX_CAP:
+    if not NAME.fullmatch(host) or not service_host or protocol not in get_args(LinkProtocol) or not 0 < cap <= MAX_CAP:
         return None
-    running = m.get("running")
+    epoch, seq = count_of(m, "epoch", MAX_NUMBER), count_of(m, "seq", MAX_NUMBER)
+    workers, running, link_key = _workers(m), _running(m), str_of(m, "link_key")
+    if epoch is None or seq is None or workers is None or running is None or not LINK_KEY.fullmatch(link_key):
+        return None
     return Register(
-        host=host,
-        epoch=int_of(m, "epoch"),
-        service_host=service_host,
-        protocol=protocol,
-        cap=cap,
-        workers=_workers(m),
-        running=tuple(
-            Running(str_of(r, "session"), int_of(r, "fence"), str_of(r, "worker"))
-            for r in (running if isinstance(running, list) else ())
-            if isinstance(r, dict) and str_of(r, "session")
-        ),
-        link_key=str_of(m, "link_key"),
-        seq=int_of(m, "seq"),
+        host, epoch, service_host, protocol, cap, workers, running, link_key, seq, _milliseconds(m, "start_ms")
     )
+
+
+def _beat(m: dict[str, Any]) -> Beat | None:
+    workers, seq = _workers(m), count_of(m, "seq", MAX_NUMBER)
+    if workers is None or seq is None:
+        return None
+    return Beat(workers, _milliseconds(m, "lag_ms"), _ends(m), seq, _milliseconds(m, "start_ms"))
+
+
+def _milliseconds(m: dict[str, Any], key: str) -> int:
+    """A measurement, for which a wrong one costs no message: at most a day."""
+    return max(0, min(int_of(m, key), 86_400_000))
 
 
 def _ends(m: dict[str, Any]) -> dict[WorkerEnd, int]:
     ends = m.get("ends")
     counts = ends if isinstance(ends, dict) else {}
-    return {how: count for how in get_args(WorkerEnd) if (count := int_of(counts, how)) > 0}
+    return {how: count for how in get_args(WorkerEnd) if (count := count_of(counts, how, MAX_NUMBER) or 0) > 0}
 
 
-def _workers(m: dict[str, Any]) -> tuple[Worker, ...]:
-    workers = m.get("workers")
-    return tuple(
-        Worker(str_of(w, "id"), str_of(w, "url"), w["state"], str_of(w, "session"))
-        for w in (workers if isinstance(workers, list) else ())
-        if isinstance(w, dict) and str_of(w, "id") and w.get("state") in get_args(WorkerState)
-    )
+def _workers(m: dict[str, Any]) -> tuple[Worker, ...] | None:
+    """The workers that make sense; None if there are too many, or a name or a URL is beyond its bounds."""
+    found: list[Worker] = []
+    listed = _list(m, "workers")
+    if len(listed) > MAX_WORKERS:
+        return None
+    for w in listed:
+        if not isinstance(w, dict) or not str_of(w, "id") or w.get("state") not in get_args(WorkerState):
+            continue
+        name, url, session = str_of(w, "id"), str_of(w, "url"), name_of(w, "session", MAX_NAME)
+        if not NAME.fullmatch(name) or (url and not WORKER_URL.fullmatch(url)) or session is None:
+            return None
+        found.append(Worker(name, url, w["state"], session))
+    return tuple(found)
+
+
+def _running(m: dict[str, Any]) -> tuple[Running, ...] | None:
+    """The sessions that make sense; None if there are too many, or a number or a name is out of bounds."""
+    found: list[Running] = []
+    listed = _list(m, "running")
+    if len(listed) > MAX_WORKERS:
+        return None
+    for r in listed:
+        if not isinstance(r, dict) or not str_of(r, "session"):
+            continue
+        session, worker = name_of(r, "session", MAX_NAME), str_of(r, "worker")
+        fence = count_of(r, "fence", MAX_NUMBER)
+        if session is None or (worker and not NAME.fullmatch(worker)) or fence is None:
+            return None
+        found.append(Running(session, fence, worker))
+    return tuple(found)
+
+
+def _list(m: dict[str, Any], key: str) -> list[Any]:
+    value = m.get(key)
+    return value if isinstance(value, list) else []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.protocol.fields import bytes_of, int_of, json_object, seconds_of, str_of
+from gateway.protocol.fields import bytes_of, count_of, int_of, json_object, name_of, seconds_of, str_of
 
 
 @pytest.mark.parametrize("text", ['{"a":1}', b'{"a":1}', ' {"a" : 1}\n'])
@@ -49,3 +49,17 @@ def test_bytes_of_takes_standard_base64_only(wrong: Any) -> None:
     assert bytes_of({"k": wrong}, "k") is None
     assert bytes_of({}, "k") is None
     assert bytes_of({"k": ""}, "k") == b""
+
+
+def test_count_of_is_bounded_and_absent_is_0() -> None:
+    assert [count_of({"k": n}, "k", 9) for n in (0, 9, 10, -1, 2**64)] == [0, 9, None, None, None]
+    assert count_of({}, "k", 9) == count_of({"k": "7"}, "k", 9) == 0
+
+
+def test_name_of_is_bounded_printable_and_absent_is_empty() -> None:
+    assert [name_of({"k": n}, "k", 3) for n in ("abc", "abcd", "a\n", "ü")] == ["abc", None, None, "ü"]
+    assert name_of({}, "k", 3) == name_of({"k": 7}, "k", 3) == ""
+
+
+def test_seconds_that_no_timer_takes_are_the_default() -> None:
+    assert seconds_of({"k": 1e300}, "k", 2.0) == seconds_of({"k": 10**30}, "k", 2.0) == 2.0
