@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
@@ -14,14 +13,13 @@ from weakref import WeakValueDictionary
 import structlog
 
 from gateway.carriers.base import Carrier
-from gateway.errors import RegistryUnavailable
 from gateway.media.ticker import Ticker
 from gateway.metrics import MAX_HOSTS, Metrics, forget_oldest
 from gateway.node.http_client import Rest
 from gateway.node.services import Services
 from gateway.node.tokens import Signer
-from gateway.pool.registry import Claim, ClaimResult, Leases, Queued, Registry, Stale
-from gateway.pool.runtime_timeout import runtime_timeout
+from gateway.pool.client import RegistryClient
+from gateway.pool.registry import Leases
 
 if TYPE_CHECKING:
     from gateway.node.worker_hosts import WorkerHostConnection
@@ -36,8 +34,6 @@ T = TypeVar("T")
 class CallLimits:
     """Seconds, unless said otherwise."""
 
-    registry: float = 1.0
-    """A registry that has not answered by then is down: the webhook must be answered."""
     outage_grace: float = 5.0
     """A registry that is away is asked again for this long on behalf of a caller who was answered: one that restarts is
     back within seconds. Who has only rung gets `when_down` at once."""
@@ -58,8 +54,6 @@ class CallLimits:
     """A host that had no ready worker starts one; the caller's audio waits this long for it."""
     max_worker_starts: int = 3
     """Worker starts over the whole life of a session: a call that kills its bots is not given one after another."""
-    suspect: float = 5.0
-    """A worker that did not answer is not offered again for this long."""
     hand_over: float = 2.0
     """A call that another node is to go on with is given away in a pause of the bot's, at the latest after this."""
     rest_timeout: float = 1.5
@@ -76,7 +70,7 @@ class Node:
     """The process. public_url: what carriers call us by, no trailing slash."""
 
     public_url: str
-    registry: Registry
+    registry: RegistryClient
     signer: Signer
     services: Services
     carriers: Mapping[str, Carrier]
@@ -93,12 +87,7 @@ class Node:
     """Per host: the most ready workers it has ever had at once."""
     early: dict[str, PreopenedLink] = field(default_factory=dict)
     """Per session: a link opened at the webhook, whose stream has not come yet."""
-    suspects: dict[str, float] = field(default_factory=dict)
-    """Workers that did not answer lately, hosts that left without a word, and until when (unix time) they are not
-    taken."""
     rest: Rest = field(default_factory=Rest)
-    claims_in_flight: Counter[str] = field(default_factory=Counter)
-    """Sessions for which this node asks the registry for a claim or a fence at this moment."""
     streams: int = 0
     """Carriers' WebSockets that are open."""
     draining: bool = False
@@ -107,8 +96,6 @@ class Node:
     """No new calls."""
     overloaded: bool = False
     """The event loop is late: nobody new is admitted, for those who talk would hear it."""
-    missed: asyncio.Event = field(default_factory=asyncio.Event)
-    """The registry has left a question unanswered since this was cleared."""
     metrics: Metrics = field(default_factory=Metrics)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _session_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
@@ -125,23 +112,6 @@ class Node:
 
     def url(self, path: str) -> str:
         return self.public_url + path
-
-    def suspect(self, worker: str) -> None:
-        """This worker did not answer: it is not offered to anybody for a while."""
-        self.suspects[worker] = self.unix_time() + self.limits.suspect
-
-    def suspect_host(self, host: str) -> None:
-        """Its connection broke: it may be dead. Nothing of it is taken until it is back, or the registry knows."""
-        self.suspects[host] = self.unix_time() + self.leases.host
-
-    def trust_host(self, host: str) -> None:
-        self.suspects.pop(host, None)
-
-    def suspected(self) -> frozenset[str]:
-        """Workers and hosts not to be taken now."""
-        now = self.unix_time()
-        self.suspects = {worker: until for worker, until in self.suspects.items() if until > now}
-        return frozenset(self.suspects)
 
     def start_worker(self, host: str, session: str) -> None:
         """Ask a host to start a worker for a session. One that is connected elsewhere learns of it with its beat."""
@@ -169,49 +139,6 @@ class Node:
         """Count and log one refusal: one line, no secrets, no raw paths."""
         self.rejected[where, reason] += 1
         log.warning("refused", where=where, reason=reason, **details)
-
-    async def ask(self, answer: Awaitable[T]) -> T:
-        """A registry's answer within the time that a caller can wait, else RegistryUnavailable."""
-        try:
-            async with runtime_timeout(self.limits.registry):
-                return await answer
-        except TimeoutError:
-            self.missed.set()
-            raise RegistryUnavailable("the registry did not answer in time") from None
-        except RegistryUnavailable:
-            self.missed.set()
-            raise
-
-    async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
-        """`registry.claim` as by `ask`, timed, past workers that did not answer lately."""
-        began, outcome = time.perf_counter(), "canceled"
-        try:
-            with self._claiming(session):
-                result = await self.ask(
-                    self.registry.claim(service, session, avoid=self.suspected().union(avoid), queue=queue)
-                )
-            outcome = "claimed" if isinstance(result, Claim) else "queued" if isinstance(result, Queued) else "full"
-            return result
-        except RegistryUnavailable:
-            outcome = "unavailable"
-            raise
-        finally:
-            self.metrics.claims.observe(time.perf_counter() - began, outcome)
-
-    async def confirm(self, session: str, attempt: int) -> Claim | Stale:
-        """`registry.confirm` as by `ask`."""
-        with self._claiming(session):
-            return await self.ask(self.registry.confirm(session, attempt))
-
-    @contextmanager
-    def _claiming(self, session: str) -> Iterator[None]:
-        self.claims_in_flight[session] += 1
-        try:
-            yield
-        finally:
-            self.claims_in_flight[session] -= 1
-            if not self.claims_in_flight[session]:
-                del self.claims_in_flight[session]
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run beside everything else; a failure is logged, and nothing is forgotten."""

@@ -55,7 +55,7 @@ class WorkerHostConnection:
             del self._node.hosts[self.host.id]
             log.info("worker host left", host=self.host.id, service=self.host.service, code=code)
             if code != CloseCode.NORMAL:
-                self._node.suspect_host(self.host.id)
+                self._node.registry.suspect_host(self.host.id)
         if self._task is not None:
             self._task.cancel()
 
@@ -120,13 +120,13 @@ class WorkerHostConnection:
             seq=message.seq,
         )
         running = [replace(run, worker=_name(message.host, run.worker)) for run in message.running]
-        if not await self._node.ask(self._node.registry.put_host(host, running)):
+        if not await self._node.registry.put_host(host, running):
             self._node.refuse("worker_host", "stale_epoch")
             self.close()
             return
         self.host = host
         self._node.hosts[host.id] = self
-        self._node.trust_host(host.id)
+        self._node.registry.trust_host(host.id)
         self._note_ready(message.workers)
         leases = self._node.leases
         self._say(workers.Registered(leases.beat, leases.host, service.wrapup))
@@ -136,10 +136,8 @@ class WorkerHostConnection:
         if self.host is None:
             self._say(workers.Gone())
             return
-        waiting = await self._node.ask(
-            self._node.registry.beat(
-                self.host.id, self.host.epoch, _named_apart(self.host.id, message.workers), message.seq
-            )
+        waiting = await self._node.registry.beat(
+            self.host.id, self.host.epoch, _named_apart(self.host.id, message.workers), message.seq
         )
         if waiting is None:
             self._say(workers.Gone())
@@ -157,7 +155,7 @@ class WorkerHostConnection:
 
     async def _drain(self) -> None:
         if self.host is not None:
-            await self._node.ask(self._node.registry.drain_host(self.host.id, self.host.epoch))
+            await self._node.registry.drain_host(self.host.id, self.host.epoch)
 
 
 def _named_apart(host: str, known: Iterable[workers.Worker]) -> tuple[workers.Worker, ...]:

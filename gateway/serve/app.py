@@ -22,10 +22,12 @@ from gateway.audio.files import convert, read_wav
 from gateway.carriers import CARRIERS
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import AudioError, RegistryUnavailable, SettingsError
+from gateway.metrics import Metrics
 from gateway.node.dial_policy import DialPolicy
 from gateway.node.node import Node
 from gateway.node.services import Services
 from gateway.node.tokens import Signer
+from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Leases, Registry
 from gateway.serve.ops import health_routes
@@ -55,14 +57,16 @@ def make_node(settings: Settings, *, dev: bool = False, leases: Leases | None = 
         keys = (secrets.token_bytes(32),)
         if not dev:
             log.warning("no secret is set: one was made up, and calls in progress will not survive a restart")
-    leases = leases or Leases()
+    leases, metrics = leases or Leases(), Metrics()
+    registry = make_registry(settings.registry, leases)
     return Node(
         public_url=settings.public_url,
-        registry=make_registry(settings.registry, leases),
+        registry=RegistryClient(registry, leases=leases, on_claim=metrics.claims.observe),
         signer=Signer(keys),
         services=Services(replace(section.service(), hold_audio=hold_audio(section)) for section in settings.services),
         carriers=_carriers(settings, dev),
         leases=leases,
+        metrics=metrics,
         dial_allowed=DialPolicy(settings.dialout.allow),
     )
 

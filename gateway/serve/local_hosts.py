@@ -176,7 +176,7 @@ class LocalHosts:
         """A host is connected to one of the gateways; the others hear of it through the registry."""
         for section in self._services:
             try:
-                slots = await self._node.ask(self._node.registry.slots(section.host))
+                slots = await self._node.registry.slots(section.host)
             except RegistryUnavailable:
                 return
             if slots.ready + slots.busy >= section.min_warm:

@@ -55,7 +55,7 @@ def make_ops_app(node: Node, ready: Callable[[], bool]) -> Starlette:
 async def _slots(node: Node) -> dict[str, Slots]:
     """Of each service's pool; of none that the registry does not tell of: no number is better than an old one."""
     hosts = [service.host for service in node.services]
-    told = await asyncio.gather(*(node.ask(node.registry.slots(host)) for host in hosts), return_exceptions=True)
+    told = await asyncio.gather(*(node.registry.slots(host) for host in hosts), return_exceptions=True)
     for answer in told:
         if isinstance(answer, BaseException) and not isinstance(answer, RegistryUnavailable):
             raise answer

@@ -23,9 +23,9 @@ async def fold(node: Node, facts: Facts, event: FactEvent) -> FactEvent:
 
     facts: ours, with the event in them. Raises RegistryUnavailable.
     """
-    told = await node.ask(node.registry.merge(facts.session, event))
+    told = await node.registry.merge(facts.session, event)
     if facts.call_id and not told.call_id:
-        told = await node.ask(node.registry.merge(facts.session, as_event(facts)))
+        told = await node.registry.merge(facts.session, as_event(facts))
     return as_event(told)
 
 

@@ -40,11 +40,13 @@ async def _renew(node: Node) -> None:
     if not held:
         return
     try:
-        lost = await node.ask(node.registry.renew(held))
+        lost = await node.registry.renew(held)
     except RegistryUnavailable:
         log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
         return
-    for session in lost - node.claims_in_flight.keys():  # a fence of our own that is on its way took nothing from us
+    for session in (
+        lost - node.registry.claims_in_flight.keys()
+    ):  # a fence of our own that is on its way took nothing from us
         live = node.sessions.get(session)
         if live is None or live.claim is None or live.claim.fence != held[session]:
             continue
@@ -60,14 +62,14 @@ async def keep_told(node: Node) -> None:
     while True:
         try:
             async with asyncio.timeout(node.leases.beat * random.uniform(0.8, 1.0)):  # noqa: S311 - jitter, not a secret
-                await node.missed.wait()
+                await node.registry.registry_failed.wait()
         except TimeoutError:
             pass
         else:  # it was away, and may be back at any moment, empty
-            node.missed.clear()
+            node.registry.registry_failed.clear()
             await asyncio.sleep(ASK_AGAIN)
         try:
-            if node.sessions and (await node.ask(node.registry.once(mark, node.leases.facts))).first:
+            if node.sessions and (await node.registry.once(mark, node.leases.facts)).first:
                 await remind(tuple(node.sessions.values()))
         except RegistryUnavailable:
             pass
@@ -100,8 +102,8 @@ async def keep_static(node: Node, host: Host) -> None:
 
 async def _beat(node: Node, host: Host, found: tuple[Worker, ...]) -> None:
     try:
-        if await node.ask(node.registry.beat(host.id, host.epoch, found)) is None:
-            await node.ask(node.registry.put_host(replace(host, workers=found)))
+        if await node.registry.beat(host.id, host.epoch, found) is None:
+            await node.registry.put_host(replace(host, workers=found))
     except RegistryUnavailable:
         pass
 

@@ -44,10 +44,10 @@ async def open_early(node: Node, claim: Claim, body: Mapping[str, Any]) -> None:
     except LinkRefused as refused:
         _forget(node, claim.session, early)
         if refused.status != 409:  # somebody else's stream has come already
-            node.suspect(claim.worker.id)
+            node.registry.suspect(claim.worker.id)
     except LinkError:
         _forget(node, claim.session, early)
-        node.suspect(claim.worker.id)
+        node.registry.suspect(claim.worker.id)
     else:
         if early.link.side is not None:  # its stream has come, and was quicker than this task
             return

@@ -267,10 +267,10 @@ class WorkerLink:
         node, session = self.node, self._owner.id
         try:
             if self.claim is not None:
-                await node.ask(node.registry.release(session, self.claim.fence))
+                await node.registry.release(session, self.claim.fence)
             else:
-                await node.ask(node.registry.leave(self._service.host, session))
-                await node.ask(node.registry.release(session, 0))
+                await node.registry.leave(self._service.host, session)
+                await node.registry.release(session, 0)
         except RegistryUnavailable:  # what is held runs out by itself
             pass
 

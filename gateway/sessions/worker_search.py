@@ -111,7 +111,7 @@ async def link_up(
         except LinkError as error:
             failure = error
         log.warning("worker unreachable", session=quest.session, worker=found.worker.id, error=str(failure))
-        node.suspect(found.worker.id)
+        node.registry.suspect(found.worker.id)
         if isinstance(failure, LinkTimeout):  # its whole machine may be gone: the next one is sought on another
             shun |= {found.host}
         tries, claim, avoid = tries + 1, None, avoid | {found.worker.id}
@@ -123,13 +123,13 @@ async def _is_taken_over(node: Node, quest: Quest) -> bool:
     """Whether another node has the session by now. A process that was stopped for a while finds its links dead, and by
     a claim of its own would take the call back from whoever saved it.
     """
-    if not quest.fence or quest.session in node.claims_in_flight:
+    if not quest.fence or quest.session in node.registry.claims_in_flight:
         return False
     try:
-        now = await node.ask(node.registry.look(quest.session, quest.fence))
+        now = await node.registry.look(quest.session, quest.fence)
     except RegistryUnavailable:
         return False
-    return isinstance(now, Stale) and now.spent and quest.session not in node.claims_in_flight
+    return isinstance(now, Stale) and now.spent and quest.session not in node.registry.claims_in_flight
 
 
 async def take_slot(
@@ -149,7 +149,7 @@ async def take_slot(
     while True:
         held = quest.hold_until - loop.time()
         try:
-            claimed = await node.claim(quest.service, quest.session, avoid=avoid | shun, queue=held > 0)
+            claimed = await node.registry.claim(quest.service, quest.session, avoid=avoid | shun, queue=held > 0)
             if shun and not isinstance(claimed, Claim):
                 shun = frozenset()  # his place in the queue, which he has now, is before those who had no slot
                 continue
@@ -177,7 +177,7 @@ async def _confirm(node: Node, claim: Claim, took: Callable[[Claim | None], None
     """
 
     async def confirm() -> Claim | Stale:
-        found = await node.confirm(claim.session, claim.attempt)
+        found = await node.registry.confirm(claim.session, claim.attempt)
         if isinstance(found, Claim):
             took(found)
         return found
@@ -192,7 +192,7 @@ async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:
     node.start_worker(claim.host, claim.session)
     while loop.time() < min(deadline, heard + node.limits.outage_grace):
         try:
-            now = await node.ask(node.registry.look(claim.session, claim.fence))
+            now = await node.registry.look(claim.session, claim.fence)
         except RegistryUnavailable:
             await asyncio.sleep(ASK_AGAIN)
             continue
@@ -201,7 +201,7 @@ async def _await_worker(node: Node, claim: Claim) -> Claim | Stale | Unlinked:
             return Unlinked(EndReason.NO_WORKER, superseded=True) if now.spent else now
         if now.worker is not None:
             return now
-        if claim.host in node.suspected():
+        if claim.host in node.registry.suspected():
             return Stale(spent=False)
         await asyncio.sleep(0.02)
     return Unlinked(EndReason.NO_WORKER)

@@ -80,7 +80,7 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
     service = node.services.get(token.service)
     if service is None:
         return Denied("unknown_service")
-    known = await node.ask(node.registry.find(token.session))
+    known = await node.registry.find(token.session)
     if not _names_its_call(node, token, stream.start, known):
         return Denied("wrong_call")  # before it can keep anybody waiting
     async with node.session_lock(token.session):
@@ -97,11 +97,11 @@ async def _admit_attempt(
     streaming = live is not None and live.bridge.streaming
     if token.attempt == ON_HOLD:
         key = f"hold:{token.session}:{token.expires}"
-        first = (await node.ask(node.registry.once(key, node.leases.reserved))).first
+        first = (await node.registry.once(key, node.leases.reserved)).first
         if streaming or (not first and live is None):
             return Denied("token_spent")
         return await _join(node, service, stream, await _claim(node, service, token.session), facts)
-    claim = await node.confirm(token.session, token.attempt)
+    claim = await node.registry.confirm(token.session, token.attempt)
     if isinstance(claim, Claim):
         return await _join(node, service, stream, claim, facts)
     # A carrier that reconnects by itself dials the same URL again: welcome, if its stream is gone.
@@ -147,7 +147,7 @@ async def _admit_call(node: Node, carrier: str, service: Service, session: str, 
         body=dict(start.call.body),
         created=node.unix_time(),
     )
-    facts = await node.ask(node.registry.merge(session, event))
+    facts = await node.registry.merge(session, event)
     return await _join(node, service, stream, claim, facts)
 
 
@@ -166,10 +166,10 @@ def _live(node: Node, session: str) -> Session | None:
 
 async def _claim(node: Node, service: Service, session: str) -> Claim | None:
     """A confirmed claim for a stream that has none waiting; None: the pool is full."""
-    claimed = await node.claim(service.host, session)
+    claimed = await node.registry.claim(service.host, session)
     if not isinstance(claimed, Claim):
         return None
-    confirmed = await node.confirm(session, claimed.attempt)
+    confirmed = await node.registry.confirm(session, claimed.attempt)
     return confirmed if isinstance(confirmed, Claim) else None
 
 
@@ -197,7 +197,7 @@ async def _join(node: Node, service: Service, stream: Stream, claim: Claim | Non
 async def _note_start(node: Node, session: str, attempt: int) -> None:
     event = FactEvent(status="streaming", attempt=attempt, answered=node.unix_time())
     try:
-        await node.ask(node.registry.merge(session, event))
+        await node.registry.merge(session, event)
     except RegistryUnavailable:
         pass
 
@@ -207,9 +207,9 @@ async def _end_unheard(node: Node, session: str, claim: Claim | None, reason: En
     event = FactEvent(
         status="ended", end_reason=reason, ended=node.unix_time(), continuation=Continuation("hangup", seq=1000)
     )
-    await node.ask(node.registry.merge(session, event))
+    await node.registry.merge(session, event)
     if claim is not None:
-        await node.ask(node.registry.release(session, claim.fence))
+        await node.registry.release(session, claim.fence)
 
 
 def call_data(start: Start, facts: Facts, service: Service) -> CallData:

@@ -61,7 +61,7 @@ async def _fresh(node: Node, carrier: Carrier, nonce: tuple[str, str]) -> bool:
     value, digest = nonce
     try:
         key = f"nonce:{carrier.name}:{hashlib.sha256(value.encode(errors='replace')).hexdigest()[:32]}"
-        seen = await node.ask(node.registry.once(key, NONCE_MEMORY, digest))
+        seen = await node.registry.once(key, NONCE_MEMORY, digest)
     except RegistryUnavailable:
         return True  # the signature is good; a replay could only repeat what was asked before
     return seen.first or (seen.value == digest and seen.age <= NONCE_REPEAT)
@@ -71,9 +71,9 @@ async def _find(node: Node, carrier: Carrier, account: str, webhook: Webhook) ->
     """The session by the call's id: never by what the URL says, which not every carrier signs."""
     session = node.signer.session_id(carrier.name, account, webhook.call_id)
     try:
-        facts = await node.ask(node.registry.find(session))
+        facts = await node.registry.find(session)
         if facts is None:
-            facts = await node.ask(node.registry.find(call_alias(carrier.name, account, webhook.call_id)))
+            facts = await node.registry.find(call_alias(carrier.name, account, webhook.call_id))
     except RegistryUnavailable:
         return VerifiedWebhook(carrier, webhook, account, session, None, away=True)
     return VerifiedWebhook(carrier, webhook, account, facts.session if facts is not None else session, facts)

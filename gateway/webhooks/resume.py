@@ -92,11 +92,11 @@ async def _attach(node: Node, visit: VerifiedWebhook, service: Service, facts: F
         service=service.host,
         continuation=Continuation("attach", cause, facts.continuation.seq + 1),
     )
-    facts = await node.ask(node.registry.merge(visit.session, again))
-    claim = await node.claim(service.host, visit.session)
+    facts = await node.registry.merge(visit.session, again)
+    claim = await node.registry.claim(service.host, visit.session)
     if isinstance(claim, Claim) and not claim.fresh and claim.worker is not None and _is_leaving(node, visit, facts):
         # The bot was told that the caller had hung up. He had not: he gets a new one.
-        claim = await node.claim(service.host, visit.session, avoid=(claim.worker.id,))
+        claim = await node.registry.claim(service.host, visit.session, avoid=(claim.worker.id,))
     if not isinstance(claim, Claim):
         if service.when_full.kind == "hold":
             node.metrics.resumes[cause, "held"] += 1

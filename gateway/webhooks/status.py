@@ -35,9 +35,9 @@ async def note_status(node: Node, visit: VerifiedWebhook) -> None:
     # Of a call that we have not heard of yet, too: the end may overtake the beginning, and must not find it open.
     event = FactEvent(carrier=visit.carrier.name, call_id=webhook.call_id, status="ended", ended=node.unix_time())
     try:
-        await node.ask(node.registry.merge(visit.session, event))
+        await node.registry.merge(visit.session, event)
         if visit.facts is None or visit.facts.attempt == 0:  # it ended before its stream began: the slot is free again
-            await node.ask(node.registry.release(visit.session, 0))
+            await node.registry.release(visit.session, 0)
     except RegistryUnavailable:
         pass
     drop_early(node, visit.session)

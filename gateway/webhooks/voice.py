@@ -43,7 +43,7 @@ def choose_service(node: Node, visit: VerifiedWebhook) -> Service | None:
 
 
 async def _reserve(node: Node, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
-    facts = await node.ask(node.registry.merge(visit.session, _heard(node, visit, service)))
+    facts = await node.registry.merge(visit.session, _heard(node, visit, service))
     if facts.status == "ended":
         return visit.carrier.answer_over()
     if node.refusing:
@@ -52,7 +52,7 @@ async def _reserve(node: Node, visit: VerifiedWebhook, service: Service) -> Http
     if node.overloaded:  # counts as full, but holding would cost as much as serving
         node.refuse("voice", "overloaded", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, at_voice=True)
-    claim = await node.claim(service.host, visit.session)
+    claim = await node.registry.claim(service.host, visit.session)
     if not isinstance(claim, Claim):
         if service.when_full.kind == "hold" and node.unix_time() < facts.created + node.leases.reserved:
             return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, facts.created))

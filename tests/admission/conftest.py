@@ -17,6 +17,7 @@ from gateway.carriers import CARRIERS
 from gateway.node.node import Node
 from gateway.node.services import Fallback, Service, Services
 from gateway.node.tokens import Signer
+from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Leases, Registry
@@ -61,7 +62,7 @@ async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
     service = Service(host=SERVICE, default=True, when_full=Fallback("hold"), max_hold=120.0, wrapup=2.0)
     node = Node(
         public_url=PUBLIC_URL,
-        registry=Noting(registry),
+        registry=RegistryClient(Noting(registry), leases=LEASES),
         leases=LEASES,
         signer=Signer((b"a secret of the tests",)),
         services=Services([service]),

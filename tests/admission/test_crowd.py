@@ -45,7 +45,7 @@ async def test_those_on_hold_enter_in_order(crowd: Crowd, dying: int) -> None:
     await crowd.until_queued(CALLS - SLOTS)
     first = set(crowd.started())
     session_of = {crowd.node.signer.session_id("twilio", "", call): call for call in everybody()}
-    places = {session_of[session]: place for session, place in crowd.node.registry.places.items()}
+    places = {session_of[session]: place for session, place in crowd.node.registry.registry.places.items()}
     line = sorted((call for call in everybody() if call not in first), key=places.__getitem__)
     assert sorted(places[call] for call in line) == list(range(1, CALLS - SLOTS + 1))
 

@@ -23,6 +23,7 @@ from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
 from gateway.node.services import Fallback, Service, Services
 from gateway.node.tokens import Signer
+from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Leases
 from gateway.sessions.lease_renewal import keep_told, renew_claims
@@ -70,7 +71,7 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
     registry = MemoryRegistry(Leases(), clock=wall)
     node = Node(
         public_url=PUBLIC_URL,
-        registry=registry,
+        registry=RegistryClient(registry, unix_time=wall),
         signer=Signer((b"a secret of the tests",)),
         services=Services([Service(SERVICE, default=True, when_full=Fallback("hold"), max_hold=8.0, wrapup=5.0)]),
         carriers={name: entry.carrier(None, public_url=PUBLIC_URL, dev=True) for name, entry in CARRIERS.items()},
@@ -103,7 +104,7 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
     slots = await registry.slots(SERVICE)
     assert (slots.used, slots.queued, slots.busy) == (0, 0, 0)
     assert registry._held == {}
-    assert (node.tasks, len(node.ticker), node.suspected()) == (2 + len(node.hosts), 0, frozenset())
+    assert (node.tasks, len(node.ticker), node.registry.suspected()) == (2 + len(node.hosts), 0, frozenset())
 
     for host in world.hosts:
         host.die()

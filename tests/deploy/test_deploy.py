@@ -213,7 +213,7 @@ def test_readme_asks_for_label_values_that_exist() -> None:
         ("gateway_worker_slots", "state"): set(Slots.__slots__),
         ("gateway_worker_ends_total", "reason"): set(get_args(WorkerEnd)),
         ("gateway_calls_total", "outcome"): set(map(str, EndReason)),
-        ("gateway_claim_seconds_count", "outcome"): words_of("node/node.py"),
+        ("gateway_claim_seconds_count", "outcome"): words_of("pool/client.py"),
         ("gateway_rejected_total", "where"): refused,
         ("gateway_rejected_total", "reason"): refused,
         ("gateway_resumes_total", "cause"): calls,

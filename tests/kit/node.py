@@ -16,6 +16,7 @@ from gateway.carriers import CARRIERS
 from gateway.node.node import CallLimits, Node
 from gateway.node.services import Service, Services
 from gateway.node.tokens import Signer
+from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Host, Leases
 from gateway.protocol import pcm
@@ -133,6 +134,11 @@ class Gateway:
         self.http: httpx.AsyncClient | None = None
 
     @property
+    def memory(self) -> MemoryRegistry:
+        """The registry itself, behind the node's client."""
+        return self.node.registry.registry
+
+    @property
     def bot(self) -> Bot:
         return self.bots[0]
 
@@ -224,11 +230,11 @@ async def gateway(service):
     urls = [f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws" for server in servers]
     leases = Leases()
     registry = MemoryRegistry(leases)
-    limits = replace(CallLimits(), start_timeout=5.0 * TIME, reattach_timeout=10.0 * TIME, suspect=5.0 * TIME)
+    limits = replace(CallLimits(), start_timeout=5.0 * TIME, reattach_timeout=10.0 * TIME)
     public_url = "http://127.0.0.1:1"
     node = Node(
         public_url=public_url,
-        registry=registry,
+        registry=RegistryClient(registry, suspect=5.0 * TIME, leases=leases),
         signer=Signer((b"a secret of the tests",)),
         services=Services([service]),
         carriers={name: entry.carrier(None, public_url=public_url, dev=True) for name, entry in CARRIERS.items()},

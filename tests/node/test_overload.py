@@ -11,6 +11,7 @@ from gateway.node.node import Node
 from gateway.node.overload import LoopLagMonitor, Overload, OverloadLimits
 from gateway.node.services import Services
 from gateway.node.tokens import Signer
+from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Leases
 
@@ -115,7 +116,7 @@ def test_the_mean_stays_within_what_was_noted(ticks):
 @pytest.fixture
 def node():
     registry = MemoryRegistry(Leases())
-    return Node("http://127.0.0.1:1", registry, Signer((b"k" * 16,)), Services([]), {})
+    return Node("http://127.0.0.1:1", RegistryClient(registry), Signer((b"k" * 16,)), Services([]), {})
 
 
 def test_the_pulse_tells_the_node_and_its_metrics(node):

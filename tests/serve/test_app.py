@@ -218,7 +218,7 @@ async def test_webhooks_are_timed_by_how_they_came_out(node):
 
 
 async def test_a_bug_of_ours_is_counted_as_such(node):
-    node.registry = Failing(Leases())
+    node.registry.registry = Failing(Leases())
     async with client(node) as http:
         with pytest.raises(ZeroDivisionError):
             await http.post("/webhooks/twilio/voice", data=CALL)

@@ -10,9 +10,10 @@ import pytest
 
 from gateway.errors import SettingsError
 from gateway.metrics import CONTENT_TYPE
-from gateway.node.node import CallLimits, Node
+from gateway.node.node import Node
 from gateway.node.services import Service, Services
 from gateway.node.tokens import Signer
+from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Host, Leases
 from gateway.protocol.workers import Worker
@@ -29,7 +30,8 @@ class Away(MemoryRegistry):
 
 def make_node(registry: MemoryRegistry) -> Node:
     services = Services([Service("a.b", default=True), Service("c.d")])
-    return Node("http://127.0.0.1:1", registry, Signer((b"k" * 16,)), services, {}, limits=CallLimits(registry=0.05))
+    client = RegistryClient(registry, timeout=0.05)
+    return Node("http://127.0.0.1:1", client, Signer((b"k" * 16,)), services, {})
 
 
 @pytest.fixture
@@ -69,7 +71,7 @@ async def test_a_bug_in_a_registry_is_not_hidden(node):
     async def slots(service):
         raise ZeroDivisionError
 
-    node.registry.slots = slots
+    node.registry.registry.slots = slots
     with pytest.raises(ZeroDivisionError):
         await get(node, "/metrics")
 

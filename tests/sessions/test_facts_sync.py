@@ -27,7 +27,7 @@ async def test_a_call_whose_facts_were_forgotten_ends_as_any_other(gateway):
     bot.say(type="hangup", reason="done")
     assert await carrier.until_closed() == 1000
     assert await ended(gateway, name) == EndReason.BOT_HANGUP
-    facts = await gateway.node.registry.find(name)
+    facts = await gateway.memory.find(name)
     assert facts.continuation.kind == "hangup"
 
 
@@ -39,7 +39,7 @@ async def test_whatever_is_said_of_a_forgotten_session_brings_all_of_it_back(gat
     before = await state_known(gateway, name)
     forget(gateway)
     await remind(gateway.node.sessions.values())
-    assert await gateway.node.registry.find("twilio::CA1") == await known(gateway, name) == before
+    assert await gateway.memory.find("twilio::CA1") == await known(gateway, name) == before
 
 
 async def test_a_node_notices_that_the_registry_has_forgotten_and_tells_it_again(gateway):
@@ -60,9 +60,9 @@ async def test_a_registry_that_was_away_for_anybody_is_told_before_the_next_beat
     name = await session_id(gateway)
     gateway.node.leases = replace(gateway.node.leases, beat=600.0)
     telling = asyncio.create_task(keep_told(gateway.node))
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     with pytest.raises(RegistryUnavailable):
-        await gateway.node.ask(gateway.node.registry.find(name))
+        await gateway.node.registry.find(name)
     forget(gateway)
     await known(gateway, name)
     telling.cancel()
@@ -80,8 +80,8 @@ def test_facts_as_an_event_are_those_facts():
 
 def forget(gateway) -> None:
     """The registry restarts, and is empty."""
-    gateway.node.registry = MemoryRegistry(gateway.node.leases)
+    gateway.node.registry.registry = MemoryRegistry(gateway.node.leases)
 
 
 async def known(gateway, name: str) -> Facts:
-    return await until(lambda: gateway.node.registry.find(name))
+    return await until(lambda: gateway.memory.find(name))

@@ -19,7 +19,7 @@ async def test_the_stream_is_closed_the_bot_waits_and_resume_attaches_it_again(g
     assert await carrier.until_closed() == 1000
     await until(lambda: name not in gateway.node.sessions)
     assert not bot.of("stop")
-    assert (await gateway.node.registry.slots("support.acme")).used == 1, "its slot is kept for it"
+    assert (await gateway.memory.slots("support.acme")).used == 1, "its slot is kept for it"
     answer = etree.fromstring((await gateway.resume()).content)
     again = await gateway.open("/ws/" + answer.xpath("//Stream/@url")[0].split("/ws/")[1])
     again.send(start("CA1", "MZ2"))
@@ -68,4 +68,4 @@ async def test_a_caller_who_hangs_up_in_the_last_pause_has_hung_up(gateway):
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     assert (await bot.until("stop"))["reason"] == "caller_hangup"
     await until(lambda: name not in gateway.node.sessions)
-    assert (await gateway.node.registry.slots("support.acme")).used == 0
+    assert (await gateway.memory.slots("support.acme")).used == 0

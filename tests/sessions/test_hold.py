@@ -36,7 +36,7 @@ def stop(carrier, call_id: str) -> None:
 
 async def queues(gateway, n: int) -> bool:
     """So many are on hold."""
-    return (await gateway.node.registry.slots("support.acme")).queued == n
+    return (await gateway.memory.slots("support.acme")).queued == n
 
 
 def set_policy(gateway, **changes) -> None:
@@ -95,7 +95,7 @@ async def test_who_waits_too_long_is_let_go(gateway):
     assert verbs(await gateway.resume("CA-3")) == ["Hangup"]
     session = gateway.node.signer.session_id("twilio", "", "CA-3")
     await until(lambda: session not in gateway.node.sessions)
-    assert (await gateway.node.registry.find(session)).end_reason == "hold_timeout"
+    assert (await gateway.memory.find(session)).end_reason == "hold_timeout"
     assert await queues(gateway, 0)
 
 
@@ -132,9 +132,9 @@ async def test_a_gateway_that_is_overloaded_admits_nobody_new(gateway):
 
 
 async def test_a_registry_that_is_down_gives_busy(gateway):
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     assert verbs(await gateway.voice("CA-1")) == ["Reject"]
-    gateway.node.registry.down = False
+    gateway.memory.down = False
     assert verbs(await gateway.voice("CA-1")) == ["Connect", "Redirect"]
 
 
@@ -142,9 +142,9 @@ async def test_a_call_on_hold_when_the_registry_goes_down_is_held_on(gateway):
     first, _ = await fill(gateway)
     held = await gateway.call("CA-3")
     await held.until("media")
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     await asyncio.sleep(0.3)
-    gateway.node.registry.down = False
+    gateway.memory.down = False
     stop(first, "CA-1")
     await gateway.started(3)
     assert held.code is None

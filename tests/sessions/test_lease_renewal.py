@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.node.node import Node
 from gateway.pool.registry import Claim, Leases
 from gateway.sessions.lease_renewal import keep_static, keep_told, renew_claims, static_host
 from gateway.sockets import Refusal, server_protocol
@@ -31,7 +30,7 @@ async def worker():
 
 async def slots_until(gateway, service: str, wanted) -> None:
     async def look() -> bool:
-        return wanted(await gateway.node.registry.slots(service))
+        return wanted(await gateway.memory.slots(service))
 
     await until(look)
 
@@ -59,7 +58,7 @@ async def test_a_running_call_on_a_static_worker_survives_a_probe_that_fails(gat
     keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
     try:
         await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
-        registry = gateway.node.registry
+        registry = gateway.memory
         claim = await registry.confirm("s1", (await registry.claim("static.acme", "s1")).attempt)
         worker["server"].close()
         await slots_until(gateway, "static.acme", lambda s: s.ready == 0)
@@ -78,8 +77,8 @@ async def test_what_the_sessions_hold_is_renewed_and_what_is_lost_is_let_go(gate
     try:
         await asyncio.sleep(0.3)
         assert session.ended is None
-        newer = await gateway.node.registry.claim("support.acme", session.id)
-        await gateway.node.registry.confirm(session.id, newer.attempt)
+        newer = await gateway.memory.claim("support.acme", session.id)
+        await gateway.memory.confirm(session.id, newer.attempt)
         await carrier.until_closed()
         await until(lambda: not gateway.node.sessions)
     finally:
@@ -108,16 +107,16 @@ async def test_claims_are_renewed_on_after_a_bug_in_one_round(gateway):
     await gateway.started()
     [session] = gateway.node.sessions.values()
     gateway.node.leases = Leases().scaled(0.02)
-    fails_at_first(gateway.node.registry, "renew")
+    fails_at_first(gateway.memory, "renew")
     asked = []
-    renew = gateway.node.registry.renew
+    renew = gateway.memory.renew
 
     async def noting(held):
         lost = await renew(held)
         asked.append(held)
         return lost
 
-    gateway.node.registry.renew = noting
+    gateway.memory.renew = noting
     with capture_logs() as logs:
         keeper = gateway.node.spawn(renew_claims(gateway.node), "renew")
         await until(lambda: asked or keeper.done())
@@ -130,7 +129,7 @@ async def test_claims_are_renewed_on_after_a_bug_in_one_round(gateway):
 @pytest.mark.parametrize("method", ["beat", "put_host"])
 async def test_static_workers_are_looked_after_on_after_a_bug_in_one_round(gateway, worker, method):
     gateway.node.leases = Leases().scaled(0.02)
-    fails_at_first(gateway.node.registry, method)
+    fails_at_first(gateway.memory, method)
     host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
     with capture_logs() as logs:
         keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
@@ -176,7 +175,7 @@ async def test_a_renewal_that_our_own_confirmation_overtook_ends_no_call(gateway
     await gateway.started()
     gateway.node.leases = Leases().scaled(0.02)
     [session] = gateway.node.sessions.values()
-    registry, asked, gate = gateway.node.registry, asyncio.Event(), asyncio.Event()
+    registry, asked, gate = gateway.memory, asyncio.Event(), asyncio.Event()
     confirm = registry.confirm
 
     async def slow(session_id, attempt):
@@ -203,11 +202,12 @@ async def test_a_renewal_between_a_claim_and_its_confirmation_ends_no_call(gatew
     await gateway.started()
     gateway.node.leases = Leases().scaled(0.02)
     [session] = gateway.node.sessions.values()
-    claim, renew = Node.claim, gateway.node.registry.renew
+    client = gateway.node.registry
+    claim, renew = client.claim, gateway.memory.renew
     gate, lost = asyncio.Event(), asyncio.Event()
 
-    async def slow(node, *about, **how):
-        claimed = await claim(node, *about, **how)
+    async def slow(*about, **how):
+        claimed = await claim(*about, **how)
         await gate.wait()
         return claimed
 
@@ -217,9 +217,9 @@ async def test_a_renewal_between_a_claim_and_its_confirmation_ends_no_call(gatew
             lost.set()
         return found
 
-    monkeypatch.setattr(Node, "claim", slow)
-    gateway.node.registry.renew = renewed
-    gateway.node.suspect(session.claim.worker.id)
+    monkeypatch.setattr(client, "claim", slow)
+    gateway.memory.renew = renewed
+    gateway.node.registry.suspect(session.claim.worker.id)
     session.link_dead()
     renewing = asyncio.create_task(renew_claims(gateway.node))
     await asyncio.wait_for(lost.wait(), PATIENCE)
@@ -237,8 +237,8 @@ async def test_a_session_that_somebody_else_holds_is_let_go(gateway):
     [bot] = [bot for bot in gateway.bots if bot.of("start")]
     gateway.node.leases = Leases().scaled(0.02)
     [session] = gateway.node.sessions.values()
-    again = await gateway.node.registry.claim("support.acme", session.id)
-    await gateway.node.registry.confirm(session.id, again.attempt)
+    again = await gateway.memory.claim("support.acme", session.id)
+    await gateway.memory.confirm(session.id, again.attempt)
     renewing = asyncio.create_task(renew_claims(gateway.node))
     await carrier.until_closed()
     await until(lambda: bot.closed_with == 4001)

@@ -34,7 +34,7 @@ async def test_a_repeated_webhook_opens_no_second_link(gateway):
 
 
 async def test_a_link_whose_caller_never_comes_is_closed_with_its_claim(gateway):
-    gateway.node.registry.leases = Leases(reserved=0.3)
+    gateway.memory.leases = Leases(reserved=0.3)
     await gateway.voice()
     await until(lambda: connections(gateway) == 1)
     await until(lambda: any(bot.closed_with == 1000 for bot in gateway.bots))
@@ -48,7 +48,7 @@ async def test_a_call_that_ends_before_its_stream_gives_the_worker_back(gateway)
         "/webhooks/twilio/status", data={"CallSid": "CA1", "AccountSid": "AC1", "CallStatus": "completed"}
     )
     await until(lambda: any(bot.closed_with == 1000 for bot in gateway.bots))
-    assert (await gateway.node.registry.slots("support.acme")).used == 0
+    assert (await gateway.memory.slots("support.acme")).used == 0
 
 
 async def test_a_link_that_broke_before_its_stream_came_is_opened_again(gateway):
@@ -66,9 +66,9 @@ async def test_a_worker_that_cannot_be_reached_is_not_offered_to_the_next_call(g
     for bot in gateway.bots:
         bot.refuse = 503
     await gateway.voice("CA1")
-    await until(lambda: len(gateway.node.suspects) == 1)
+    await until(lambda: len(gateway.node.registry.suspected()) == 1)
     await gateway.voice("CA2")
-    await until(lambda: len(gateway.node.suspects) == 2)
+    await until(lambda: len(gateway.node.registry.suspected()) == 2)
 
 
 async def test_a_link_that_opens_when_its_call_is_over_is_closed(gateway, monkeypatch):

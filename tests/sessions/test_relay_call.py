@@ -73,4 +73,4 @@ async def test_a_worker_that_does_not_answer_is_let_go_and_ends_the_call(gateway
     session.link_dead()  # as the bridge says after its pings
     assert await carrier.until_closed() == 1000
     await until(lambda: bot.closed_with == 1006)
-    assert (await gateway.node.registry.find(session.id)).end_reason == EndReason.WORKER_LOST
+    assert (await gateway.memory.find(session.id)).end_reason == EndReason.WORKER_LOST

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 async def ended(gateway, session_id: str) -> str:
     await until(lambda: session_id not in gateway.node.sessions)
-    return (await gateway.node.registry.find(session_id)).end_reason
+    return (await gateway.memory.find(session_id)).end_reason
 
 
 async def session_id(gateway) -> str:
@@ -26,7 +26,7 @@ async def state_known(gateway, session_id: str) -> Facts:
     """What the registry knows, when a bot's state is of it."""
 
     async def find() -> Facts | None:
-        facts = await gateway.node.registry.find(session_id)
+        facts = await gateway.memory.find(session_id)
         return facts if facts.state else None
 
     return await until(find)
@@ -86,7 +86,7 @@ async def test_the_carriers_stop_is_the_callers_hangup(gateway):
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     assert await bot.until("stop") == {"type": "stop", "reason": "caller_hangup"}
     assert await ended(gateway, name) == EndReason.CALLER_HANGUP
-    assert (await gateway.node.registry.slots("support.acme")).used == 0
+    assert (await gateway.memory.slots("support.acme")).used == 0
 
 
 async def test_a_close_in_good_order_is_the_callers_hangup_too(gateway):
@@ -310,7 +310,7 @@ async def test_a_bot_that_does_not_end_with_its_call_is_left_after_wrapup(gatewa
     bot.socket.close = lambda *_: None  # it will not
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     assert await ended(gateway, name) == EndReason.CALLER_HANGUP
-    assert (await gateway.node.registry.slots("support.acme")).used == 0
+    assert (await gateway.memory.slots("support.acme")).used == 0
 
 
 async def test_nothing_is_left_of_a_call(gateway):

@@ -20,7 +20,7 @@ async def ended(gateway) -> str:
     session = gateway.node.signer.session_id("twilio", "", "CA1")
 
     async def reason() -> str:
-        facts = await gateway.node.registry.find(session)
+        facts = await gateway.memory.find(session)
         return facts.end_reason if facts is not None else ""
 
     return await until(reason)
@@ -36,7 +36,7 @@ async def attach_again(gateway, call_id: str = "CA1"):
 
 async def test_a_stream_that_comes_back_while_a_worker_starts_still_gets_it(gateway):
     """Its new claim is newer than the one that the worker was waited for with: that one must not take it for theft."""
-    registry = gateway.node.registry
+    registry = gateway.memory
     [state] = registry._hosts.values()
     ready, _ = state.host.workers
     await registry.put_host(replace(state.host, workers=()))
@@ -63,7 +63,7 @@ async def test_a_worker_that_takes_the_call_and_drops_it_is_dialled_once_more_an
 
 
 async def test_a_worker_with_an_address_that_is_none_does_not_leave_the_caller_alone(gateway):
-    registry = gateway.node.registry
+    registry = gateway.memory
     [state] = registry._hosts.values()
     await registry.drop_host(state.host.id, state.host.epoch)
     odd = tuple(Worker(f"odd/w{n}", "ws://bad..host/ws", "ready") for n in range(3))
@@ -119,7 +119,7 @@ async def test_a_fence_that_comes_when_its_quest_is_over_is_the_sessions_all_the
     await gateway.started()
     [session] = gateway.node.sessions.values()
     before, asked, gate = session.claim.fence, asyncio.Event(), asyncio.Event()
-    registry = gateway.node.registry
+    registry = gateway.memory
     confirm = registry.confirm
 
     async def slow(session_id, attempt):

@@ -28,11 +28,11 @@ def silent():
 @contextlib.asynccontextmanager
 async def away(gateway):
     """The registry, until the end of the `with`."""
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     try:
         yield
     finally:
-        gateway.node.registry.down = False
+        gateway.memory.down = False
 
 
 def hold_nobody(gateway) -> None:
@@ -45,7 +45,7 @@ async def two_hosts(gateway, *first: str, cap: int = 9) -> None:
     """The bots' host becomes one of two: `big`, which is preferred as it is emptier, with workers at these urls. Of the
     other, only its last worker is to be had.
     """
-    registry = gateway.node.registry
+    registry = gateway.memory
     await registry.claim(SERVICE, "somebody else's")
     workers = tuple(Worker(f"big/w{n}", url, "ready") for n, url in enumerate(first))
     await registry.put_host(Host("big", 1, SERVICE, "pcm", cap, workers, "link-key"))
@@ -53,16 +53,16 @@ async def two_hosts(gateway, *first: str, cap: int = 9) -> None:
 
 async def test_a_call_gets_a_worker_of_another_host_than_the_one_that_left_without_a_word(gateway):
     await two_hosts(gateway, "ws://127.0.0.1:9/ws", "ws://127.0.0.1:9/ws", "ws://127.0.0.1:9/ws")
-    gateway.node.suspect_host("big")
+    gateway.node.registry.suspect_host("big")
     carrier = await gateway.call()
     await gateway.bots[1].until("start")
     assert carrier.code is None
 
 
 async def test_a_host_that_is_back_is_trusted(gateway):
-    gateway.node.suspect_host("h")
-    assert gateway.node.suspected() == {"h"}
-    gateway.node.trust_host("h")
+    gateway.node.registry.suspect_host("h")
+    assert gateway.node.registry.suspected() == {"h"}
+    gateway.node.registry.trust_host("h")
     await gateway.call()
     async with asyncio.timeout(PATIENCE):
         while not any(bot.of("start") for bot in gateway.bots):
@@ -79,7 +79,7 @@ async def test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_
 
 async def test_after_a_worker_that_did_not_answer_in_time_its_host_is_better_than_none(gateway, silent):
     gateway.node.limits = replace(gateway.node.limits, link_timeout=0.1)
-    registry = gateway.node.registry
+    registry = gateway.memory
     [state] = registry._hosts.values()
     good, hung = state.host.workers
     hung = replace(hung, url=silent)
@@ -91,7 +91,7 @@ async def test_after_a_worker_that_did_not_answer_in_time_its_host_is_better_tha
 
 async def test_a_call_does_not_wait_for_a_worker_of_a_host_that_has_left(gateway):
     """The host had a unit left, and no worker yet."""
-    registry = gateway.node.registry
+    registry = gateway.memory
     await two_hosts(gateway)
     await gateway.call("CA1")
     await gateway.bots[1].until("start")
@@ -101,7 +101,7 @@ async def test_a_call_does_not_wait_for_a_worker_of_a_host_that_has_left(gateway
             await asyncio.sleep(0.005)
     assert not gateway.bots[0].of("start")
     await registry.release("somebody else's", 0)
-    gateway.node.suspect_host("big")
+    gateway.node.registry.suspect_host("big")
     await gateway.bots[0].until("start")
 
 
@@ -111,7 +111,7 @@ async def test_a_node_that_wakes_to_a_dead_link_does_not_take_back_a_call_that_a
     await gateway.started()
     [bot] = [bot for bot in gateway.bots if bot.of("start")]
     [session] = gateway.node.sessions.values()
-    registry = gateway.node.registry
+    registry = gateway.memory
     again = await registry.claim(SERVICE, session.id)
     elsewhere = await registry.confirm(session.id, again.attempt)
     session.link_dead()
@@ -125,7 +125,7 @@ async def test_a_dead_link_is_made_again_while_the_registry_cannot_say_who_has_t
     await gateway.call()
     await gateway.started()
     [session] = gateway.node.sessions.values()
-    registry = gateway.node.registry
+    registry = gateway.memory
     look, asked, fence = registry.look, [], session.claim.fence
 
     async def away(*about):
@@ -140,7 +140,7 @@ async def test_a_dead_link_is_made_again_while_the_registry_cannot_say_who_has_t
 
 
 async def test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry(gateway):
-    registry = gateway.node.registry
+    registry = gateway.memory
     [state] = registry._hosts.values()
     ready, _ = state.host.workers
     await registry.put_host(replace(state.host, workers=()))

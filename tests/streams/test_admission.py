@@ -44,10 +44,11 @@ async def test_a_stream_whose_session_ends_while_it_is_confirmed_is_served_all_t
     broken = await gateway.call()
     await bots_heard(gateway, 1)
     [session] = gateway.node.sessions.values()
-    gateway.node.limits = replace(gateway.node.limits, reattach_timeout=0.1, registry=5.0)
+    gateway.node.limits = replace(gateway.node.limits, reattach_timeout=0.1)
+    gateway.node.registry.timeout = 5.0
     broken.socket.abort()
     await until(lambda: session.stream is None)
-    gateway.node.registry = slow = Slow(gateway.node.registry)
+    gateway.node.registry.registry = slow = Slow(gateway.memory)
     carrier = await comes_back(gateway)
     await until(lambda: slow.asked == 1)
     await until(lambda: session.ended)
@@ -70,7 +71,7 @@ async def test_of_two_static_streams_of_one_call_at_once_one_is_served_and_keeps
     assert [carrier.code for carrier in both].count(None) == 1
     assert list(gateway.node.sessions.values()) == [session]
     assert sum(len(bot.of("start")) for bot in gateway.bots) == 1
-    assert (await gateway.node.registry.slots("support.acme")).used == 1
+    assert (await gateway.memory.slots("support.acme")).used == 1
     renewing.cancel()
 
 
@@ -107,11 +108,11 @@ async def test_an_overloaded_node_takes_no_static_stream_and_goes_on_with_those_
 
 async def test_a_stream_that_our_own_answer_asked_for_waits_for_a_registry_that_is_away(gateway):
     carrier = await gateway.open(await gateway.stream_path())
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     carrier.send(start())
     carrier.send(MEDIA)
     await asyncio.sleep(2 * ASK_AGAIN)
-    gateway.node.registry.down = False
+    gateway.memory.down = False
     await gateway.a_bot_hears()
     assert carrier.code is None
 
@@ -119,13 +120,13 @@ async def test_a_stream_that_our_own_answer_asked_for_waits_for_a_registry_that_
 async def test_a_stream_is_closed_when_the_registry_stays_away(gateway):
     gateway.node.limits = replace(gateway.node.limits, outage_grace=0.1)
     carrier = await gateway.open(await gateway.stream_path())
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     carrier.send(start())
     assert await carrier.until_closed() == 1011
 
 
 async def test_a_stream_of_a_flow_that_never_asked_us_is_closed_at_once_while_the_registry_is_away(gateway):
     carrier = await gateway.open("/ws/twilio?serviceHost=support.acme")
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     carrier.send(start())
     assert await carrier.until_closed() == 1011

@@ -178,8 +178,8 @@ async def test_an_unknown_codec_ends_the_call_with_its_reason(gateway):
     carrier.send(message)
     assert await carrier.until_closed() == 1003
     session = gateway.node.signer.session_id("twilio", "", "CA1")
-    assert (await gateway.node.registry.find(session)).end_reason == "unsupported_codec"
-    assert (await gateway.node.registry.slots("support.acme")).used == 0
+    assert (await gateway.memory.find(session)).end_reason == "unsupported_codec"
+    assert (await gateway.memory.slots("support.acme")).used == 0
 
 
 async def test_static_streams_find_their_service_by_url_parameter_or_number(gateway):

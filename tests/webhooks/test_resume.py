@@ -23,11 +23,11 @@ async def told(bot, status: str) -> dict:
 
 async def test_a_transfer_that_no_node_could_be_told_of_is_refused_and_the_call_goes_on(gateway):
     carrier, bot = await talking(gateway)
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     bot.say(type="transfer", to="+15550123")
     refused = await told(bot, "refused")
     assert (refused["what"], refused["reason"]) == ("transfer", "the registry is away")
-    gateway.node.registry.down = False
+    gateway.memory.down = False
     carrier.send(MEDIA)
     await until(lambda: bot.audio)
     assert carrier.code is None
@@ -38,7 +38,7 @@ async def test_a_transfer_that_no_node_could_be_told_of_is_refused_and_the_call_
 
 async def test_keys_that_no_node_could_be_told_of_are_refused_and_the_call_goes_on(gateway):
     carrier, bot = await talking(gateway)
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     bot.say(type="dtmf", digits="12#")
     refused = await told(bot, "refused")
     assert (refused["what"], refused["reason"]) == ("dtmf", "the registry is away")
@@ -48,12 +48,12 @@ async def test_keys_that_no_node_could_be_told_of_are_refused_and_the_call_goes_
 async def test_a_call_is_not_given_away_while_no_node_could_be_told_of_it(gateway):
     carrier, bot = await talking(gateway)
     [session] = gateway.node.sessions.values()
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     session.hand_over()
     carrier.send(MEDIA)
     await until(lambda: bot.audio)
     assert carrier.code is None and gateway.node.sessions
-    gateway.node.registry.down = False
+    gateway.memory.down = False
     assert await carrier.until_closed() == 1000
     assert bot.closed_with == 4002
 
@@ -64,6 +64,6 @@ async def test_a_carrier_that_comes_back_while_the_registry_is_away_gets_what_is
     forward = replace(services.get("support.acme"), when_down=Fallback("forward", "+15550123"))
     services._by_host["support.acme"] = services._default = services._by_number["+15550100000"] = forward
     await talking(gateway)
-    gateway.node.registry.down = True
+    gateway.memory.down = True
     answer = await gateway.resume(query="?attempt=2")
     assert etree.fromstring(answer.content).xpath("//Dial//text()") == ["+15550123"]
