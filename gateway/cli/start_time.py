@@ -39,12 +39,12 @@ async def measure_start(target: str, limit: float) -> float:
 
 
 async def _spawner(target: str) -> Spawner:
-    """As the fleet chooses it: a zygote where forking is safe."""
+    """Choose as the fleet does: a fork server where forking is safe."""
     if sys.platform == "linux":
-        zygote = ForkServer(target, lambda *_: None, lambda: None)
-        if await zygote.start() == 1:
-            return zygote
-        await zygote.close(END_TIMEOUT)
+        server = ForkServer(target, lambda *_: None, lambda: None)
+        if not await server.start():
+            return server
+        await server.close(END_TIMEOUT)
     return ExecSpawner(target, lambda *_: None)
 
 

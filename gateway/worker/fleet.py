@@ -160,26 +160,26 @@ class Fleet:
 
     async def _load(self) -> None:
         target = self._options.target
-        fresh = ExecSpawner(target, self._exited)
-        if sys.platform != "linux":  # forking is unsafe wherever system libraries start threads, as on macOS
-            self._spawner = fresh
-        else:
-            zygote = ForkServer(target, self._exited, self._zygote_lost)
-            threads = await zygote.start()
-            if threads > 1:
-                log.info(
-                    "%s: importing it started %d threads, so each worker is a process of its own", target, threads - 1
-                )
-                await zygote.close(END_TIMEOUT)
-                self._spawner = fresh
+        if sys.platform == "linux":  # elsewhere, as on macOS, system libraries start threads: forking is unsafe
+            server = ForkServer(target, self._exited, self._fork_server_lost)
+            shared = await server.start()
+            if not shared:
+                self._spawner = server
             else:
-                self._spawner = zygote
+                await server.close(END_TIMEOUT)
+                log.warning(
+                    "%s: importing it leaves %s, which forked workers would share; each worker is a process of its "
+                    "own, which starts more slowly (open it in prewarm() instead)",
+                    target,
+                    ", ".join(shared),
+                )
+        self._spawner = self._spawner or ExecSpawner(target, self._exited)
         self._top_up()
 
-    def _zygote_lost(self) -> None:
+    def _fork_server_lost(self) -> None:
         self._spawner = None
         if not self._stopped:
-            log.warning("the zygote was killed; starting another")
+            log.warning("the fork server was killed; starting another")
             self._reload = asyncio.ensure_future(self._load_again())
 
     async def _load_again(self) -> None:
@@ -189,7 +189,7 @@ class Fleet:
                 return
             except (BotError, OSError) as e:
                 delay = self._back_off()
-                log.warning("cannot start a zygote: %s; trying again in %.1f s", e, delay)
+                log.warning("cannot start a fork server: %s; trying again in %.1f s", e, delay)
                 await asyncio.sleep(delay)
 
     def _top_up(self) -> None:
@@ -364,7 +364,9 @@ class Fleet:
         if process.pid:
             with contextlib.suppress(ProcessLookupError):  # dead already, and its channel held open by a child of it
                 os.kill(process.pid, signal.SIGKILL)
-            self._loop.call_later(EXIT_WAIT, self._lost, process)  # its zygote may be gone, and tells no more of it
+            self._loop.call_later(
+                EXIT_WAIT, self._lost, process
+            )  # its fork server may be gone, and tells no more of it
         else:
             _hang_up(process)
 

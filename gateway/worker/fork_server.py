@@ -1,18 +1,17 @@
-"""The zygote: imports the bot's module once and forks a worker for each request.
+"""The fork server: imports the bot's module once and forks a worker for each request.
 
-Exec'd by the host, single-threaded and without an event loop, as only such a process may fork safely. What was
-imported is shared with the workers, page by page, as long as nobody writes to it; the garbage collector would, so
-everything is moved out of its sight first.
+Exec'd by the host, with one thread and no event loop, as only such a process may fork safely. What was imported is
+shared with the workers, page by page, until one writes to it; the garbage collector would, so everything is moved out
+of its sight first.
 
 Control channel (SOCK_SEQPACKET; a JSON object each): host → us: an empty object with the worker's channel attached.
-Us → host: `{"loaded": true, "threads": n}` or `{"failed": why}`, `{"spawned": pid}` for each request in order,
-`{"exited": pid, "status": n}` with n as `os.waitstatus_to_exitcode` gives it. At the control channel's end nothing
-more is forked, and we end after our last child.
+Us → host: `{"loaded": true, "shared": [what makes forking unsafe]}` or `{"failed": why}`, `{"spawned": pid}` for each
+request in order, `{"exited": pid, "status": n}` with n as `os.waitstatus_to_exitcode` gives it. If forking is unsafe we
+end. At the control channel's end nothing more is forked, and we end after our last child.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 import logging
 import os
@@ -20,30 +19,24 @@ import select
 import signal
 import socket
 import sys
-import threading
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
 from gateway.errors import BotError
 from gateway.worker.bot_loader import Bot, load
-from gateway.worker.process import ignore_signals, import_what_calls_need, log_to_stderr, run_worker
+from gateway.worker.fork_safety import Baseline, reseed
+from gateway.worker.process import exit_now, ignore_signals, import_what_calls_need, log_to_stderr, run_worker
 
 log = logging.getLogger(__name__)
 
 
-def threads() -> int:
-    """Of this process, those of C libraries included."""
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
-
-
 def main() -> int:
-    """`python -m gateway.worker.fork_server TARGET CONTROL_FD`. In a forked child, returns when the worker ended."""
+    """`python -m gateway.worker.fork_server TARGET CONTROL_FD`."""
     ignore_signals()
     control = socket.socket(fileno=int(sys.argv[2]))
     os.set_inheritable(control.fileno(), False)
+    baseline = Baseline()
     try:
         bot = load(sys.argv[1])
     except BotError as e:
@@ -52,8 +45,11 @@ def main() -> int:
             log.error("%s", e, exc_info=e.__cause__)
         _tell(control, {"failed": str(e)})
         return 2
-    _tell(control, {"loaded": True, "threads": threads()})
-    gc.collect()
+    gc.collect()  # what the import has left behind may hold something open
+    shared = baseline.added()
+    _tell(control, {"loaded": True, "shared": shared})
+    if shared:
+        return 0
     gc.freeze()
     return _serve(control, bot)
 
@@ -87,8 +83,8 @@ def _serve(control: socket.socket, bot: Bot) -> int:
                 control.close()
                 os.close(wake_read)
                 os.close(wake_write)
-                _reseed()
-                _exit(run_worker(channel, bot))
+                reseed()
+                exit_now(run_worker(channel, bot))
             channel.close()
             children.add(pid)
             _tell(control, {"spawned": pid})
@@ -98,25 +94,6 @@ def _serve(control: socket.socket, bot: Bot) -> int:
                 gc.freeze()
                 prepared = True
     return 0
-
-
-def _reseed() -> None:
-    """Python's generator is seeded anew in a forked child, numpy's is not: all callers would get the same numbers."""
-    random = sys.modules.get("numpy.random")
-    if random is not None:
-        random.seed()
-
-
-def _exit(status: int) -> NoReturn:
-    """End a forked worker: what the bot wants done at exit is done, and what it printed is printed.
-
-    Then without tearing the interpreter down object by object, which would copy the zygote's pages to free them.
-    """
-    atexit._run_exitfuncs()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
 
 
 def _request(control: socket.socket) -> socket.socket | None:
@@ -153,4 +130,4 @@ def _tell(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_now(main())

@@ -8,6 +8,7 @@ At its end the host is gone: an idle worker ends too, one with a caller finishes
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import orjson
 
@@ -137,6 +138,19 @@ def run_worker(channel: socket.socket, bot: Bot) -> int:
     finally:
         if spec.path:
             _remove(Path(spec.path), host_gone=_at_end(channel))
+
+
+def exit_now(status: int) -> NoReturn:
+    """End this process: what the bot wants done at exit is done, and what it printed is printed.
+
+    Not by `sys.exit`, which would wait for the bot's threads, and tear the interpreter down object by object: in a
+    forked worker that copies the fork server's pages only to free them.
+    """
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def fail(channel: socket.socket, why: str) -> None:
@@ -267,4 +281,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_now(main())

@@ -1,4 +1,4 @@
-"""Making worker processes: forked by a zygote, or each a fresh one where forking is not safe."""
+"""Make worker processes: forked by a fork server, or executed one by one where forking is not safe."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOAD_TIMEOUT = 300.0
 END_TIMEOUT = 2.0
 
 MAX_BIRTHS = 64
-"""Workers asked for and not yet born. The zygote's control socket takes some 270 requests (Linux, the default of
+"""Workers asked for and not yet born. The fork server's control socket takes some 270 requests (Linux, the default of
 net.core.wmem_default); and what forks more at once starts none of them sooner."""
 
 ONE_THREAD = (
@@ -55,7 +55,11 @@ class Spawner(Protocol):
 
 
 class ForkServer:
-    """Our side of `zygote`. exited: for each worker that ended. lost: the zygote itself has ended, unasked."""
+    """The host's side of `fork_server`.
+
+    exited: called for each worker that has ended.
+    lost: called when the fork server itself has ended, unasked.
+    """
 
     def __init__(self, target: str, exited: Exited, lost: Callable[[], None]) -> None:
         self._target = target
@@ -64,13 +68,15 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._births: deque[Born] = deque()
+        self._forks_nothing = False
         self._loop = asyncio.get_running_loop()
-        self._loaded: asyncio.Future[int] = self._loop.create_future()
+        self._loaded: asyncio.Future[list[str]] = self._loop.create_future()
 
-    async def start(self) -> int:
-        """Start it and let it import the bot; returns how many threads that started, one being its own.
+    async def start(self) -> list[str]:
+        """Start it, and let it import the bot.
 
-        Raises BotError if it cannot.
+        Returns what workers would share and must not: if there is any, the fork server has ended.
+        Raises BotError if the bot cannot be imported.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -100,7 +106,7 @@ class ForkServer:
             try:
                 socket.send_fds(self._control, [b"{}"], [channel.fileno()])
             except OSError:
-                return  # the zygote is gone: the channel closes, and `lost` follows
+                return  # the fork server is gone: the channel closes, and `lost` follows
             self._births.append(born)
 
     async def close(self, seconds: float) -> None:
@@ -110,7 +116,8 @@ class ForkServer:
             try:
                 await asyncio.wait_for(self._process.wait(), seconds)
             except TimeoutError:
-                pass
+                if self._forks_nothing:  # what the bot wants done at exit does not end
+                    self._process.kill()
 
     def _disconnect(self) -> None:
         if self._control is not None:
@@ -134,9 +141,13 @@ class ForkServer:
                 self._lost()
             return
         match orjson.loads(data):
-            case {"loaded": True, "threads": int(threads)}:
-                self._loaded.set_result(threads)
+            case {"loaded": True, "shared": list(shared)}:
+                if shared:
+                    self._forks_nothing = True
+                    self._disconnect()
+                self._loaded.set_result(shared)
             case {"failed": str(why)}:
+                self._forks_nothing = True
                 self._disconnect()
                 self._loaded.set_exception(BotError(why))
             case {"spawned": int(pid)}:
