@@ -24,7 +24,7 @@ from gateway.errors import SettingsError
 from gateway.node.services import Fallback, Service
 from gateway.protocol.workers import MAX_CAP
 from serializers.base import MediaFormat
-from serializers.numbers import e164
+from serializers.numbers import e164_of_digits
 
 PREFIX = "GATEWAY_"
 KUBERNETES = re.compile(r"GATEWAY_(SERVICE|PORT)(_(?!_)|$)")
@@ -175,7 +175,7 @@ class ServiceSettings(Section):
         return Service(
             host=self.host,
             default=self.default,
-            numbers=tuple(e164(number) for number in self.numbers),
+            numbers=tuple(e164_of_digits(number) for number in self.numbers),
             protocol=self.protocol,
             sample_rate=self.sample_rate,
             media=MediaFormat(encoding, int(rate or default_rate)),

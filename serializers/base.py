@@ -9,8 +9,9 @@ why, and never an exception, for the bytes come from a stranger.
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -106,6 +107,7 @@ Reason: TypeAlias = Literal[
     "bad_mark",
     "bad_start",
     "second_start",
+    "early_media",  # sound, and more than is kept of what comes before `start`
     "duplicate",  # media that came twice
     "late",  # media that came after its gap was closed with silence
 ]
@@ -129,30 +131,58 @@ class Wire:
     """Outgoing audio goes in multiples of this many bytes (Exotel: 320); 0: of 20 ms."""
     chunk_min: int = 0
     """The least bytes of one outgoing media message (Exotel: 3,200); 0: one 20 ms frame."""
-    chunk_max: int = 16_000
-    """The most bytes of audio in one outgoing media message."""
-    dtmf_out: bool = False
-    """The stream itself can send digits."""
     silence: bool = False
     """The carrier drops calls to which nothing is sent: keep them alive with silence."""
-    mark_after_clear: bool = True
-    """A clear makes the carrier return the pending marks (Plivo drops them)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdPatterns:
+    """How a carrier writes its ids; what does not match is no id, and goes into no URL, key or log.
+
+    Regular expressions that the whole id matches. Looser than what the carriers write today, but without "." and "/",
+    and apart from each other's where the carriers' are.
+    """
+
+    call: str
+    account: str = r"[A-Za-z0-9_-]{1,64}"
+    stream: str = r"[A-Za-z0-9:_-]{1,128}"
+
+    def is_call(self, text: str) -> bool:
+        """Whether the text can be a call's id."""
+        return re.fullmatch(self.call, text) is not None
+
+    def is_account(self, text: str) -> bool:
+        """Whether the text can be an account's id, or names none."""
+        return text == "" or re.fullmatch(self.account, text) is not None
+
+    def is_stream(self, text: str) -> bool:
+        """Whether the text can be a stream's id, or names none."""
+        return text == "" or re.fullmatch(self.stream, text) is not None
 
 
 class Serializer(ABC):
     """One stream's wire. Subclasses: one per carrier.
 
-    asked: the format that our own XML asked of the carrier for what we send; None where nothing of ours asked
+    negotiated: the format that our own XML asked of the carrier for what we send; None where nothing of ours asked
     (a static stream). region: how national numbers are read ("IN"), or None.
     """
 
     carrier: ClassVar[str]
+    ids: ClassVar[IdPatterns]
     wire: ClassVar[Wire] = Wire()
 
-    def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
-        self.asked = asked
+    def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:
+        self.negotiated = negotiated
         self.region = region
         self.started: Start | None = None
+
+    @classmethod
+    @abstractmethod
+    def recognizes(cls, handshake: Mapping[str, Any]) -> bool:
+        """Whether this JSON message is the `start` of this carrier and of no other. Never raises.
+
+        For URLs that do not name the carrier (`/ws`).
+        """
 
     @abstractmethod
     def decode(self, message: str | bytes, *, text: bool = True, now: float = 0.0) -> Sequence[Event]:
@@ -181,7 +211,7 @@ class Serializer(ABC):
         """Ask to be told when all audio sent so far has been played."""
 
     def dtmf(self, digits: str) -> str | None:
-        """Send keys to the other side; None where this wire cannot (see `Wire.dtmf_out`)."""
+        """Send keys to the other side; None where this wire cannot."""
         return None
 
     @abstractmethod

@@ -7,7 +7,7 @@ and item access over the wire's keys (`cd["from"]`, not `cd["from_number"]`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +20,9 @@ class CallData(BaseModel):
     stream_id, call_id: the carrier's. from_number (wire key `from`), to_number (`to`): E.164 where they are
     telephone numbers; raw_from, raw_to: as the carrier wrote them. body: what the flow's author or the caller
     of the API gave. direction: "inbound" or "outbound". encoding, sample_rate: what the caller's audio is on
-    the carrier's wire, as in `MediaFormat`. Extras are allowed, as attributes and as items.
+    the carrier's wire, as in `MediaFormat`. caller_name, forwarded_from: as the carrier has them, or "". stir:
+    how far the carrier vouches for the caller's number (STIR/SHAKEN attestation), None if it says nothing. sip_headers:
+    of a caller who came by SIP, by their names. Extras are allowed, as attributes and as items.
 
     Built by field name or by wire key. Raises pydantic.ValidationError for a wrong type and for `body=None`.
     """
@@ -40,6 +42,10 @@ class CallData(BaseModel):
     sample_rate: int = 8000
     raw_from: str = ""
     raw_to: str = ""
+    caller_name: str = ""
+    forwarded_from: str = ""
+    stir: Literal["A", "B", "C", "failed"] | None = None
+    sip_headers: dict[str, str] = Field(default_factory=dict)
 
     def wire(self) -> dict[str, Any]:
         """The JSON object in wire keys, unset fields as None: `call` of the worker protocol's `start`."""
@@ -86,13 +92,13 @@ class ExotelCallData(CallData):
     custom_parameters: str | dict[Any, Any] | None = None
 
 
-OUR_PREFIX = "gw_"
-"""Every parameter that the gateway adds to a stream begins with this."""
+RESERVED_PREFIX = "gw_"
+"""Every name that the gateway itself puts into a URL or a stream's parameters begins with this."""
 
-_RESERVED = frozenset({"key", "token", "session"})
-"""Words of a static stream's own URL or XML that mean the gateway: the stream key, a token, a session."""
+_STREAM_KEY = "key"
+"""A static stream's key where it travels as a parameter, as on Exotel: a secret, and not the bot's business."""
 
 
 def own_parameters_removed(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The custom parameters that are the flow author's. Ours are secrets, and not the bot's business."""
-    return {k: v for k, v in params.items() if k not in _RESERVED and not k.startswith(OUR_PREFIX)}
+    """The custom parameters that are the flow author's."""
+    return {k: v for k, v in params.items() if k != _STREAM_KEY and not k.startswith(RESERVED_PREFIX)}

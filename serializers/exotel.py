@@ -11,7 +11,7 @@ from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from serializers.base import Event, MediaFormat, Start, Wire
+from serializers.base import Event, IdPatterns, MediaFormat, Start, Wire
 from serializers.call_data import ExotelCallData, own_parameters_removed
 from serializers.fields import media_format, parameters, text_of
 from serializers.stream import CLEARED, JsonStream, json_text
@@ -24,16 +24,20 @@ class ExotelSerializer(JsonStream):
     """
 
     carrier: ClassVar[str] = "exotel"
-    # "Minimum 3.2 KB, maximum 100 KB, a multiple of 320 bytes": the most that is such a multiple.
-    wire: ClassVar[Wire] = Wire(chunk=320, chunk_min=3_200, chunk_max=99_840, silence=True, mark_after_clear=False)
+    wire: ClassVar[Wire] = Wire(chunk=320, chunk_min=3_200, silence=True)  # "Minimum 3.2 KB, a multiple of 320 bytes"
+    ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9_-]{1,64}")
     default_format: ClassVar[MediaFormat] = MediaFormat("l16", 8000)
 
-    def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
-        super().__init__(asked=asked, region=region or "IN")
+    def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:
+        super().__init__(negotiated=negotiated, region=region or "IN")
         self._sequence = 0  # of all our messages
         self._chunk = 0  # of our media
         self._sent = 0  # bytes of audio
         self._bytes_per_ms = 16
+
+    @classmethod
+    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+        return has_twilio_ids(top, start) and is_exotel(start, raw)
 
     def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
         return CLEARED if event == "clear" else super()._event(event, fields, now)
@@ -43,7 +47,7 @@ class ExotelSerializer(JsonStream):
         call_id = text_of(start, "callsid") or text_of(top, "callsid")
         if not stream_id or not call_id:
             return None
-        media = media_format(start.get("mediaformat"), self.asked or self.default_format)
+        media = media_format(start.get("mediaformat"), self.negotiated or self.default_format)
         if media.encoding not in ("mulaw", "alaw"):
             # "base64", "raw", "audio/x-raw", "128kbps" …: the pages put anything here, and the audio is slin.
             media = MediaFormat("l16", media.sample_rate)
@@ -95,3 +99,24 @@ class ExotelSerializer(JsonStream):
     def _counted(self) -> int:
         self._sequence += 1
         return self._sequence
+
+
+def has_twilio_ids(top: Mapping[str, Any], start: Mapping[str, Any]) -> bool:
+    """Whether a `start` names call and stream as Twilio and Exotel both do, and as no other carrier."""
+    if text_of(start, "callcontrolid", "callid", "calluuid"):
+        return False
+    return bool(text_of(start, "callsid") and (text_of(start, "streamsid") or text_of(top, "streamsid")))
+
+
+def is_exotel(start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+    """Whether a `start` with ids as Twilio's is Exotel's. start: folded. raw: as it came.
+
+    Exotel's names are in snake case as a rule, and only its `start` has numbers; else the account says it:
+    Twilio's begin with AC.
+    """
+    if "call_sid" in raw or "custom_parameters" in raw or "media_format" in raw:
+        return True
+    if "from" in start or "to" in start:
+        return True
+    account = text_of(start, "accountsid")
+    return bool(account) and not account.startswith("AC")

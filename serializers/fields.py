@@ -55,13 +55,13 @@ def text_of(fields: Mapping[str, Any], *keys: str) -> str:
 def media_format(value: object, default: MediaFormat) -> MediaFormat:
     """The media format that `start` announces; what it leaves out is taken from `default`.
 
-    Plivo's content type may be given whole ("audio/x-l16;rate=16000"); a rate may be 8000, "8000" or
-    "8000Hz".
+    Plivo's content type may be given whole ("audio/x-l16;rate=16000"); a rate may be 8000,
+    16000.0, "8000", "8000Hz" or "16kHz".
     """
     fields = folded(value)
     word, _, parameters = text_of(fields, "encoding").partition(";")
     encoding = encoding_name(word) or default.encoding
-    rate = _rate(text_of(fields, "samplerate")) or _rate(parameters.partition("rate=")[2])
+    rate = _rate(fields.get("samplerate")) or _rate(parameters.partition("rate=")[2])
     return MediaFormat(encoding, rate or default.sample_rate)
 
 
@@ -81,13 +81,16 @@ def encoding_name(word: str) -> str:
     return _ENCODINGS.get(word.removeprefix("audio/").removeprefix("x-"), word)
 
 
-_LEADING_DIGITS = re.compile(r"[0-9]{1,6}(?![0-9])")
+_RATE = re.compile(r"\s*([0-9]{1,6})(?:\.([0-9]{1,3})[0-9]{0,9})?\s*(k?)(?![0-9.])", re.IGNORECASE)
 
 
-def _rate(text: str) -> int:
-    """Hz out of "8000", "8000Hz"; 0 for what is no sample rate."""
-    digits = _LEADING_DIGITS.match(text.strip())
-    rate = int(digits.group()) if digits else 0
+def _rate(value: object) -> int:
+    """Hz out of 8000, 16000.0, "8000", "8000Hz", "16kHz", "22.05 kHz"; 0 for what is no sample rate."""
+    written = _RATE.match(str(value)) if isinstance(value, int | float | str) else None
+    if written is None:
+        return 0
+    whole, thousandths, kilo = written.groups()
+    rate = int(whole) * 1000 + int((thousandths or "").ljust(3, "0")) if kilo else int(whole)
     return rate if 4_000 <= rate <= 192_000 else 0
 
 

@@ -6,6 +6,8 @@ same call, Exotel says `09494865411` as one would dial it in India.
 
 from __future__ import annotations
 
+import re
+
 MAX_LENGTH = 256
 """Characters that are kept of what is not a number: enough for any SIP URI that a carrier passes on."""
 
@@ -20,7 +22,8 @@ def e164(raw: str | None, region: str | None = None) -> str:
     """`raw` as E.164 where it is a telephone number; what is none passes as it came ("" for None).
 
     None are: `sip:` and `client:` names, "anonymous", "Restricted", short codes, "". region: ISO 3166 code of
-    the country ("IN") in whose national form a number may come; without one a number needs its country code.
+    the country ("IN") in whose national form a number may come; without one a number needs its "+" or "00", as digits
+    alone may be a number of any country ("2025550143" is one of Washington's, and with a plus one of Cairo's).
     Never raises; at most MAX_LENGTH characters come out.
     """
     if not raw:
@@ -37,10 +40,26 @@ def e164(raw: str | None, region: str | None = None) -> str:
         return raw
     if digits.startswith("00"):
         return _international(digits[2:]) or raw
-    if region:
-        return _national(digits, region) or raw
-    # Eight digits: a country code and the shortest subscriber numbers; short codes have six at most.
-    return (_international(digits) if len(digits) >= 8 else "") or raw
+    return (_national(digits, region) if region else "") or raw
+
+
+_NORTH_AMERICAN = re.compile("[2-9][0-9]{2}[2-9][0-9]{6}")
+"""The ten digits of a number of the North American Numbering Plan without its country code."""
+
+
+def e164_of_digits(raw: str, other: str = "", region: str | None = None) -> str:
+    """`raw` as E.164 where digits alone begin with a country code: Plivo leaves out the plus in some callbacks.
+
+    other: the number at the other end. What could be a national number in a call of North America's passes as it came.
+    region: as for `e164`, and asked first.
+    """
+    number = e164(raw, region)
+    full = _is_digits(raw) and len(raw) > 7 and not raw.startswith("0")  # short codes have six at most
+    if number.startswith("+") or not full:
+        return number
+    if _NORTH_AMERICAN.fullmatch(raw) and other.removeprefix("+").startswith("1"):
+        return raw
+    return _international(raw) or raw
 
 
 def _is_digits(text: str) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from serializers.base import Event, Start, Stop, Wire
+from serializers.base import Event, IdPatterns, Start, Stop
 from serializers.call_data import CallData, own_parameters_removed
 from serializers.fields import media_format, parameters, text_of
+from serializers.numbers import e164_of_digits
 from serializers.stream import CLEARED, DIGITS, JsonStream, failure, json_text
 
 _CONTENT_TYPES = {"mulaw": "audio/x-mulaw", "alaw": "audio/x-alaw", "l16": "audio/x-l16"}
@@ -20,8 +21,12 @@ class PlivoSerializer(JsonStream):
     """`start` is the first message; clones send media before it. A mark is called checkpoint here."""
 
     carrier: ClassVar[str] = "plivo"
-    # 16 KB of base64 is the recommended most of one message: 12,000 bytes of audio, 1.5 s of mulaw.
-    wire: ClassVar[Wire] = Wire(chunk_max=12_000, dtmf_out=True, mark_after_clear=False)
+    # Plivo's own are UUIDs; clones of it have others.
+    ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9-]{1,64}")
+
+    @classmethod
+    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+        return bool(text_of(start, "callid", "calluuid")) and not text_of(start, "callcontrolid")
 
     def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
         match event:
@@ -40,7 +45,7 @@ class PlivoSerializer(JsonStream):
         call_id = text_of(start, "callid", "calluuid") or text_of(top, "callid", "calluuid")
         if not call_id:
             return None
-        media = media_format(start.get("mediaformat"), self.asked or self.default_format)
+        media = media_format(start.get("mediaformat"), self.negotiated or self.default_format)
         # The name that we gave is "key1"; some versions return it as the SIP header that it became.
         headers = parameters(top.get("extraheaders") or start.get("extraheaders"))
         custom = {name.removeprefix("X-PH-"): value for name, value in headers.items()}
@@ -57,6 +62,9 @@ class PlivoSerializer(JsonStream):
         )
         account_id = text_of(start, "accountid") or text_of(top, "accountid")
         return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)
+
+    def _e164(self, number: str, other: str) -> str:
+        return e164_of_digits(number, other, self.region)
 
     def _write_heads(self, start: Start) -> None:
         self._stream_id = json_text(start.stream_id)

@@ -1,4 +1,4 @@
-"""What the four carriers' streams have in common: JSON text messages with an `event`, media in base64.
+"""What the carriers' streams have in common: JSON text messages with an `event`, media in base64.
 
 A carrier's own file says what its `start` holds, how its commands are written, and what is its alone.
 """
@@ -35,9 +35,11 @@ from serializers.numbers import e164
 MAX_MESSAGE = 256 * 1024
 """Characters or bytes of one message; the socket allows less. Carriers send 20 to 200 ms of audio at once."""
 
-MAX_EARLY = 50
-"""Media messages that are kept when they come before `start` (clones of Plivo do that): a second of audio."""
-MAX_EARLY_BYTES = 64 * 1024
+MAX_EARLY = 250
+"""Media messages that are kept when they come before `start` (clones of Plivo do that): five seconds of audio, after
+which a stream without `start` is closed."""
+MAX_EARLY_BYTES = 160 * 1024
+"""Five seconds of the widest audio that a carrier sends unasked, 16 kHz in 16 bits."""
 
 DIGITS = frozenset("0123456789*#ABCD")
 """ITU-T Q.23."""
@@ -57,6 +59,7 @@ FOREIGN_TRACK = rejected("foreign_track")
 BAD_BASE64 = rejected("bad_base64")
 BAD_MEDIA = rejected("bad_media")
 BAD_DTMF = rejected("bad_dtmf")
+EARLY_MEDIA = rejected("early_media")
 BAD_START = rejected("bad_start")
 SECOND_START = rejected("second_start")
 
@@ -71,14 +74,26 @@ class JsonStream(Serializer):
     _ordered: ClassVar[bool] = False
     """Media are put in order (`_in_order`)."""
 
-    def __init__(self, *, asked: MediaFormat | None = None, region: str | None = None) -> None:
-        super().__init__(asked=asked, region=region)
+    def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:
+        super().__init__(negotiated=negotiated, region=region)
         self._marks = MarkTracker()
         self._early: list[tuple[Mapping[str, Any], bytes]] = []
         self._early_bytes = 0
         self._stream_id = '""'  # as JSON
         self._wide = False  # two bytes a sample: audio that ends within one is no audio
         self._media_head, self._media_tail = '{"event":"media","media":{"payload":"', '"}}'
+
+    @classmethod
+    def recognizes(cls, handshake: Mapping[str, Any]) -> bool:
+        start = handshake.get("start")
+        if handshake.get("event", "start") != "start" or not isinstance(start, dict):
+            return False
+        return cls._owns(folded(handshake), folded(start), start)
+
+    @classmethod
+    @abstractmethod
+    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+        """Whether these are this carrier's names. top, start: of the message, folded. raw: `start` as it came."""
 
     # In
 
@@ -127,7 +142,7 @@ class JsonStream(Serializer):
     def _keep_early(self, media: Mapping[str, Any], audio: bytes) -> Sequence[Event]:
         full = len(self._early) >= MAX_EARLY or self._early_bytes + len(audio) > MAX_EARLY_BYTES
         if full:
-            return BAD_MEDIA
+            return EARLY_MEDIA
         self._early.append(({"chunk": media.get("chunk")}, audio))
         self._early_bytes += len(audio)
         return ()
@@ -154,7 +169,10 @@ class JsonStream(Serializer):
         if self.started is not None:
             return SECOND_START
         start = self._read_start(folded(fields), folded(fields.get("start")))
-        if start is None:
+        ids = self.ids
+        if start is None or not ids.is_call(start.call_id):
+            return BAD_START
+        if not (ids.is_stream(start.stream_id) and ids.is_account(start.account_id)):
             return BAD_START
         self.started = start
         self._wide = start.inbound.encoding == "l16"
@@ -181,12 +199,17 @@ class JsonStream(Serializer):
         """CallData's four fields for the two numbers. A number that is not there stays what it is: "" or
         None.
         """
-        fields: dict[str, str | None] = {}
-        for side, raw in (("from", raw_from), ("to", raw_to)):
-            number = text_of({side: raw}, side)
-            fields[side] = e164(number, self.region) if number or raw == "" else None
-            fields[f"raw_{side}"] = number
-        return fields
+        sender, callee = text_of({"from": raw_from}, "from"), text_of({"to": raw_to}, "to")
+        return {
+            "from": self._e164(sender, callee) if sender or raw_from == "" else None,
+            "to": self._e164(callee, sender) if callee or raw_to == "" else None,
+            "raw_from": sender,
+            "raw_to": callee,
+        }
+
+    def _e164(self, number: str, other: str) -> str:
+        """A number of this carrier's as E.164. other: the one at the other end."""
+        return e164(number, self.region)
 
     # Out
 

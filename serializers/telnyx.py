@@ -5,11 +5,10 @@ https://developers.telnyx.com/api-reference/websockets/stream-call-media-over-we
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from serializers.base import Event, MediaFormat, Start, Wire
+from serializers.base import Event, IdPatterns, MediaFormat, Start, Wire
 from serializers.call_data import TelnyxCallData, own_parameters_removed
 from serializers.fields import folded, media_format, parameters, text_of
 from serializers.jitter_buffer import JitterBuffer
@@ -22,32 +21,27 @@ _SILENCE = {"mulaw": b"\xff", "alaw": b"\xd5"}
 class TelnyxSerializer(JsonStream):
     """Media come in any order and are put into theirs. What we send names no stream.
 
-    Inbound is the leg's own codec, outbound what was asked for by `bidirectionalCodec`: they may differ.
-    l16_order: how Telnyx writes L16. Its documents do not say; what runs against it says little-endian.
+    Inbound is the leg's own codec, outbound what was asked for by `bidirectionalCodec`: they may differ. How Telnyx
+    writes L16 its documents do not say; what runs against it says little-endian.
     """
 
     carrier: ClassVar[str] = "telnyx"
     wire: ClassVar[Wire] = Wire(silence=True)
+    ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9:_-]{1,256}")
     _ordered: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        *,
-        asked: MediaFormat | None = None,
-        region: str | None = None,
-        l16_order: Literal["little", "big"] = "little",
-    ) -> None:
-        super().__init__(asked=asked, region=region)
-        self._l16_order = l16_order
-        self._swap_in = self._swap_out = False
+    def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:
+        super().__init__(negotiated=negotiated, region=region)
         self._reorder = JitterBuffer(b"\x00", 8000)
+
+    @classmethod
+    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+        return bool(text_of(start, "callcontrolid"))
 
     def tick(self, now: float) -> Sequence[Event]:
         return self._reorder.tick(now)
 
     def _in_order(self, media: Mapping[str, Any], audio: bytes, now: float) -> Sequence[Event]:
-        if self._swap_in:
-            audio = _swapped(audio)
         return self._reorder.push(_number(media.get("chunk")), audio, now)
 
     def _foreign(self) -> Sequence[Event]:
@@ -79,19 +73,13 @@ class TelnyxSerializer(JsonStream):
             }
         )
         account_id = text_of(start, "userid")
-        outbound = self.asked or self.default_format
+        outbound = self.negotiated or self.default_format
         return Start(call, stream_id, call_id, account_id, inbound, outbound, custom)
 
     def _write_heads(self, start: Start) -> None:
-        inbound, outbound = start.inbound, start.outbound
-        big_endian = self._l16_order == "big"
-        self._swap_in = big_endian and inbound.encoding == "l16"
-        self._swap_out = big_endian and outbound.encoding == "l16"
+        inbound = start.inbound
         byte_rate = inbound.sample_rate * (2 if inbound.encoding == "l16" else 1)
         self._reorder = JitterBuffer(_SILENCE.get(inbound.encoding, b"\x00"), byte_rate)
-
-    def media(self, payload: bytes) -> str:
-        return super().media(_swapped(payload) if self._swap_out else payload)
 
     def clear(self) -> str:
         return '{"event":"clear"}'
@@ -108,9 +96,3 @@ def _number(chunk: object) -> int | None:
         except ValueError:
             return None
     return chunk if type(chunk) is int and chunk >= 0 else None
-
-
-def _swapped(audio: bytes) -> bytes:
-    samples = array("h", audio)
-    samples.byteswap()
-    return samples.tobytes()

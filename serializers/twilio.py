@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from serializers.base import Start, Wire
+from serializers.base import IdPatterns, Start
 from serializers.call_data import CallData, own_parameters_removed
+from serializers.exotel import has_twilio_ids, is_exotel
 from serializers.fields import media_format, parameters, text_of
 from serializers.stream import JsonStream, json_text
 
@@ -18,14 +19,18 @@ class TwilioSerializer(JsonStream):
     """Media, mark and clear are all that may be sent: anything else ends the stream (error 31924)."""
 
     carrier: ClassVar[str] = "twilio"
-    wire: ClassVar[Wire] = Wire()
+    ids: ClassVar[IdPatterns] = IdPatterns(call=r"CA[A-Za-z0-9_-]{1,64}")
+
+    @classmethod
+    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+        return has_twilio_ids(top, start) and not is_exotel(start, raw)
 
     def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
         stream_id = text_of(start, "streamsid") or text_of(top, "streamsid")
         call_id = text_of(start, "callsid") or text_of(top, "callsid")
         if not stream_id or not call_id:
             return None
-        media = media_format(start.get("mediaformat"), self.asked or self.default_format)
+        media = media_format(start.get("mediaformat"), self.negotiated or self.default_format)
         custom = parameters(start.get("customparameters"))
         # `start` names no numbers: they travel as parameters, under the names that Pipecat reads.
         call = CallData.model_validate(

@@ -9,9 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from serializers.base import MediaFormat
+from gateway.carriers.parameters import OwnParameters
+from serializers.base import MediaFormat, Serializer
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,14 @@ class Refused:
     reason: str
 
 
+Stir: TypeAlias = Literal["A", "B", "C", "failed"]
+
+
+def in_table(table: Mapping[str, str], word: str) -> str:
+    """Our word for a carrier's, which comes in any case, with dashes or underscores; "" for one that is not there."""
+    return table.get(word.strip().lower().replace("_", "-"), "")
+
+
 class Kind(StrEnum):
     """What a webhook says, as far as /voice, /resume and /status care."""
 
@@ -71,19 +80,18 @@ class Kind(StrEnum):
 class Webhook:
     """A parsed webhook, the same for all carriers.
 
-    from_number, to_number: E.164 where they are telephone numbers; raw_*: as they came. direction: "inbound"
-    or "outbound". status: the call's, in our words: "ringing", "answered", "ended" or "". detail: how it
-    ended, in the carrier's words (busy, no-answer, …). ours: query parameters that we or the flow's author
-    put in the URL (`serviceHost`, `gw_…`; where the carrier POSTs, everything in the query but `key`; Exotel:
-    `CustomField` too). dial: the outcome of a <Dial>, "" if none: "completed", "busy", "no-answer", "failed",
-    "canceled". outcome: the same words for the call itself, once it has ended. answered_by: "human",
-    "machine" or "" (not known). stream, stream_id: for `Kind.STREAM` (Exotel: Passthru as well): "started",
-    "stopped", "failed", "degraded" or "". note: one line for the log, for `Kind.FOREIGN`.
+    from_number, to_number: E.164 where they are telephone numbers; raw_*: as they came. direction: "inbound" or
+    "outbound". status: the call's: "ringing", "answered", "ended" or "". detail: how it ended, in the carrier's words
+    (busy, no-answer, …). dial: the outcome of a <Dial>, "" if none: "completed", "busy", "no-answer", "failed",
+    "canceled". outcome: the same words for the call itself, once it has ended. answered_by: "human", "machine" or ""
+    (not known). stream: the state of its stream: "started", "stopped", "failed", "degraded" or "".
+    caller_name, forwarded_from, stir, sip_headers: as in `CallData`. own: what our own parameters in the URL say.
+    custom_params: what the flow's author put into the URL (Exotel: `CustomField` too), the call's `body`. note: one
+    line for the log, for `Kind.FOREIGN`.
     """
 
     kind: Kind
     call_id: str
-    account: str = ""
     from_number: str = ""
     to_number: str = ""
     raw_from: str = ""
@@ -95,8 +103,12 @@ class Webhook:
     outcome: str = ""
     answered_by: str = ""
     stream: str = ""
-    stream_id: str = ""
-    ours: Mapping[str, str] = field(default_factory=dict)
+    caller_name: str = ""
+    forwarded_from: str = ""
+    stir: Stir | None = None
+    sip_headers: Mapping[str, str] = field(default_factory=dict)
+    own: OwnParameters = OwnParameters()
+    custom_params: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
 
 
@@ -136,14 +148,12 @@ class RestCall:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a carrier can do; declared, so that nobody has to ask for its name."""
+    """What a carrier can do; declared, so that no other code asks for its name."""
 
     transfer: bool = True
-    """A continuation can dial somebody else."""
+    """A continuation can dial another number."""
     digits: bool = True
     """A continuation can press keys."""
-    webhook_seconds: float = 10.0
-    """How long the carrier waits for our answer to a webhook; we answer well within."""
     upgrade_signed: bool = False
     """The WebSocket upgrade carries a signature that can stand alone (Twilio)."""
 
@@ -151,24 +161,33 @@ class Capabilities:
 class Carrier(ABC):
     """One carrier with its accounts. public_url: what the carrier calls us by, no trailing slash.
 
-    A carrier without credentials exists only in --dev: it believes everybody, and says account "". It is made
+    A carrier without credentials exists only in --dev: it believes every request, and says account "". It is made
     so on purpose: by a config of None, or by `dev=True` with a config that lacks what signatures are checked
-    by. Without `dev`, such a config believes nobody.
+    by. Without `dev`, such a config refuses every request.
     """
 
     name: ClassVar[str]
+    serializer: ClassVar[type[Serializer]]
     can: ClassVar[Capabilities] = Capabilities()
 
     def __init__(self, config: Any, *, public_url: str, dev: bool = False) -> None:
         self.config = config
         self.public_url = public_url
-        self.open: bool = config is None or (dev and config.lacks() != "")
+        self.unauthenticated: bool = config is None or (dev and config.lacks() != "")
 
-    def asked(self, wanted: MediaFormat) -> MediaFormat:
-        """What `answer_stream` will ask this carrier to speak when `wanted` is wanted: the nearest that it
-        can.
-        """
+    def negotiate(self, wanted: MediaFormat) -> MediaFormat:
+        """Choose what `answer_stream` asks the carrier to speak: the nearest to `wanted` that it can."""
         return NARROWBAND
+
+    def make_serializer(self, negotiated: MediaFormat | None = None) -> Serializer:
+        """The wire of one stream. negotiated: what our own answer asked of the carrier, None for a static stream."""
+        return self.serializer(negotiated=negotiated, region=self.region)
+
+    @property
+    def region(self) -> str | None:
+        """The country whose national numbers this carrier may write, or None."""
+        region: str = self.config.region if self.config is not None else ""
+        return region or None
 
     def callback_url(self, url: str, account: str) -> str:
         """`url`, one of ours, as this carrier must be given it: with a key in it, if it signs nothing. account: of the
@@ -187,13 +206,13 @@ class Carrier(ABC):
 
     def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         """The same for the WebSocket upgrade of a stream."""
-        return Verified() if self.open else Refused("unsigned")
+        return Verified() if self.unauthenticated else Refused("unsigned")
 
     @abstractmethod
     def parse(self, request: HttpRequest) -> Webhook | Refused:
         """What the webhook says. Only after `verify`. Never raises."""
 
-    # Answers. All text is somebody else's: lxml escapes it, what XML cannot hold is taken out.
+    # Answers. All text comes from outside: lxml escapes it, what XML cannot hold is taken out.
 
     @abstractmethod
     def answer_stream(self, answer: StreamAnswer) -> HttpAnswer:
@@ -225,7 +244,7 @@ class Carrier(ABC):
 
     @abstractmethod
     def answer_park(self) -> HttpAnswer:
-        """Keep the call alive without us: somebody else moves it."""
+        """Keep the call alive without us: the bot moves it by the carrier's own API."""
 
     @abstractmethod
     def answer_empty(self) -> HttpAnswer:
@@ -245,7 +264,7 @@ class Carrier(ABC):
         return url.rstrip("/")
 
     def answer_connect(self, to: str, *, caller: str) -> HttpAnswer:
-        """Whom a flow's Connect applet shall dial (`GET /webhooks/exotel/connect`). to: E.164, "" for nobody.
+        """Whom a flow's Connect applet shall dial (`GET /webhooks/exotel/connect`). to: E.164, "" for no one.
 
         Carriers that have no such thing answer 404.
         """

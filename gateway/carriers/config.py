@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.carriers.secrets import Secrets
@@ -46,6 +46,8 @@ class CarrierConfig(BaseModel, Generic[AccountT]):
     """For static streams: flows that connect without having asked us."""
     api_url: str = ""
     """Base URL of the carrier's REST API, for regions and tests; "" is the carrier's own."""
+    region: str = Field(default="", pattern="^([A-Z]{2})?$")
+    """ISO 3166 code of the country whose national numbers the carrier may write; "" where it writes none."""
 
     @model_validator(mode="before")
     @classmethod

@@ -22,7 +22,6 @@ from urllib.parse import quote
 import orjson
 from pydantic import Field
 
-from gateway.carriers import words
 from gateway.carriers.base import (
     Capabilities,
     Carrier,
@@ -33,15 +32,84 @@ from gateway.carriers.base import (
     StreamAnswer,
     Verified,
     Webhook,
+    in_table,
 )
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import KEY, Fields, offered_keys, parse_request, read
+from gateway.carriers.form import Fields, WebhookSchema, offered_keys, parse_request, read, readable
+from gateway.carriers.parameters import KEY, with_query
+from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, accounts_with_secret, secret_of
-from gateway.carriers.url import with_query
-from serializers.base import MediaFormat
+from serializers.base import MediaFormat, Serializer
+from serializers.exotel import ExotelSerializer
 from serializers.numbers import e164
 
-CORE_FIELDS = ("CallSid", "CallFrom", "CallTo", "Direction", "AccountSid", "Status", "EventType", "Stream")
+SCHEMA = WebhookSchema(
+    core=frozenset({"CallSid", "CallFrom", "CallTo", "Direction", "AccountSid", "Status", "EventType", "Stream"}),
+    call_id=("CallSid",),
+    ids=ExotelSerializer.ids,
+    known=frozenset(
+        {
+            "CallStatus",
+            "CallType",
+            "ConversationDuration",
+            "Created",
+            "CurrentTime",
+            "CustomField",
+            "DateCreated",
+            "DateUpdated",
+            "DialCallDuration",
+            "DialCallStatus",
+            "DialWhomNumber",
+            "DisconnectedBy",
+            "EndTime",
+            "ForwardedFrom",
+            "From",
+            "HangupLatencyStartTime",
+            "HangupLatencyStartTimeExocc",
+            "PhoneNumberSid",
+            "ProcessStatus",
+            "RecordingUrl",
+            "StartTime",
+            "StreamSid",
+            "StreamUrl",
+            "To",
+            "digits",
+            "flow_id",
+            "passthru",
+            "tenant_id",
+        }
+    ),
+    known_prefixes=("Stream[", "Legs[", "RecordingAvailableBy", "OutgoingPhoneNumber"),
+    multipart=True,
+)
+
+CALL_STATUS = {
+    "queued": "ringing",
+    "ringing": "ringing",
+    "in-progress": "answered",
+    "answered": "answered",
+    "terminal": "ended",  # EventType
+    "completed": "ended",
+    "busy": "ended",
+    "no-answer": "ended",
+    "failed": "ended",
+    "canceled": "ended",
+}
+OUTCOME = {
+    "completed": "completed",
+    "busy": "busy",
+    "no-answer": "no-answer",
+    "failed": "failed",
+    "canceled": "canceled",
+}
+STREAM_STATE = {
+    "stream-start": "started",
+    "started": "started",
+    "stream-stop": "stopped",
+    "stopped": "stopped",
+    "completed": "stopped",
+    "failed": "failed",
+}
 
 STREAM_URL_LIMIT = 600
 """The whole wss URL stays below this."""
@@ -73,7 +141,7 @@ class Config(CarrierConfig[Account]):
     """`[carriers.exotel]`."""
 
     region: str = Field(default="IN", pattern="^[A-Z]{2}$")
-    """How national numbers are read: Exotel writes 09494865411."""
+    """Exotel writes 09494865411."""
 
     @classmethod
     def _first_key(cls) -> str:
@@ -84,16 +152,19 @@ class ExotelCarrier(Carrier):
     """See the base class, and above for the flow."""
 
     name: ClassVar[str] = "exotel"
-    # The flow has answered the call, or has not, before it comes to us. Connect waits 5 s, Voicebot 10 s.
-    can: ClassVar[Capabilities] = Capabilities(digits=False, webhook_seconds=5.0)
+    serializer: ClassVar[type[Serializer]] = ExotelSerializer
+    can: ClassVar[Capabilities] = Capabilities(digits=False)
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
         self.accounts: tuple[Account, ...] = config.accounts if config else ()
-        self.region = config.region if config else "IN"
+
+    @property
+    def region(self) -> str:
+        return self.config.region if self.config is not None else "IN"
 
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
-        if self.open:
+        if self.unauthenticated:
             return Verified()
         if not any(account.webhook_secret for account in self.accounts):
             return Refused("not_configured")
@@ -103,7 +174,7 @@ class ExotelCarrier(Carrier):
         shown = accounts_with_secret(self.accounts, offered)
         if not shown:
             return Refused("bad_key")
-        fields = read(request, once=CORE_FIELDS)
+        fields = read(request, SCHEMA)
         if isinstance(fields, Refused):
             return fields
         account_sid = fields.one("AccountSid")
@@ -117,24 +188,23 @@ class ExotelCarrier(Carrier):
         return with_query(url, KEY, secret) if secret else url
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        said = parse_request(request, once=CORE_FIELDS, call_id=("CallSid",))
-        if isinstance(said, Refused):
-            return said
-        if not said.call_id:
+        parsed = parse_request(request, SCHEMA)
+        if isinstance(parsed, Refused):
+            return parsed
+        if not parsed.call_id:
             return Refused("no_call_id")
-        fields, ours = said.fields, said.ours
+        fields, custom_params = parsed.fields, dict(parsed.custom_params)
         if fields.one("CustomField"):  # what /v1/calls gave the call
-            ours["CustomField"] = fields.one("CustomField")
+            custom_params["CustomField"] = fields.one("CustomField")
         stream = _stream(fields)
         kind = _kind(request, fields, stream)
         word = fields.one("Status", "CallStatus", "EventType") if kind is Kind.STATUS else ""
-        status = words.call_status(word)
+        status = in_table(CALL_STATUS, word)
         outbound = fields.one("Direction").startswith("outbound")
         raw_from, raw_to = _parties(fields, outbound)
         return Webhook(
             kind=kind,
-            call_id=said.call_id,
-            account=fields.one("AccountSid"),
+            call_id=parsed.call_id,
             from_number=e164(raw_from, self.region),
             to_number=e164(raw_to, self.region),
             raw_from=raw_from,
@@ -142,18 +212,19 @@ class ExotelCarrier(Carrier):
             direction="outbound" if outbound else "inbound",
             status=status,
             detail=word if status == "ended" else stream.get("disconnectedby", ""),
-            outcome=words.outcome(word),
-            dial=words.outcome(fields.one("DialCallStatus")),
-            stream=words.stream_state(stream.get("status", "") or fields.one("EventType")),
-            stream_id=stream.get("streamsid", "") or fields.one("StreamSid"),
-            ours=ours,
+            outcome=in_table(OUTCOME, word),
+            dial=in_table(OUTCOME, fields.one("DialCallStatus")),
+            stream=in_table(STREAM_STATE, stream.get("status", "") or fields.one("EventType")),
+            forwarded_from=e164(fields.one("ForwardedFrom"), self.region),
+            own=parsed.own,
+            custom_params=custom_params,
         )
 
-    def asked(self, wanted: MediaFormat) -> MediaFormat:
+    def negotiate(self, wanted: MediaFormat) -> MediaFormat:
         return MediaFormat("l16", wanted.sample_rate if wanted.sample_rate in _RATES else 8000)
 
     def answer_stream(self, answer: StreamAnswer) -> HttpAnswer:
-        rate = self.asked(answer.media).sample_rate
+        rate = self.negotiate(answer.media).sample_rate
         # Exotel counts every query parameter of this URL as a custom one.
         wanted = [("sample-rate", str(rate))] if rate != 8000 else []
         url = _with_parameters(answer.url, [*wanted, *answer.parameters])
@@ -226,7 +297,7 @@ def _stream(fields: Fields) -> dict[str, str]:
     if not isinstance(found, dict):
         found = {}
     nested = {
-        name[len("Stream[") : -1]: value
+        name[len("Stream[") : -1]: readable(value)
         for name, value in fields.pairs()
         if name.startswith("Stream[") and name.endswith("]")
     }
@@ -238,7 +309,7 @@ def _kind(request: HttpRequest, fields: Fields, stream: Mapping[str, str]) -> Ki
         return Kind.VOICE
     if fields.one("EventType").lower().startswith("stream"):
         return Kind.STREAM
-    return Kind.STATUS if words.call_status(fields.one("Status", "CallStatus", "EventType")) else Kind.OTHER
+    return Kind.STATUS if in_table(CALL_STATUS, fields.one("Status", "CallStatus", "EventType")) else Kind.OTHER
 
 
 def _with_parameters(url: str, parameters: Iterable[tuple[str, str]]) -> str:
@@ -260,3 +331,16 @@ def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _clean(one) for name, one in value.items()}
     return [_clean(one) for one in value] if isinstance(value, list) else value
+
+
+PLUGIN = CarrierPlugin(
+    carrier=ExotelCarrier,
+    config=Config,
+    env={
+        "EXOTEL_ACCOUNT_SID": "account_sid",
+        "EXOTEL_API_KEY": "api_key",
+        "EXOTEL_API_TOKEN": "api_token",
+        "EXOTEL_WEBHOOK_SECRET": "webhook_secret",
+    },
+    simulator="gateway.simulator.exotel:SIMULATOR",
+)

@@ -1,58 +1,78 @@
 """What came with a webhook, as fields: query, urlencoded form, multipart form or JSON object.
 
-A signature is computed over the fields as they are read here and the webhook is understood from the same
-reading, so there are no two opinions of what was said. Blanks are kept (they are signed), names are
-case-sensitive (Plivo's `To` beside the user's own `to`), text that is not UTF-8 is refused, and count and
-size are bounded.
+A signature is computed over the fields as they are read here and the webhook is understood from the same reading, so
+there are no two opinions of what was said. Blanks are kept (they are signed), names are case-sensitive (Plivo's `To`
+beside the user's own `to`), and bytes that are not UTF-8 are signed as they came and read as U+FFFD.
+
+Signed carriers' forms are read before anybody is believed, so reading costs about what hashing the body does: sizes and
+counts are bounded first, and escapes are decoded in C.
 """
 
 from __future__ import annotations
 
 import base64
-import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import orjson
 
 from gateway.carriers.base import HttpRequest, Refused
-
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
+from gateway.carriers.multipart import read_multipart
+from gateway.carriers.parameters import KEY, OwnParameters, is_own, own_names
+from serializers.base import IdPatterns
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much a webhook may bring."""
 
-    body: int = 256 * 1024
+    body: int = 64 * 1024
     """Bytes. Real ones have 0.5 to 4 KB."""
+    json: int = 16 * 1024
+    """Bytes of a JSON body: an object costs far more to read than to hash."""
     url: int = 8 * 1024
     """Characters of path and query."""
+    content_type: int = 256
+    """Characters of the header, the boundary included (70 at most)."""
     fields: int = 400
     """Real ones have about 30; SIP headers may add some."""
-    value: int = 64 * 1024
-    """Characters of one value."""
-    call_id: int = 512
-    """Telnyx's call control ids have about 100."""
+    odd_escapes: int = 8 * 1024
+    """Bytes of a form whose percent signs are no escapes, which no carrier writes: it is read the slow way."""
 
 
 LIMITS = Limits()
 
-_SILENT = logging.Logger("multipart", logging.CRITICAL + 1)
+FORM = "application/x-www-form-urlencoded"
 
-OURS = "serviceHost"
-OURS_PREFIX = "gw_"
-KEY = "key"
+
+@dataclass(frozen=True, slots=True)
+class WebhookSchema:
+    """How one carrier writes its webhooks.
+
+    core: fields that decide something and may come once only: two readers could believe different values. call_id:
+    those by which it names the call, the best first. known, known_prefixes: its other fields, which are not the flow
+    author's where both stand in one query. multipart: it posts
+    multipart forms (RFC 7578).
+    """
+
+    core: frozenset[str]
+    call_id: tuple[str, ...]
+    ids: IdPatterns
+    known: frozenset[str] = frozenset()
+    known_prefixes: tuple[str, ...] = ()
+    multipart: bool = False
+
+    def knows(self, name: str) -> bool:
+        """Whether a field of this name is the carrier's."""
+        return name in self.core or name in self.known or name.startswith(self.known_prefixes)
 
 
 class Fields:
     """Names and values in the order they came; a name may have several values.
 
-    It is also the multidict that Twilio's RequestValidator understands (iteration, `getlist`, truth). tree:
-    the JSON object itself, where the body was one; its nested members are nowhere else.
+    tree: the JSON object itself, where the body was one; its nested members are nowhere else.
     """
 
     __slots__ = ("_values", "tree")
@@ -76,93 +96,107 @@ class Fields:
         return name in self._values
 
     def getlist(self, name: str) -> list[str]:
-        """All values of a name."""
+        """All values of a name, undecodable bytes as lone surrogates: see `wire`."""
         return list(self._values.get(name, ()))
 
     def pairs(self) -> list[tuple[str, str]]:
-        """All names and values, grouped by name."""
+        """All names and values, grouped by name, undecodable bytes as lone surrogates."""
         return [(name, value) for name, values in self._values.items() for value in values]
 
     def one(self, *names: str) -> str:
         """The first value that is not empty among these names, or ""."""
-        return next((value for name in names for value in self._values.get(name, ()) if value), "")
+        return next((readable(value) for name in names for value in self._values.get(name, ()) if value), "")
 
 
-def read(request: HttpRequest, *, once: Collection[str] = ()) -> Fields | Refused:
-    """The carrier's fields: of the query for GET, of the body for POST. Never raises.
+def wire(text: str) -> bytes:
+    """The bytes that a decoded text came as: what signatures are over."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # a surrogate that stands for no byte: no carrier's text
+        return text.encode("utf-8", "surrogatepass")
 
-    once: core fields; to name one twice is refused, as two readers could believe different values.
-    """
+
+def readable(text: str) -> str:
+    """The text with U+FFFD for bytes that are not UTF-8, so that it can be stored, written and shown."""
+    return text if text.isascii() else wire(text).decode("utf-8", "replace")
+
+
+def read(request: HttpRequest, schema: WebhookSchema) -> Fields | Refused:
+    """The carrier's fields: of the query for GET, of the body for POST. Never raises."""
     if has_long_url(request) or len(request.body) > LIMITS.body:
         return Refused("too_large")
     if request.method == "GET":
         fields = Refused("bad_body") if request.body else read_query(request.query)
     elif request.method == "POST":
-        fields = _read_body(request)
+        fields = _read_body(request, schema)
     else:
         return Refused("bad_method")
-    if isinstance(fields, Fields) and any(len(fields.getlist(name)) > 1 for name in once):
+    if isinstance(fields, Fields) and any(len(fields.getlist(name)) > 1 for name in schema.core):
         return Refused("duplicate_field")
     return fields
 
 
 def has_long_url(request: HttpRequest) -> bool:
-    """Longer than anybody's who calls us by what we have told him."""
+    """Whether the URL is longer than any that we give a carrier."""
     return len(request.path) + len(request.query) > LIMITS.url
 
 
 class ParsedRequest(NamedTuple):
-    """What a webhook says. ours: see `read_ours`. call_id: "" if it names no call, or by something endless."""
+    """What a webhook says: the carrier's fields, our own parameters, the flow author's, and the call."""
 
     fields: Fields
-    ours: dict[str, str]
+    own: OwnParameters
+    custom_params: dict[str, str]
     call_id: str
 
 
-def parse_request(request: HttpRequest, *, once: Collection[str], call_id: Collection[str]) -> ParsedRequest | Refused:
-    """The webhook of a call: the carrier's fields and ours. Never raises.
-
-    once: see `read`. call_id: the fields by which the carrier names the call, the best first.
-    """
-    fields = read(request, once=once)
+def parse_request(request: HttpRequest, schema: WebhookSchema) -> ParsedRequest | Refused:
+    """The webhook of a call, its fields kept apart by whose they are. Never raises."""
+    fields = read(request, schema)
     if isinstance(fields, Refused):
         return fields
-    ours = read_ours(request)
-    if isinstance(ours, Refused):
-        return ours
-    name = fields.one(*call_id)
-    return ParsedRequest(fields, ours, name if len(name) <= LIMITS.call_id else "")
+    query = read_query(request.query)
+    if isinstance(query, Refused):
+        return query
+    if any(len(query.getlist(name)) > 1 for name in own_names(query)):
+        return Refused("duplicate_field")
+    own = OwnParameters.read({name: query.one(name) for name in own_names(query)})
+    authors = _author_names(query, schema if request.method == "GET" else None)
+    custom_params = {readable(name): readable(query.getlist(name)[0]) for name in authors}
+    if request.method == "GET":
+        fields = Fields((name, value) for name, value in fields.pairs() if not (name in authors or is_own(name)))
+    call_id = fields.one(*schema.call_id)
+    if call_id and not schema.ids.is_call(call_id):
+        return Refused("bad_call_id")
+    return ParsedRequest(fields, own, custom_params, call_id)
+
+
+def _author_names(query: Fields, schema: WebhookSchema | None) -> list[str]:
+    """Those names of a query that the flow's author wrote. schema: of the carrier whose fields are among them.
+
+    Carriers add their fields behind the author's, and new ones appear over time, all in capitals as the old ones: so an
+    unknown capitalized name is the carrier's where it stands behind a known one, else the author's.
+    """
+    names: list[str] = []
+    carrier_began = False
+    for name in query:
+        if is_own(name):
+            continue
+        if schema is not None and schema.knows(name):
+            carrier_began = True
+        elif not (carrier_began and name[:1].isupper()):
+            names.append(name)
+    return names
 
 
 def read_query(query: str) -> Fields | Refused:
     """A raw query string."""
-    return _urlencoded(query, "bad_query")
-
-
-def read_ours(request: HttpRequest) -> dict[str, str] | Refused:
-    """What we, or the author of the flow, put into the URL, without the carrier's own fields and without
-    `key`.
-
-    With POST that is the whole query. With GET the carrier's fields stand among ours, and a stranger to the
-    list of its names cannot be told from them: so only `serviceHost` and names that begin with `gw_` count.
-    """
-    fields = read_query(request.query)
-    if isinstance(fields, Refused):
-        return fields
-    ours: dict[str, str] = {}
-    for name in fields:
-        if name == KEY or (request.method == "GET" and name != OURS and not name.startswith(OURS_PREFIX)):
-            continue
-        values = fields.getlist(name)
-        if len(values) > 1 and (name == OURS or name.startswith(OURS_PREFIX)):  # the author's own may repeat
-            return Refused("duplicate_field")
-        ours[name] = values[0]
-    return ours
+    return _urlencoded(query.encode("utf-8", "surrogatepass"), "bad_query")
 
 
 def content_type(request: HttpRequest) -> str:
     """The body's media type, lower case, without parameters."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return request.headers.get("content-type", "")[: LIMITS.content_type].partition(";")[0].strip().lower()
 
 
 def is_json(request: HttpRequest) -> bool:
@@ -187,10 +221,10 @@ def offered_keys(request: HttpRequest) -> OfferedKeys:
 
 
 def read_one(query: str, name: str) -> str:
-    """The value of this name in a raw query string, "" unless there is exactly one. Never raises."""
+    """The value of this name in a raw query string, "" unless there is exactly one, and UTF-8. Never raises."""
     fields = read_query(query) if len(query) <= LIMITS.url else Refused("too_large")
     values = fields.getlist(name) if isinstance(fields, Fields) else []
-    return values[0] if len(values) == 1 else ""
+    return values[0] if len(values) == 1 and values[0] == readable(values[0]) else ""
 
 
 def _basic_password(header: str) -> str:
@@ -203,46 +237,56 @@ def _basic_password(header: str) -> str:
         return ""
 
 
-def _read_body(request: HttpRequest) -> Fields | Refused:
+def _read_body(request: HttpRequest, schema: WebhookSchema) -> Fields | Refused:
+    if len(request.headers.get("content-type", "")) > LIMITS.content_type:
+        return Refused("bad_body")
     if is_json(request):
         return _json(request.body)
     kind = content_type(request)
-    if kind in ("", "application/x-www-form-urlencoded"):
-        try:
-            return _urlencoded(request.body.decode(), "bad_body")
-        except UnicodeDecodeError:
-            return Refused("bad_body")
-    if kind == "multipart/form-data":
-        return _multipart(request.body, request.headers["content-type"])
+    if kind in ("", FORM):
+        return _urlencoded(request.body, "bad_body")
+    if kind == "multipart/form-data" and schema.multipart:
+        pairs = read_multipart(request.body, request.headers["content-type"], most=LIMITS.fields)
+        return Refused("bad_body") if pairs is None else Fields(pairs)
     return Refused("bad_body")
 
 
-def _urlencoded(text: str, reason: str) -> Fields | Refused:
+def _urlencoded(raw: bytes, reason: str) -> Fields | Refused:
+    """`application/x-www-form-urlencoded` (WHATWG URL, section 5.1), with undecodable bytes as lone surrogates."""
+    if raw.count(b"&") >= LIMITS.fields:
+        return Refused(reason)
+    parts = (pair.replace(b"+", b" ").partition(b"=") for pair in raw.split(b"&") if pair)
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=LIMITS.fields)
-    except ValueError:  # not UTF-8 under the percent signs, or too many fields
-        return Refused(reason)
-    return _bounded(pairs, reason)
+        return Fields([(_unescaped(name), _unescaped(value)) for name, _, value in parts])
+    except UnicodeDecodeError:  # a percent sign that is no escape stands for itself
+        if len(raw) > LIMITS.odd_escapes:
+            return Refused(reason)
+        pairs = parse_qsl(raw.decode("utf-8", "surrogateescape"), keep_blank_values=True, errors="surrogateescape")
+        return Fields(pairs)
 
 
-def _bounded(pairs: list[tuple[str, str]], reason: str) -> Fields | Refused:
-    if len(pairs) > LIMITS.fields:
-        return Refused(reason)
-    if any(len(name) > LIMITS.value or len(value) > LIMITS.value for name, value in pairs):
-        return Refused("too_large")
-    return Fields(pairs)
+def _unescaped(raw: bytes) -> str:
+    """The text of a percent-encoded name or value. Raises UnicodeDecodeError for a percent sign that is no escape."""
+    if b"%" in raw:
+        # Python's own escapes are decoded in C: "%41" is "\x41", once the backslashes are out of the way.
+        raw = raw.replace(b"\\", b"\\\\").replace(b"%", b"\\x").decode("unicode_escape").encode("latin-1")
+    return raw.decode("utf-8", "surrogateescape")
 
 
 def _json(body: bytes) -> Fields | Refused:
+    if len(body) > LIMITS.json:
+        return Refused("too_large")
     try:
         tree = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return Refused("bad_body")
+        try:
+            tree = orjson.loads(body.decode("utf-8", "replace"))  # the byte costs its text, not the call
+        except orjson.JSONDecodeError:
+            return Refused("bad_body")
     if not isinstance(tree, dict):
         return Refused("bad_body")
     scalars = [(name, _text(value)) for name, value in tree.items() if not isinstance(value, dict | list)]
-    fields = _bounded(scalars, "bad_body")
-    return fields if isinstance(fields, Refused) else Fields(fields.pairs(), tree)
+    return Refused("bad_body") if len(scalars) > LIMITS.fields else Fields(scalars, tree)
 
 
 def _text(value: Any) -> str:
@@ -251,68 +295,3 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value)
-
-
-@dataclass(slots=True)
-class _Parts:
-    """The callbacks of the multipart parser: collects fields, forgets file names."""
-
-    pairs: list[tuple[str, str]] = field(default_factory=list)
-    header_name: bytearray = field(default_factory=bytearray)
-    header_value: bytearray = field(default_factory=bytearray)
-    disposition: bytes = b""
-    data: bytearray = field(default_factory=bytearray)
-    whole: bool = False
-
-    def callbacks(self) -> MultipartCallbacks:
-        return {
-            "on_part_begin": self.begin,
-            "on_header_field": lambda data, start, end: self.header_name.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self.header_value.extend(data[start:end]),
-            "on_header_end": self.header,
-            "on_part_data": lambda data, start, end: self.data.extend(data[start:end]),
-            "on_part_end": self.end,
-            "on_end": self.finish,
-        }
-
-    def begin(self) -> None:
-        self.disposition = b""
-        self.data.clear()
-
-    def header(self) -> None:
-        if bytes(self.header_name).lower() == b"content-disposition":
-            self.disposition = bytes(self.header_value)
-        self.header_name.clear()
-        self.header_value.clear()
-
-    def end(self) -> None:
-        from python_multipart.multipart import parse_options_header
-
-        name = parse_options_header(self.disposition)[1].get(b"name")
-        if name is None:
-            raise ValueError("a part without a name")
-        if len(self.pairs) >= LIMITS.fields:
-            raise ValueError("too many parts")
-        self.pairs.append((name.decode(), self.data.decode()))
-
-    def finish(self) -> None:
-        self.whole = True
-
-
-def _multipart(body: bytes, header: str) -> Fields | Refused:
-    """RFC 7578. Exotel's status callbacks come like this."""
-    from python_multipart.exceptions import FormParserError
-    from python_multipart.multipart import MultipartParser, parse_options_header
-
-    parts = _Parts()
-    try:
-        boundary = parse_options_header(header)[1].get(b"boundary", b"")
-        if not 1 <= len(boundary) <= 70:  # RFC 2046, section 5.1.1
-            return Refused("bad_body")
-        parser = MultipartParser(boundary, parts.callbacks())
-        parser.logger = _SILENT  # it warns of every strange byte, and strangers choose them
-        parser.write(body)
-        parser.finalize()
-    except (FormParserError, ValueError):
-        return Refused("bad_body")
-    return _bounded(parts.pairs, "bad_body") if parts.whole else Refused("bad_body")

@@ -14,52 +14,145 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from pydantic import Field
 
-from gateway.carriers import words, xml
+from gateway.carriers import xml
 from gateway.carriers.base import (
-    Capabilities,
     Carrier,
     HttpAnswer,
     HttpRequest,
     Kind,
     Refused,
     RestCall,
+    Stir,
     StreamAnswer,
     Verified,
     Webhook,
+    in_table,
 )
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import Fields, has_long_url, parse_request, read, read_query
+from gateway.carriers.form import (
+    LIMITS,
+    Fields,
+    WebhookSchema,
+    has_long_url,
+    parse_request,
+    read,
+    read_query,
+    readable,
+    wire,
+)
+from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, same
 from gateway.carriers.url import with_scheme
 from gateway.protocol.pcm import keys_in
-from serializers.base import MediaFormat
-from serializers.numbers import e164
+from serializers.base import MediaFormat, Serializer
+from serializers.numbers import e164_of_digits
+from serializers.plivo import PlivoSerializer
 
 SIGNATURE = "x-plivo-signature-v3"
 MAIN_SIGNATURE = "x-plivo-signature-ma-v3"
 NONCE = "x-plivo-signature-v3-nonce"
-_MAX_SIGNATURES = 1000  # one has 44 characters; several, with commas, while tokens are rotated
+_SIGNATURE = re.compile("[A-Za-z0-9+/]{43}=")
+"""Base64 of a SHA-256: nothing else can be a signature."""
+_MAX_SIGNATURES = 8
+"""In both headers, separated by commas: several while tokens are rotated."""
 _MAX_NONCE = 128
+_MAX_DEPTH = 8
+"""Objects within objects of a JSON callback, of which Plivo documents one."""
 
-CORE_FIELDS = (
-    "CallStatus",
-    "CallUUID",
-    "DialStatus",
-    "Direction",
-    "Event",
-    "From",
-    "ParentAuthID",
-    "RequestUUID",
-    "StreamID",
-    "To",
+SCHEMA = WebhookSchema(
+    core=frozenset(
+        {
+            "CallStatus",
+            "CallUUID",
+            "DialStatus",
+            "Direction",
+            "Event",
+            "From",
+            "ParentAuthID",
+            "RequestUUID",
+            "StreamID",
+            "To",
+        }
+    ),
+    call_id=("CallUUID",),
+    ids=PlivoSerializer.ids,
+    known=frozenset(
+        {
+            "ALegRequestUUID",
+            "ALegUUID",
+            "AnswerTime",
+            "BillDuration",
+            "BillRate",
+            "CallerName",
+            "ComplianceApplicationId",
+            "ComplianceStatus",
+            "CountryCode",
+            "DialALegUUID",
+            "DialBLegUUID",
+            "DialHangupCause",
+            "DialRingStatus",
+            "Digits",
+            "Duration",
+            "EndTime",
+            "Error",
+            "ForwardedFrom",
+            "HangupCause",
+            "HangupCauseCode",
+            "HangupCauseName",
+            "HangupSource",
+            "Machine",
+            "Name",
+            "RouteType",
+            "STIRAttestation",
+            "STIRVerification",
+            "ServiceURL",
+            "SessionStart",
+            "StartTime",
+            "StatusReason",
+            "Timestamp",
+            "TotalCost",
+        }
+    ),
+    known_prefixes=("X-PH-", "SIP-H-"),
 )
+
+CALL_STATUS = {
+    "ringing": "ringing",
+    "in-progress": "answered",
+    "completed": "ended",
+    "busy": "ended",
+    "failed": "ended",
+    "timeout": "ended",
+    "no-answer": "ended",
+    "cancel": "ended",
+    "canceled": "ended",
+}
+OUTCOME = {
+    "completed": "completed",
+    "busy": "busy",
+    "failed": "failed",
+    "timeout": "no-answer",  # rang for as long as it was told to
+    "no-answer": "no-answer",
+    "cancel": "canceled",  # DialStatus
+    "canceled": "canceled",
+}
+STREAM_STATE = {
+    "startstream": "started",
+    "started": "started",
+    "stopstream": "stopped",
+    "stopped": "stopped",
+    "droppedstream": "failed",
+    "failed": "failed",
+    "degradedstream": "degraded",
+}
 
 EXTRA_HEADERS_LIMIT = 512
 STREAM_SECONDS = 86400
@@ -83,51 +176,64 @@ class Config(CarrierConfig[Account]):
 
 
 def to_sign(method: str, url: str, query: Fields, params: Fields, nonce: str) -> bytes:
-    """The bytes that V3 signs. url: without query. Query and parameters are decoded and sorted by name."""
+    """Return the bytes that V3 signs.
+
+    url: without query. query, params: decoded, and sorted by name here. Raises ValueError for a JSON body of which they
+    would be far more bytes than it has, or which is nested too deep: no callback of Plivo's is.
+    """
     if method == "GET":
         query, params = Fields([*params.pairs(), *query.pairs()]), Fields()
-    joined = "&".join(f"{name}={value}" for name, value in _sorted(query))
-    signed = url + ("?" if query or params else "") + joined
+    joined = b"&".join(name + b"=" + value for name, value in _sorted(query))
+    signed = wire(url) + (b"?" if query or params else b"") + joined
     if params:
-        signed += ("." if joined else "") + _concatenated(params)
-    return f"{signed}.{nonce}".encode("utf-8", "surrogatepass")
+        signed += (b"." if joined else b"") + _concatenated(params)
+    return signed + b"." + wire(nonce)
 
 
 def sign(token: str, signed: bytes) -> str:
     """Signature V3."""
-    return base64.b64encode(hmac.new(token.encode(), signed, sha256).digest()).decode()
+    return base64.b64encode(hmac.digest(token.encode(), signed, "sha256")).decode()
 
 
-def _sorted(fields: Fields) -> Iterable[tuple[str, str]]:
-    return ((name, value) for name in sorted(fields) for value in sorted(fields.getlist(name)))
+def _sorted(fields: Fields) -> Iterable[tuple[bytes, bytes]]:
+    return ((wire(name), wire(value)) for name in sorted(fields) for value in sorted(fields.getlist(name)))
 
 
-def _concatenated(params: Fields) -> str:
-    if params.tree:
-        return _concatenated_tree(params.tree)
-    return "".join(f"{name}{value}" for name, value in _sorted(params))
+def _concatenated(params: Fields) -> bytes:
+    if not params.tree:
+        return b"".join(name + value for name, value in _sorted(params))
+    parts: list[bytes] = []
+    length = 0
+    for part in _pieces(params.tree, _MAX_DEPTH):
+        # A list repeats its name before each member: 140 KB of JSON could stand for gigabytes.
+        length += len(part)
+        if length > LIMITS.json:
+            raise ValueError("far more to sign than was sent")
+        parts.append(part)
+    return b"".join(parts)
 
 
-def _concatenated_tree(tree: Mapping[str, Any]) -> str:
-    """A JSON body, as the SDK's get_sorted_params_string has it."""
-    parts: list[str] = []
+def _pieces(tree: Mapping[str, Any], depth: int) -> Iterator[bytes]:
+    """A JSON body piece by piece, as the SDK's get_sorted_params_string joins it."""
+    if depth == 0:
+        raise ValueError("nested too deep")
     for name in sorted(tree):
         value = tree[name]
         if isinstance(value, list):
-            parts += [f"{name}{one}" for one in sorted(map(str, value))]
+            for one in sorted(map(str, value)):
+                yield wire(name + one)
         elif isinstance(value, dict):
-            parts.append(name + _concatenated_tree(value))
+            yield wire(name)
+            yield from _pieces(value, depth - 1)
         else:
-            parts.append(f"{name}{value}")
-    return "".join(parts)
+            yield wire(f"{name}{value}")
 
 
 class PlivoCarrier(Carrier):
     """See the base class."""
 
     name: ClassVar[str] = "plivo"
-    # 15 s by one page, 40 to 55 s by another.
-    can: ClassVar[Capabilities] = Capabilities(webhook_seconds=15.0)
+    serializer: ClassVar[type[Serializer]] = PlivoSerializer
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -138,7 +244,7 @@ class PlivoCarrier(Carrier):
         settled = self._settled(request)
         if settled:
             return settled
-        fields = read(request, once=CORE_FIELDS)
+        fields = read(request, SCHEMA)
         if isinstance(fields, Refused):
             return fields
         params = Fields() if request.method == "GET" else fields
@@ -149,16 +255,14 @@ class PlivoCarrier(Carrier):
 
     def _settled(self, request: HttpRequest) -> Verified | Refused | None:
         """What can be said before any work is done."""
-        if self.open:
+        if self.unauthenticated:
             return Verified()
-        headers = request.headers
-        signatures = headers.get(SIGNATURE, ""), headers.get(MAIN_SIGNATURE, "")
-        nonce = headers.get(NONCE, "")
+        nonce = request.headers.get(NONCE, "")
         if not self.accounts:
             return Refused("not_configured")
-        if not any(signatures) or not nonce:
+        if not nonce or not (request.headers.get(SIGNATURE) or request.headers.get(MAIN_SIGNATURE)):
             return Refused("missing_signature")
-        if max(map(len, signatures)) > _MAX_SIGNATURES or len(nonce) > _MAX_NONCE:
+        if len(nonce) > _MAX_NONCE or not _signatures(request):
             return Refused("bad_signature")
         return Refused("too_large") if has_long_url(request) else None
 
@@ -171,12 +275,10 @@ class PlivoCarrier(Carrier):
         if isinstance(query, Refused):
             return query
         nonce = request.headers[NONCE]
-        given = [
-            one.strip() for header in (SIGNATURE, MAIN_SIGNATURE) for one in request.headers.get(header, "").split(",")
-        ]
+        given = _signatures(request)
         try:
             candidates = [to_sign(request.method, base + request.path, query, params, nonce) for base in bases]
-        except RecursionError:  # JSON in JSON in JSON
+        except ValueError:
             return Refused("bad_body")
         for account in accounts:
             if _signed_by(account, candidates, given):
@@ -184,33 +286,40 @@ class PlivoCarrier(Carrier):
         return Refused("bad_signature")
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        said = parse_request(request, once=CORE_FIELDS, call_id=("CallUUID",))
-        if isinstance(said, Refused):
-            return said
-        if not said.call_id:
+        parsed = parse_request(request, SCHEMA)
+        if isinstance(parsed, Refused):
+            return parsed
+        if not parsed.call_id:
             return Refused("no_call_id")
-        fields = said.fields
+        fields = parsed.fields
         kind = _kind(fields)
         event, call_status = fields.one("Event"), fields.one("CallStatus")
-        status = "ended" if event == "Hangup" else words.call_status(call_status)
+        status = "ended" if event == "Hangup" else in_table(CALL_STATUS, call_status)
         raw_from, raw_to = fields.one("From"), fields.one("To")
         return Webhook(
             kind=kind,
-            call_id=said.call_id,
-            account=fields.one("ParentAuthID"),
-            from_number=_number(raw_from),
-            to_number=_number(raw_to),
+            call_id=parsed.call_id,
+            from_number=e164_of_digits(raw_from, raw_to, self.region),
+            to_number=e164_of_digits(raw_to, raw_from, self.region),
             raw_from=raw_from,
             raw_to=raw_to,
             direction="outbound" if fields.one("Direction") == "outbound" else "inbound",
             status=status if kind is not Kind.STREAM else "",
             detail=_detail(fields, kind, status),
-            outcome=words.outcome(call_status) if status == "ended" else "",
-            dial=words.outcome(fields.one("DialStatus")),
+            outcome=in_table(OUTCOME, call_status) if status == "ended" else "",
+            dial=in_table(OUTCOME, fields.one("DialStatus")),
             answered_by={"true": "machine", "false": "human"}.get(fields.one("Machine").lower(), ""),
-            stream=words.stream_state(event) if kind is Kind.STREAM else "",
-            stream_id=fields.one("StreamID"),
-            ours=said.ours,
+            stream=in_table(STREAM_STATE, event) if kind is Kind.STREAM else "",
+            caller_name=fields.one("CallerName"),
+            forwarded_from=e164_of_digits(fields.one("ForwardedFrom"), raw_to, self.region),
+            stir=_stir(fields),
+            sip_headers={
+                readable(name.removeprefix("SIP-H-")): fields.one(name)
+                for name in fields
+                if name.startswith(SCHEMA.known_prefixes)
+            },
+            own=parsed.own,
+            custom_params=parsed.custom_params,
         )
 
     def hang_up(self, call_id: str, account: str) -> RestCall | None:
@@ -225,14 +334,14 @@ class PlivoCarrier(Carrier):
             done=("404",),  # over already
         )
 
-    def asked(self, wanted: MediaFormat) -> MediaFormat:
+    def negotiate(self, wanted: MediaFormat) -> MediaFormat:
         # l16 at 24 kHz stands in one of three references only, and there is no A-law.
         if wanted.encoding == "l16":
             return MediaFormat("l16", 8000 if wanted.sample_rate == 8000 else 16000)
         return MediaFormat("mulaw", 8000)
 
     def answer_stream(self, answer: StreamAnswer) -> HttpAnswer:
-        media = self.asked(answer.media)
+        media = self.negotiate(answer.media)
         stream = xml.node(
             "Stream",
             answer.url,
@@ -290,9 +399,9 @@ def _digest(request: HttpRequest, query: Fields, params: Fields) -> str:
 
 def _kind(fields: Fields) -> Kind:
     event, call_status = fields.one("Event"), fields.one("CallStatus")
-    if words.stream_state(event) or event in ("PlayedStream", "ClearedAudio"):
+    if in_table(STREAM_STATE, event) or event in ("PlayedStream", "ClearedAudio"):
         return Kind.STREAM
-    if event in ("Ring", "Hangup", "MachineDetection") or words.call_status(call_status) == "ended":
+    if event in ("Ring", "Hangup", "MachineDetection") or in_table(CALL_STATUS, call_status) == "ended":
         return Kind.STATUS
     if event in ("StartApp", "Redirect") or fields.one("DialStatus"):
         return Kind.VOICE
@@ -305,10 +414,19 @@ def _detail(fields: Fields, kind: Kind, status: str) -> str:
     return fields.one("HangupCauseName", "HangupCause", "CallStatus") if status == "ended" else ""
 
 
-def _number(raw: str) -> str:
-    """Plivo writes the same number with and without its plus, in callbacks of one call. Short codes stay."""
-    full = raw.isascii() and raw.isdigit() and len(raw) > 7 and not raw.startswith("0")
-    return e164("+" + raw if full else raw)
+def _stir(fields: Fields) -> Stir | None:
+    grades: Mapping[str, Stir] = {"A": "A", "B": "B", "C": "C"}
+    if in_table({"not-verified": "failed", "failed": "failed"}, fields.one("STIRVerification").replace(" ", "-")):
+        return "failed"
+    return grades.get(fields.one("STIRAttestation").upper())
+
+
+def _signatures(request: HttpRequest) -> list[str]:
+    """What can be a signature in both headers; none at all if they are longer than all that Plivo sends."""
+    headers = request.headers.get(SIGNATURE, ""), request.headers.get(MAIN_SIGNATURE, "")
+    if sum(map(len, headers)) > _MAX_SIGNATURES * 50:
+        return []
+    return [one.strip() for header in headers for one in header.split(",") if _SIGNATURE.fullmatch(one.strip())]
 
 
 def _extra_headers(parameters: Iterable[tuple[str, str]]) -> str:
@@ -321,3 +439,11 @@ def _extra_headers(parameters: Iterable[tuple[str, str]]) -> str:
         if len(longer) <= EXTRA_HEADERS_LIMIT:
             fitting = longer
     return fitting
+
+
+PLUGIN = CarrierPlugin(
+    carrier=PlivoCarrier,
+    config=Config,
+    env={"PLIVO_AUTH_ID": "auth_id", "PLIVO_AUTH_TOKEN": "auth_token"},
+    simulator="gateway.simulator.plivo:SIMULATOR",
+)

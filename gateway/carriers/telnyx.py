@@ -19,15 +19,25 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from gateway.carriers import words
-from gateway.carriers.base import Capabilities, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified, Webhook
+from gateway.carriers.base import (
+    HttpRequest,
+    Kind,
+    Refused,
+    RestCall,
+    Stir,
+    StreamAnswer,
+    Verified,
+    Webhook,
+    in_table,
+)
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import KEY, LIMITS, Fields, offered_keys, read
+from gateway.carriers.form import LIMITS, Fields, WebhookSchema, offered_keys, read
+from gateway.carriers.parameters import KEY, with_query
+from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, accounts_with_secret, listed, secret_of
-from gateway.carriers.twiml import CORE_FIELDS, TwimlCarrier
-from gateway.carriers.url import with_query
-from serializers.base import MediaFormat
-from serializers.numbers import e164
+from gateway.carriers.twiml import CALL_STATUS, CORE_FIELDS, KNOWN_FIELDS, KNOWN_PREFIXES, OUTCOME, TwimlCarrier
+from serializers.base import MediaFormat, Serializer
+from serializers.telnyx import TelnyxSerializer
 
 if TYPE_CHECKING:
     from nacl.signing import VerifyKey
@@ -36,7 +46,8 @@ SIGNATURE = "telnyx-signature-ed25519"
 TIMESTAMP = "telnyx-timestamp"
 TOLERANCE_SECONDS = 300
 """Both ways, as in the SDK (lib/webhook_verification.py)."""
-_MAX_SIGNATURE = 100  # base64 of 64 bytes has 88 characters
+_SIGNATURE = re.compile("[A-Za-z0-9+/]{86}==")
+"""Base64 of 64 bytes: nothing else can be a signature."""
 
 _CODECS = {"mulaw": "PCMU", "alaw": "PCMA", "l16": "L16"}
 _L16_RATES = (8000, 16000, 24000)
@@ -85,11 +96,15 @@ class TelnyxCarrier(TwimlCarrier):
     """See the base class."""
 
     name: ClassVar[str] = "telnyx"
-    # How long Telnyx waits is not documented.
-    can: ClassVar[Capabilities] = Capabilities(webhook_seconds=5.0)
-    # TeXML's CallSid is the call_control_id that the stream's `start` names.
-    call_id_fields: ClassVar[tuple[str, ...]] = ("CallSid", "CallControlId", "CallSidLegacy")
-    account_fields: ClassVar[tuple[str, ...]] = ("ConnectionId", "AccountSid")
+    serializer: ClassVar[type[Serializer]] = TelnyxSerializer
+    schema: ClassVar[WebhookSchema] = WebhookSchema(
+        core=CORE_FIELDS,
+        # TeXML's CallSid is the call_control_id that the stream's `start` names.
+        call_id=("CallSid", "CallControlId", "CallSidLegacy"),
+        ids=TelnyxSerializer.ids,
+        known=KNOWN_FIELDS,
+        known_prefixes=KNOWN_PREFIXES,
+    )
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -102,12 +117,12 @@ class TelnyxCarrier(TwimlCarrier):
         ]
 
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
-        if self.open:
+        if self.unauthenticated:
             return Verified()
         signers = self._key_holders(request) if self._by_key else self._signers(request, now)
         if isinstance(signers, Refused):
             return signers
-        fields = read(request, once=CORE_FIELDS)
+        fields = read(request, self.schema)
         if isinstance(fields, Refused):
             return fields
         connection = fields.one("ConnectionId") or _event(fields).get("connection_id", "")
@@ -129,16 +144,12 @@ class TelnyxCarrier(TwimlCarrier):
             return Refused("bad_method")
         if len(request.body) > LIMITS.body:
             return Refused("too_large")
-        if len(signature) > _MAX_SIGNATURE or not re.fullmatch("[0-9]{1,12}", timestamp):
+        if not _SIGNATURE.fullmatch(signature) or not re.fullmatch("[0-9]{1,12}", timestamp):
             return Refused("bad_signature")
         if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
             return Refused("stale")
-        try:
-            raw = _decoded(request)
-        except ValueError:  # not base64, or not ASCII
-            return Refused("bad_signature")
         message = timestamp.encode() + b"|" + request.body
-        signers = [account for account, keys in self._verifiers if _signed_by(keys, message, raw)]
+        signers = [account for account, keys in self._verifiers if _signed_by(keys, message, _decoded(request))]
         return signers or Refused("bad_signature")
 
     def _key_holders(self, request: HttpRequest) -> list[Account] | Refused:
@@ -173,7 +184,7 @@ class TelnyxCarrier(TwimlCarrier):
         source = fields.one("CallbackSource")
         if source:
             return Kind.STATUS if source == "call-progress-events" else Kind.OTHER  # call-cost-events
-        if words.call_status(call_status) == "ended" or (fields.one("AnsweredBy") and not call_status):
+        if in_table(CALL_STATUS, call_status) == "ended" or (fields.one("AnsweredBy") and not call_status):
             return Kind.STATUS
         # The fields of the first fetch are not documented whole: what names a call and is no callback wants
         # answers.
@@ -181,7 +192,14 @@ class TelnyxCarrier(TwimlCarrier):
 
     def ended_by(self, fields: Fields) -> tuple[str, str]:
         word, cause = fields.one("CallStatus"), fields.one("HangupCause")
-        return cause or word, _HANGUP_CAUSES.get(cause) or words.outcome(word)
+        return cause or word, _HANGUP_CAUSES.get(cause) or in_table(OUTCOME, word)
+
+    def attestation(self, fields: Fields) -> Stir | None:
+        grades: Mapping[str, Stir] = {"A": "A", "B": "B", "C": "C"}
+        grade = grades.get(fields.one("ShakenStirAttestation").upper())
+        if fields.one("ShakenStirValidated").lower() == "false":
+            return "failed"
+        return grade or super().attestation(fields)
 
     def parse_foreign(self, fields: Fields) -> Webhook | None:
         """An event of Call Control, the other API: it wants commands, not markup."""
@@ -192,30 +210,24 @@ class TelnyxCarrier(TwimlCarrier):
         event_type = data.get("event_type") if isinstance(data, dict) else None
         if not isinstance(event_type, str):
             return Webhook(Kind.OTHER, "")
-        raw_from, raw_to = payload.get("from", ""), payload.get("to", "")
+        call_id = payload.get("call_control_id", "")
         return Webhook(
             kind=Kind.FOREIGN,
-            call_id=payload.get("call_control_id", "")[: LIMITS.call_id],
-            account=payload.get("connection_id", ""),
-            from_number=e164(raw_from),
-            to_number=e164(raw_to),
-            raw_from=raw_from,
-            raw_to=raw_to,
-            direction="outbound" if payload.get("direction") == "outgoing" else "inbound",
+            call_id=call_id if self.schema.ids.is_call(call_id) else "",
             note=(
                 f"Call Control event {re.sub('[^a-z0-9._]', '?', event_type[:60])}: "
                 "assign the number to a TeXML application, we use TeXML"
             ),
         )
 
-    def asked(self, wanted: MediaFormat) -> MediaFormat:
+    def negotiate(self, wanted: MediaFormat) -> MediaFormat:
         if wanted.encoding == "l16":
             rate = wanted.sample_rate if wanted.sample_rate in _L16_RATES else 16000
             return MediaFormat("l16", rate)
         return MediaFormat("alaw" if wanted.encoding == "alaw" else "mulaw", 8000)
 
     def stream_attributes(self, answer: StreamAnswer) -> Mapping[str, str]:
-        media = self.asked(answer.media)
+        media = self.negotiate(answer.media)
         attributes = {
             "url": answer.url,
             "track": "inbound_track",  # both_tracks echoes our own audio
@@ -245,7 +257,7 @@ _HANGUP_CAUSES = {
 def _decoded(request: HttpRequest) -> bytes:
     """The signature, which is its own nonce, as Telnyx sends no other: its bytes, as several texts decode to the same
     ones (RFC 4648, section 3.5). Two fetches in the same second may be the same bytes, at /voice and at /resume, so
-    that it is not bound to the URL. Raises ValueError.
+    that it is not bound to the URL. Raises ValueError for what `_SIGNATURE` does not match.
     """
     return base64.b64decode(request.headers[SIGNATURE], validate=True)
 
@@ -269,3 +281,11 @@ def _event(fields: Fields) -> dict[str, str]:
     if not isinstance(payload, dict):
         return {}
     return {name: value for name, value in payload.items() if isinstance(value, str)}
+
+
+PLUGIN = CarrierPlugin(
+    carrier=TelnyxCarrier,
+    config=Config,
+    env={"TELNYX_API_KEY": "api_key", "TELNYX_PUBLIC_KEY": "public_key"},
+    simulator="gateway.simulator.telnyx:SIMULATOR",
+)

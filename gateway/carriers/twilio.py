@@ -1,28 +1,46 @@
 """Twilio: TwiML, and HMAC over URL and form.
 
-The SDK computes signatures, we choose the URL, the secret and the way to compare (see `_check`).
+The signature is our own implementation of the SDK's request_validator (9.13): that one cannot sign bytes that are not
+UTF-8, gives wss the port 80, and raises on a JSON body without its hash (twilio-python issue 885).
 """
 
 from __future__ import annotations
 
+import base64
+import hmac
+import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import ClassVar
 from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
-from gateway.carriers import words
-from gateway.carriers.base import Capabilities, HttpRequest, Kind, Refused, RestCall, StreamAnswer, Verified
+from gateway.carriers.base import (
+    Capabilities,
+    HttpRequest,
+    Kind,
+    Refused,
+    RestCall,
+    StreamAnswer,
+    Verified,
+    in_table,
+)
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import Fields, has_long_url, is_json, read, read_query
+from gateway.carriers.form import Fields, WebhookSchema, has_long_url, is_json, read, read_query, wire
+from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, same
-from gateway.carriers.twiml import CORE_FIELDS, TwimlCarrier
+from gateway.carriers.twiml import CALL_STATUS, CORE_FIELDS, KNOWN_FIELDS, KNOWN_PREFIXES, TwimlCarrier
 from gateway.carriers.url import port_forms, signed_url, socket_url
+from serializers.base import Serializer
+from serializers.twilio import TwilioSerializer
 
 SIGNATURE = "x-twilio-signature"
 SETTINGS = "x-twilio-webhooks-signature-settings"
-_MAX_SIGNATURE = 100  # base64 of SHA-256 has 44 characters
+_SIGNATURES = re.compile("[A-Za-z0-9+/]{27}=|[A-Za-z0-9+/]{43}=")
+"""Base64 of a SHA-1 or a SHA-256: nothing else can be a signature."""
+_MAX_SETTINGS = 400
+_DIGESTS = {"": "sha1", "HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 
 
 class Account(AccountConfig):
@@ -46,8 +64,15 @@ class TwilioCarrier(TwimlCarrier):
     """See the base class."""
 
     name: ClassVar[str] = "twilio"
-    # 15 s in all, over retries (the page on webhook connection overrides).
-    can: ClassVar[Capabilities] = Capabilities(webhook_seconds=15.0, upgrade_signed=True)
+    serializer: ClassVar[type[Serializer]] = TwilioSerializer
+    can: ClassVar[Capabilities] = Capabilities(upgrade_signed=True)
+    schema: ClassVar[WebhookSchema] = WebhookSchema(
+        core=CORE_FIELDS,
+        call_id=("CallSid",),
+        ids=TwilioSerializer.ids,
+        known=KNOWN_FIELDS,
+        known_prefixes=KNOWN_PREFIXES,
+    )
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -57,27 +82,29 @@ class TwilioCarrier(TwimlCarrier):
         self._bases = port_forms(public_url)
         self._socket_bases = port_forms(socket_url(public_url))
 
-    def warm_up(self) -> None:
-        if not self.open:
-            import twilio.request_validator  # noqa: F401 - it is loaded, which is all
-
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         settled = self._settled(request)
         if settled:
             return settled
-        fields = read(request, once=CORE_FIELDS)
+        if request.method == "POST" and is_json(request):
+            return self._verify_json(request)
+        fields = read(request, self.schema)
         if isinstance(fields, Refused):
             return fields
-        signed = fields
-        if request.method == "GET":
-            signed = Fields()  # they are in the URL, which is signed whole
-        elif is_json(request):
-            # The URL is signed, and the body by its hash in the URL. Without that the body would be anybody's
-            # (and the SDK raises TypeError, twilio-python issue 885).
-            if not _body_hash_matches(request):
-                return Refused("bad_body_hash")
-            signed = Fields()
+        signed = fields if request.method == "POST" else Fields()  # of a GET they are in the URL, which is signed whole
         return self._check(request, self._bases, signed, fields.one("AccountSid"))
+
+    def _verify_json(self, request: HttpRequest) -> Verified | Refused:
+        """The URL is signed, and the body by its hash in the URL; it is read only when both are right."""
+        if not _body_hash_matches(request):
+            return Refused("bad_body_hash")
+        verified = self._check(request, self._bases, Fields(), "")
+        if isinstance(verified, Refused):
+            return verified
+        fields = read(request, self.schema)
+        if isinstance(fields, Refused):
+            return fields
+        return verified if fields.one("AccountSid") in ("", verified.account) else Refused("foreign_account")
 
     def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         """Signed over the wss URL without parameters (twilio-aspnet issue 162). It names no account."""
@@ -85,14 +112,14 @@ class TwilioCarrier(TwimlCarrier):
 
     def _settled(self, request: HttpRequest) -> Verified | Refused | None:
         """What can be said before any work is done."""
-        if self.open:
+        if self.unauthenticated:
             return Verified()
         signature = request.headers.get(SIGNATURE, "")
         if not self.accounts:
             return Refused("not_configured")
         if not signature:
             return Refused("missing_signature")
-        if len(signature) > _MAX_SIGNATURE or len(request.headers.get(SETTINGS, "")) > 4 * _MAX_SIGNATURE:
+        if not _SIGNATURES.fullmatch(signature) or len(request.headers.get(SETTINGS, "")) > _MAX_SETTINGS:
             return Refused("bad_signature")
         return Refused("too_large") if has_long_url(request) else None
 
@@ -103,7 +130,8 @@ class TwilioCarrier(TwimlCarrier):
         if not accounts:
             return Refused("foreign_account")
         settings = _signature_settings(request.headers.get(SETTINGS, ""))
-        urls = [signed_url(base, request) for base in bases]
+        form = _form_to_sign(params)
+        signed = [wire(signed_url(base, request)) + form for base in bases]
         signature = request.headers[SIGNATURE]
         known = False
         for account in accounts:
@@ -111,7 +139,7 @@ class TwilioCarrier(TwimlCarrier):
             if settings:  # a SharedKey signed it: the auth token does not count then
                 secrets = account.shared_keys.get(settings.get("key", ""), ())
             known = known or bool(secrets)
-            if _signed_by(secrets, urls, params, signature, settings.get("algorithm", "")):
+            if _signed_by(secrets, signed, signature, settings.get("algorithm", "")):
                 return Verified(account.id)
         return Refused("bad_signature" if known else "unknown_key")
 
@@ -136,7 +164,7 @@ class TwilioCarrier(TwimlCarrier):
             return Kind.STATUS
         if call_status in ("ringing", "in-progress"):
             return Kind.VOICE
-        if words.call_status(call_status) or fields.one("AnsweredBy"):  # asynchronous AMD has no CallStatus
+        if in_table(CALL_STATUS, call_status) or fields.one("AnsweredBy"):  # asynchronous AMD has no CallStatus
             return Kind.STATUS
         return Kind.OTHER
 
@@ -154,30 +182,36 @@ def _signature_settings(header: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, separator, value in pairs if separator or name.strip()}
 
 
-def _signed_by(
-    secrets: Iterable[SecretStr], urls: Iterable[str], params: Fields, signature: str, algorithm: str
-) -> bool:
-    """Whether any of the secrets made the signature, over any form of the URL."""
+def _signed_by(secrets: Iterable[SecretStr], signed: Iterable[bytes], signature: str, algorithm: str) -> bool:
+    """Whether any of the secrets made the signature, over any form of what may have been signed."""
+    digest = _DIGESTS.get(algorithm.upper())
+    if digest is None:
+        return False
     found = False
     for secret in secrets:
-        for url in urls:
-            computed = _compute(secret.get_secret_value(), url, params, algorithm)
-            found |= computed != "" and same(computed, signature)
+        for message in signed:
+            computed = base64.b64encode(hmac.digest(secret.get_secret_value().encode(), message, digest)).decode()
+            found |= same(computed, signature)
     return found
 
 
-def _compute(secret: str, url: str, params: Fields, algorithm: str) -> str:
-    from twilio.request_validator import RequestValidator
+def _form_to_sign(params: Fields) -> bytes:
+    """What the form adds to the signed URL: each name and value, sorted, one of several equal ones once.
 
-    # A plain name for SHA-1, as the SDK knows the algorithm argument only since 9.13.
-    extra: tuple[Any, ...] = (algorithm,) if algorithm.upper() not in ("", "HMAC_SHA1") else ()
-    try:
-        return str(RequestValidator(secret).compute_signature(url, params, *extra))
-    except Exception:  # whatever a hostile request makes the SDK raise, it is not signed
-        return ""
+    As long as the form at most, as a name that has several values came as often.
+    """
+    return b"".join(wire(name) + wire(value) for name in sorted(params) for value in sorted(set(params.getlist(name))))
 
 
 def _body_hash_matches(request: HttpRequest) -> bool:
     query = read_query(request.query)
     claimed = query.getlist("bodySHA256") if isinstance(query, Fields) else []
     return len(claimed) == 1 and same(sha256(request.body).hexdigest(), claimed[0].lower())
+
+
+PLUGIN = CarrierPlugin(
+    carrier=TwilioCarrier,
+    config=Config,
+    env={"TWILIO_ACCOUNT_SID": "account_sid", "TWILIO_AUTH_TOKEN": "auth_token"},
+    simulator="gateway.simulator.twilio:SIMULATOR",
+)

@@ -2,30 +2,107 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from gateway.carriers import words, xml
-from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Refused, StreamAnswer, Webhook
-from gateway.carriers.form import Fields, parse_request
+from gateway.carriers import xml
+from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Refused, Stir, StreamAnswer, Webhook, in_table
+from gateway.carriers.form import Fields, WebhookSchema, parse_request, readable
 from gateway.protocol.pcm import keys_in
 from serializers.numbers import e164
 
-CORE_FIELDS = (
-    "AccountSid",
-    "CallSid",
-    "CallSidLegacy",
-    "CallStatus",
-    "CallbackSource",
-    "ConnectionId",
-    "DialCallStatus",
-    "Direction",
-    "From",
-    "StreamEvent",
-    "StreamSid",
-    "To",
+CORE_FIELDS = frozenset(
+    {
+        "AccountSid",
+        "CallSid",
+        "CallSidLegacy",
+        "CallStatus",
+        "CallbackSource",
+        "ConnectionId",
+        "DialCallStatus",
+        "Direction",
+        "From",
+        "StreamEvent",
+        "StreamSid",
+        "To",
+    }
 )
+_PARTIES = ("From", "To", "Caller", "Called")
+_PLACES = ("City", "State", "Zip", "Country")
+KNOWN_FIELDS = frozenset(
+    {
+        *(f"{party}{place}" for party in _PARTIES for place in _PLACES),
+        "AnsweredBy",
+        "ApiVersion",
+        "CallControlId",
+        "CallDuration",
+        "CallInitiatedAt",
+        "CallLegId",
+        "CallSessionId",
+        "CallToken",
+        "Called",
+        "Caller",
+        "CallerId",
+        "CallerIdName",
+        "CallerName",
+        "DialBridged",
+        "DialCallDuration",
+        "DialCallSid",
+        "Digits",
+        "Duration",
+        "ErrorCode",
+        "ErrorMessage",
+        "ErrorUrl",
+        "ForwardedFrom",
+        "HangupCause",
+        "HangupSource",
+        "ParentCallSid",
+        "SequenceNumber",
+        "SipCallId",
+        "SipDomain",
+        "SipDomainSid",
+        "SipResponseCode",
+        "StirPassportToken",
+        "StirVerstat",
+        "StreamError",
+        "StreamName",
+        "Timestamp",
+        "msg",
+    }
+)
+KNOWN_PREFIXES = ("SipHeader_", "ShakenStir")
+
+CALL_STATUS = {
+    "queued": "ringing",
+    "initiated": "ringing",
+    "ringing": "ringing",
+    "in-progress": "answered",
+    "answered": "answered",
+    "completed": "ended",
+    "busy": "ended",
+    "no-answer": "ended",
+    "failed": "ended",
+    "canceled": "ended",
+    "cancelled": "ended",
+}
+OUTCOME = {
+    "completed": "completed",
+    "answered": "completed",  # DialCallStatus, when the callee's leg goes on elsewhere
+    "busy": "busy",
+    "no-answer": "no-answer",
+    "failed": "failed",
+    "canceled": "canceled",
+    "cancelled": "canceled",
+}
+STREAM_STATE = {
+    "stream-started": "started",
+    "stream-stopped": "stopped",
+    "stream-error": "failed",
+    "stream-failed": "failed",  # Telnyx's documents disagree with each other
+}
+_SIP_HEADER = "SipHeader_"
 
 PARAMETER_LIMIT = 500
 """Name and value of one <Parameter> together stay below this (Twilio's page on <Stream>)."""
@@ -37,8 +114,7 @@ _PAUSE_SECONDS = 3600
 class TwimlCarrier(Carrier):
     """TwiML out, TwiML-shaped callbacks in. Subclasses say what <Stream> needs and what callbacks mean."""
 
-    call_id_fields: ClassVar[tuple[str, ...]] = ("CallSid",)
-    account_fields: ClassVar[tuple[str, ...]] = ("AccountSid",)
+    schema: ClassVar[WebhookSchema]
 
     @abstractmethod
     def kind_of(self, fields: Fields) -> Kind:
@@ -49,16 +125,21 @@ class TwimlCarrier(Carrier):
         """The attributes of <Stream> besides its status callback."""
 
     def parse(self, request: HttpRequest) -> Webhook | Refused:
-        said = parse_request(request, once=CORE_FIELDS, call_id=self.call_id_fields)
-        if isinstance(said, Refused):
-            return said
-        foreign = self.parse_foreign(said.fields)
+        parsed = parse_request(request, self.schema)
+        if isinstance(parsed, Refused):
+            return parsed
+        foreign = self.parse_foreign(parsed.fields)
         if foreign is not None:
             return foreign
-        if not said.call_id:
+        if not parsed.call_id:
             return Refused("no_call_id")
-        kind = self.kind_of(said.fields)
-        return Webhook(kind=kind, call_id=said.call_id, ours=said.ours, **self._facts(said.fields))
+        return Webhook(
+            kind=self.kind_of(parsed.fields),
+            call_id=parsed.call_id,
+            own=parsed.own,
+            custom_params=parsed.custom_params,
+            **self._facts(parsed.fields),
+        )
 
     def parse_foreign(self, fields: Fields) -> Webhook | None:
         """A callback of another product that came to the wrong address, or None."""
@@ -67,26 +148,37 @@ class TwimlCarrier(Carrier):
     def ended_by(self, fields: Fields) -> tuple[str, str]:
         """(detail, outcome) of an ended call."""
         word = fields.one("CallStatus")
-        return word, words.outcome(word)
+        return word, in_table(OUTCOME, word)
+
+    def attestation(self, fields: Fields) -> Stir | None:
+        """How far the carrier vouches for the caller's number."""
+        return stir_of(fields.one("StirVerstat"))
 
     def _facts(self, fields: Fields) -> dict[str, Any]:
+        region = self.region
         raw_from, raw_to = fields.one("From", "Caller"), fields.one("To", "Called")
-        status = words.call_status(fields.one("CallStatus"))
+        status = in_table(CALL_STATUS, fields.one("CallStatus"))
         detail, outcome = self.ended_by(fields) if status == "ended" else ("", "")
         return {
-            "account": fields.one(*self.account_fields),
-            "from_number": e164(raw_from),
-            "to_number": e164(raw_to),
+            "from_number": e164(raw_from, region),
+            "to_number": e164(raw_to, region),
             "raw_from": raw_from,
             "raw_to": raw_to,
             "direction": "outbound" if fields.one("Direction").startswith("outbound") else "inbound",
             "status": status,
             "detail": fields.one("StreamError") or detail,
             "outcome": outcome,
-            "dial": words.outcome(fields.one("DialCallStatus")),
-            "answered_by": words.answered_by(fields.one("AnsweredBy")),
-            "stream": words.stream_state(fields.one("StreamEvent")),
-            "stream_id": fields.one("StreamSid"),
+            "dial": in_table(OUTCOME, fields.one("DialCallStatus")),
+            "answered_by": answered_by(fields.one("AnsweredBy")),
+            "stream": in_table(STREAM_STATE, fields.one("StreamEvent")),
+            "caller_name": fields.one("CallerName", "CallerIdName"),
+            "forwarded_from": e164(fields.one("ForwardedFrom"), region),
+            "stir": self.attestation(fields),
+            "sip_headers": {
+                readable(name.removeprefix(_SIP_HEADER)): fields.one(name)
+                for name in fields
+                if name.startswith(_SIP_HEADER)
+            },
         }
 
     def answer_stream(self, answer: StreamAnswer) -> HttpAnswer:
@@ -122,3 +214,22 @@ class TwimlCarrier(Carrier):
 
     def answer_empty(self) -> HttpAnswer:
         return xml.answer()
+
+
+def answered_by(word: str) -> str:
+    """Who picked up: "human", "machine" or "" (not known). Carriers also say human_residence, machine_end_beep, fax."""
+    word = word.strip().lower()
+    if word.startswith("human"):
+        return "human"
+    return "machine" if word.startswith(("machine", "fax")) else ""
+
+
+def stir_of(verstat: str) -> Stir | None:
+    """The attestation in a verstat (3GPP TS 24.229) like "TN-Validation-Passed-A"; None if nothing was validated."""
+    verdict = re.fullmatch(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?", verstat.strip(), re.IGNORECASE)
+    if verdict is None:
+        return None
+    if verdict[1].lower() == "failed":
+        return "failed"
+    grades: Mapping[str, Stir] = {"A": "A", "B": "B", "C": "C"}
+    return grades.get((verdict[2] or "").upper())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from gateway.carriers.base import HttpRequest
 
@@ -34,8 +34,3 @@ def port_forms(base: str) -> tuple[str, str]:
     if port is None:
         return base, f"{scheme}://{netloc}:{_PORTS.get(scheme.lower(), 80)}{slash}{path}"
     return f"{scheme}://{netloc.rpartition(':')[0]}{slash}{path}", base
-
-
-def with_query(url: str, name: str, value: str) -> str:
-    """`url` with one more query parameter."""
-    return f"{url}{'&' if '?' in url else '?'}{quote(name, safe='')}={quote(value, safe='')}"

@@ -119,11 +119,6 @@ def make_doorkeeper(node: Node, settings: Settings, *, dev: bool, local_key: str
         worker_keys=(*settings.workers.keys, SecretStr(local_key)),
         prefix=urlsplit(node.public_url).path,
         dev=dev,
-        regions={
-            name: region
-            for name in node.carriers
-            if (config := settings.carrier(name)) is not None and (region := getattr(config, "region", ""))
-        },
     )
 
 

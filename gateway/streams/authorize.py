@@ -5,13 +5,14 @@ carrier's signature or a key, and worker hosts.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 from pydantic import SecretStr
 
 from gateway.carriers.base import Carrier, HttpRequest, Refused
-from gateway.carriers.form import OURS, offered_keys, read_one
+from gateway.carriers.form import offered_keys, read_one
+from gateway.carriers.parameters import SERVICE_HOST
 from gateway.carriers.secrets import accepts
 from gateway.node.node import Node
 from gateway.node.worker_hosts import WorkerHostConnection
@@ -20,7 +21,6 @@ from gateway.sockets import Accept, Decision, Refusal, Upgrade
 from gateway.streams.admission import StreamGrant
 from gateway.streams.handshake import StreamHandshake
 from serializers.base import Serializer
-from serializers.detect import SERIALIZERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,6 @@ class UpgradeAuthorizer:
     worker_keys: tuple[SecretStr, ...] = ()
     prefix: str = ""
     dev: bool = False
-    regions: dict[str, str] = field(default_factory=dict)
-    """Per carrier: how national numbers are read."""
 
     def decide(self, upgrade: Upgrade) -> Decision:
         """Accept with a handler, or refuse with a status. Never raises for what a stranger sends."""
@@ -67,8 +65,8 @@ class UpgradeAuthorizer:
             # Plivo: the recipe is uncertain, and the token is what counts. Worth knowing, not worth a call.
             self.node.rejected["upgrade_signature", verified.reason] += 1
         service = self.node.services.get(read.service)
-        asked = carrier.asked(service.media) if service is not None else None
-        serializer = SERIALIZERS[name](asked=asked, region=self.regions.get(name))
+        negotiated = carrier.negotiate(service.media) if service is not None else None
+        serializer = carrier.make_serializer(negotiated)
         return self._open(StreamGrant(name, token=read, account=account), serializer)
 
     def _static(self, upgrade: Upgrade, path: str, name: str, service: str, key: str) -> Decision:
@@ -78,8 +76,8 @@ class UpgradeAuthorizer:
         account = self._static_account(carrier, upgrade, path, key)
         if isinstance(account, Refused):
             return self._refuse(account.reason, 403, name)
-        named = service or read_one(upgrade.query, OURS)
-        return self._open(StreamGrant(name, service=named, account=account), self._serializer(name))
+        named = service or read_one(upgrade.query, SERVICE_HOST)
+        return self._open(StreamGrant(name, service=named, account=account), carrier.make_serializer())
 
     def _static_account(self, carrier: Carrier, upgrade: Upgrade, path: str, key: str) -> str | Refused:
         """The account that the signature proves, "" if a key opened the door."""
@@ -96,18 +94,15 @@ class UpgradeAuthorizer:
         keys = tuple(k for carrier in self.node.carriers.values() for k in self._stream_keys(carrier))
         if not self.dev and not _opens(keys, offered_keys(_request(upgrade, upgrade.path))):
             return self._refuse("bad_key", 403)
-        return self._open(StreamGrant("", service=read_one(upgrade.query, OURS)), None)
+        return self._open(StreamGrant("", service=read_one(upgrade.query, SERVICE_HOST)), None)
 
     def _stream_keys(self, carrier: Carrier) -> tuple[SecretStr, ...]:
         return tuple(carrier.config.stream_key) if carrier.config is not None else ()
 
-    def _serializer(self, name: str) -> Serializer:
-        return SERIALIZERS[name](region=self.regions.get(name))
-
     def _open(self, ticket: StreamGrant, serializer: Serializer | None) -> Decision:
         if self.node.streams >= self.node.limits.streams:
             return self._refuse("too_many_streams", 503, ticket.carrier)
-        return Accept(StreamHandshake(self.node, ticket, serializer, self._serializer))
+        return Accept(StreamHandshake(self.node, ticket, serializer))
 
     def _worker_host(self, upgrade: Upgrade) -> Decision:
         scheme, _, key = upgrade.headers.get("authorization", "").partition(" ")

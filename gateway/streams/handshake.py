@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.media.types import Stream
@@ -18,11 +17,15 @@ from gateway.sessions.session import Session
 from gateway.sockets import Socket
 from gateway.streams.admission import Denied, StreamGrant, admit
 from serializers.base import Connected, Rejected, Serializer, Start
-from serializers.detect import detect
+from serializers.detect import EARLY, detect
+from serializers.stream import MAX_EARLY_BYTES
 
 MAX_EARLY = 600
 """Messages kept between `start` and the registry's word: 12 s at 50 a second, more than it may take."""
 
+
+MAX_UNREAD_BYTES = 2 * MAX_EARLY_BYTES
+"""Of messages kept until it is known whose they are: audio in base64 and its JSON."""
 
 MAX_SPOKEN = 8
 """Messages of a handshake that are kept: there are two, and `connected` may come twice."""
@@ -31,7 +34,7 @@ MAX_SPOKEN = 8
 class StreamHandshake:
     """The handler of one carrier's WebSocket: its handshake, then its session's ear.
 
-    serializer: None where the URL does not say which carrier it is; then `start` does, by `make_serializer(name)`.
+    serializer: None where the URL does not say which carrier it is; then `start` does.
     """
 
     def __init__(
@@ -39,18 +42,19 @@ class StreamHandshake:
         node: Node,
         ticket: StreamGrant,
         serializer: Serializer | None,
-        make_serializer: Callable[[str], Serializer],
     ) -> None:
         self._node = node
         self._ticket = ticket
         self._serializer = serializer
-        self._make_serializer = make_serializer
         self._time = asyncio.get_running_loop().time
         self._socket: Socket | None = None
         self._deadline = self._time() + node.limits.start_timeout
         self._bad = 0
         self._early: deque[tuple[bytes, bool]] = deque(maxlen=MAX_EARLY)
         self._starting = False
+        self._unread: list[tuple[bytes, bool]] = []
+        """What came before it was known whose wire it is."""
+        self._unread_bytes = 0
         self._spoken: list[bytes] = []
         """The handshake as it came, for bots that speak the carrier's wire."""
         self._session: Session | None = None
@@ -91,16 +95,8 @@ class StreamHandshake:
     def _handshake(self, data: bytes, text: bool) -> None:
         serializer = self._serializer
         if serializer is None:
-            name = detect(data) if text else None
-            if name is None:
-                self._spoken.append(data)
-                self._count_bad("unknown_carrier")
-                return
-            if name not in self._node.carriers:
-                self.refuse("unknown_carrier", CloseCode.POLICY)
-                return
-            self._serializer = serializer = self._make_serializer(name)
-            self._ticket = replace(self._ticket, carrier=name)
+            self._detect(data, text)
+            return
         for event in serializer.decode(data, text=text, now=self._time()):
             if isinstance(event, (Connected, Start)) and len(self._spoken) < MAX_SPOKEN:
                 self._spoken.append(data)
@@ -108,12 +104,32 @@ class StreamHandshake:
                 case Start():
                     self._starting = True
                     self._node.spawn(self._admit(event), "admit a stream")
-                case Rejected("unknown_event"):
+                case Rejected("unknown_event" | "early_media"):
                     pass
                 case Rejected(reason):
                     self._count_bad(reason)
                 case _:
                     self._bad = 0
+
+    def _detect(self, data: bytes, text: bool) -> None:
+        """Keep what comes until a `start` says whose it is, and read all of it then."""
+        carriers = self._node.carriers.values()
+        found = detect(data, [carrier.serializer for carrier in carriers]) if text else None
+        if found is None:
+            self._count_bad("unknown_carrier")
+            return
+        if found == EARLY:
+            self._unread_bytes += len(data)
+            if self._unread_bytes <= MAX_UNREAD_BYTES:
+                self._unread.append((data, text))
+            return
+        carrier = next(carrier for carrier in carriers if carrier.serializer is found)
+        self._serializer = carrier.make_serializer()
+        self._ticket = replace(self._ticket, carrier=carrier.name)
+        unread, self._unread = self._unread, []
+        for one, is_text in (*unread, (data, text)):
+            if not self._starting:  # by `start`, or as too much of it was bad
+                self._handshake(one, is_text)
 
     def _count_bad(self, reason: str) -> None:
         self._bad += 1

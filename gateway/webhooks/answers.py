@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlencode
-
 from gateway.carriers.base import HttpAnswer, StreamAnswer
+from gateway.carriers.parameters import OwnParameters
 from gateway.node.node import Node
 from gateway.node.services import Fallback, Service
 from gateway.node.tokens import ON_HOLD, StreamToken
@@ -15,10 +14,10 @@ from gateway.webhooks.receive import VerifiedWebhook
 MAX_PARAMETERS = 20
 
 
-def webhook_url(node: Node, visit: VerifiedWebhook, route: str, **query: str | int) -> str:
+def webhook_url(node: Node, visit: VerifiedWebhook, route: str, said: OwnParameters) -> str:
     """The absolute URL of one of our webhooks, as the carrier that visits us must be given it."""
     carrier = visit.carrier
-    url = node.url(f"/webhooks/{carrier.name}/{route}" + ("?" + urlencode(query) if query else ""))
+    url = node.url(f"/webhooks/{carrier.name}/{route}?{said.query()}")
     return carrier.callback_url(url, visit.account)
 
 
@@ -30,8 +29,7 @@ def stream_answer(node: Node, visit: VerifiedWebhook, service: Service, claim: C
 
 def attempt_of(visit: VerifiedWebhook) -> int:
     """The stream that the carrier comes from, by the URL that we gave it: known even if the registry has forgotten."""
-    attempt = visit.webhook.ours.get("attempt", "")
-    return int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 9 else 0
+    return visit.webhook.own.attempt
 
 
 def hold_answer(node: Node, visit: VerifiedWebhook, service: Service, facts: Facts, since: float) -> StreamAnswer:
@@ -46,18 +44,24 @@ def _answer(node: Node, visit: VerifiedWebhook, service: Service, token: StreamT
     return StreamAnswer(
         url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
         resume_url=webhook_url(
-            node, visit, "resume", session=session, attempt=max(token.attempt, attempt_of(visit) + 1)
+            node, visit, "resume", OwnParameters(session=session, attempt=max(token.attempt, attempt_of(visit) + 1))
         ),
-        status_url=webhook_url(node, visit, "stream", session=session),
+        status_url=webhook_url(node, visit, "stream", OwnParameters(session=session)),
         parameters=_parameters(facts),
         media=service.media,
     )
+
+
+UNSENT = frozenset({"key", "token", "session"})
+"""Entries of the body that no carrier's log and no handshake gets: in both they would be taken for the gateway's."""
 
 
 def _parameters(facts: Facts) -> list[tuple[str, str]]:
     """From, to and the scalar entries of the body: what bots that read the handshake expect there."""
     parameters = [("from_number", facts.from_number), ("to_number", facts.to_number)]
     for name, value in facts.body.items():
+        if name in UNSENT:
+            continue
         if isinstance(value, bool):
             parameters.append((name, "true" if value else "false"))
         elif isinstance(value, (str, int, float)):
@@ -69,7 +73,7 @@ def fall_back(node: Node, visit: VerifiedWebhook, fallback: Fallback, *, at_voic
     """What a caller gets when there is no bot. at_voice: he rings, and can be refused unanswered (and unpaid)."""
     carrier = visit.carrier
     if fallback.kind == "forward" and carrier.can.transfer and node.dial_allowed(fallback.to):
-        action = webhook_url(node, visit, "resume", session=visit.session, after="forward")
+        action = webhook_url(node, visit, "resume", OwnParameters(session=visit.session, after="forward"))
         return carrier.answer_dial(fallback.to, caller=visit.webhook.to_number, action_url=action)
     if not at_voice:
         return carrier.answer_hangup()

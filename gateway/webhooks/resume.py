@@ -5,6 +5,8 @@ Without one the call lives and its stream broke: it is attached again, on whiche
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
@@ -51,7 +53,7 @@ async def connect(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAns
 
 
 async def _continue(node: Node, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
-    facts, after = visit.facts, visit.webhook.ours.get("after", "")
+    facts, after = visit.facts, visit.webhook.own.after
     if visit.away:
         raise RegistryUnavailable("what is to become of the call is not known")
     if facts is None:
@@ -69,10 +71,10 @@ async def _continue(node: Node, visit: VerifiedWebhook, service: Service) -> Htt
         case Continuation("hangup"):
             return visit.carrier.answer_hangup()
         case Continuation("dial", to):
-            action = webhook_url(node, visit, "resume", session=visit.session, attempt=attempt_of(visit), after="dial")
+            action = webhook_url(node, visit, "resume", replace(visit.webhook.own, session=visit.session, after="dial"))
             return visit.carrier.answer_dial(to, caller=facts.to_number, action_url=action)
         case Continuation("digits", digits):
-            back = webhook_url(node, visit, "resume", session=visit.session, attempt=attempt_of(visit), after="digits")
+            back = webhook_url(node, visit, "resume", replace(visit.webhook.own, session=visit.session, after="digits"))
             return visit.carrier.answer_digits(digits, resume_url=back)
     if facts.status == "ending" and service.after_bot == "park":
         return visit.carrier.answer_park()
@@ -80,7 +82,7 @@ async def _continue(node: Node, visit: VerifiedWebhook, service: Service) -> Htt
 
 
 async def _attach(node: Node, visit: VerifiedWebhook, service: Service, facts: Facts) -> HttpAnswer:
-    cause = {"dial": "transfer_failed", "digits": "digits"}.get(visit.webhook.ours.get("after", ""), "stream_lost")
+    cause = {"dial": "transfer_failed", "digits": "digits"}.get(visit.webhook.own.after, "stream_lost")
     if max(facts.attempt, attempt_of(visit)) >= MAX_ATTEMPTS:
         node.refuse("resume", "too_many_attempts", carrier=visit.carrier.name)
         node.metrics.resumes[cause, "too_many_attempts"] += 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind
 from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
@@ -39,7 +37,7 @@ def choose_service(node: Node, visit: VerifiedWebhook) -> Service | None:
     """By the session's own history, else by the URL, the dialled number, the default."""
     if visit.facts is not None and visit.facts.service:
         return node.services.get(visit.facts.service)
-    return node.services.choose(visit.webhook.ours.get("serviceHost", ""), visit.webhook.to_number)
+    return node.services.choose(visit.webhook.own.service_host, visit.webhook.to_number)
 
 
 async def _reserve(node: Node, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
@@ -74,17 +72,8 @@ def _heard(node: Node, visit: VerifiedWebhook, service: Service) -> FactEvent:
         to_number=webhook.to_number,
         raw_from=webhook.raw_from,
         raw_to=webhook.raw_to,
-        body=author_parameters(webhook.ours),
+        body=dict(webhook.custom_params),
         status="ringing",
         created=node.unix_time(),
         aliases=(call_alias(visit.carrier.name, visit.account, webhook.call_id),),
     )
-
-
-OURS = frozenset({"serviceHost", "key", "session", "attempt", "after"})
-"""Query parameters of our webhooks that are not the flow's author's."""
-
-
-def author_parameters(query: Mapping[str, str]) -> dict[str, str]:
-    """What the flow's author put into the webhook's URL beside our own names: the call's `body`."""
-    return {name: value for name, value in query.items() if name not in OURS}

@@ -57,7 +57,7 @@ def gateway(folder: Path, echo_bot: Path) -> Iterator[Gateway]:
 
 
 def session_of(url: str) -> str:
-    return parse_qs(urlsplit(url).query)["session"][0]
+    return parse_qs(urlsplit(url).query)["gw_session"][0]
 
 
 async def test_twilio(gateway: Gateway) -> None:
@@ -71,7 +71,7 @@ async def test_twilio(gateway: Gateway) -> None:
     assert stream.get("url", "").startswith(f"{base}/ws/twilio/")
     assert "?" not in stream.get("url", ""), "Twilio strips a query"
     assert stream.get("track") in (None, "inbound_track")
-    assert stream.get("statusCallback", "").startswith(f"{gateway.public_url}/webhooks/twilio/stream?session=")
+    assert stream.get("statusCallback", "").startswith(f"{gateway.public_url}/webhooks/twilio/stream?gw_session=")
     assert answer.parameters == {"from_number": "+15550100002", "to_number": "+15550100004", "campaign": "spring"}
     redirect = root[1]
     assert redirect.get("method") in (None, "POST")

@@ -249,7 +249,7 @@ class World:
                 stream.lose(1000)
         if way == "comes back":
             await asyncio.sleep(self.lot.uniform(0.1, 12.0))
-            stream = self.open(await self.post("resume", call_id, "attempt=1", CallStatus="in-progress"))
+            stream = self.open(await self.post("resume", call_id, "gw_attempt=1", CallStatus="in-progress"))
             if stream is not None:
                 stream.hear(json.dumps(start(call_id, "MZ2")))
                 await self._stay(stream, self.lot.uniform(0.1, 5.0))

@@ -8,7 +8,7 @@ import sys
 import pytest
 from hypothesis import given, settings
 
-from gateway.carriers import CARRIERS, CarrierEntry
+from gateway.carriers import CARRIERS, CarrierPlugin
 from gateway.carriers.base import HttpRequest, Refused, StreamAnswer, Verified, Webhook
 from serializers.base import MediaFormat
 from tests.carriers.webhooks import PUBLIC, VECTORS, strangers
@@ -38,7 +38,7 @@ def test_importing_the_table_imports_no_sdk() -> None:
 
 
 @ENTRIES
-def test_names_and_environment(entry: CarrierEntry) -> None:
+def test_names_and_environment(entry: CarrierPlugin) -> None:
     assert CARRIERS[entry.carrier.name] is entry
     account = next(iter(entry.config.model_fields["accounts"].annotation.__args__))  # type: ignore[union-attr]
     assert set(entry.env.values()) <= set(account.model_fields)
@@ -46,7 +46,7 @@ def test_names_and_environment(entry: CarrierEntry) -> None:
 
 
 @ENTRIES
-def test_dev_without_credentials_believes_everybody(entry: CarrierEntry) -> None:
+def test_dev_without_credentials_believes_everybody(entry: CarrierPlugin) -> None:
     request = HttpRequest("POST", "/voice", "", {})
     for config in (None, entry.config()):
         carrier = entry.carrier(config, public_url=PUBLIC, dev=True)
@@ -55,21 +55,21 @@ def test_dev_without_credentials_believes_everybody(entry: CarrierEntry) -> None
 
 
 @ENTRIES
-def test_without_credentials_nobody_is_believed(entry: CarrierEntry) -> None:
+def test_without_credentials_nobody_is_believed(entry: CarrierPlugin) -> None:
     carrier = entry.carrier(entry.config(), public_url=PUBLIC)
     assert carrier.verify(HttpRequest("POST", "/voice", "", {}), now=0) == Refused("not_configured")
     assert isinstance(carrier.verify_upgrade(HttpRequest("GET", "/ws", "", {}), now=0), Refused)
 
 
 @ENTRIES
-def test_dev_with_credentials_believes_only_the_carrier(entry: CarrierEntry) -> None:
+def test_dev_with_credentials_believes_only_the_carrier(entry: CarrierPlugin) -> None:
     config = entry.config.model_validate(SETTINGS[entry.carrier.name])
     carrier = entry.carrier(config, public_url=PUBLIC, dev=True)
     assert isinstance(carrier.verify(HttpRequest("POST", "/voice", "", {}), now=0), Refused)
 
 
 @ENTRIES
-def test_same_answer_same_bytes(entry: CarrierEntry) -> None:
+def test_same_answer_same_bytes(entry: CarrierPlugin) -> None:
     one, two = (entry.carrier(None, public_url=PUBLIC) for _ in range(2))
     assert one.answer_stream(ANSWER) == two.answer_stream(ANSWER)
 
@@ -77,15 +77,15 @@ def test_same_answer_same_bytes(entry: CarrierEntry) -> None:
 @ENTRIES
 @pytest.mark.parametrize("encoding", ["mulaw", "alaw", "l16", "opus"])
 @pytest.mark.parametrize("rate", [8000, 16000, 24000, 44100])
-def test_asked_is_settled(entry: CarrierEntry, encoding: str, rate: int) -> None:
+def test_asked_is_settled(entry: CarrierPlugin, encoding: str, rate: int) -> None:
     carrier = entry.carrier(None, public_url=PUBLIC)
-    asked = carrier.asked(MediaFormat(encoding, rate))
+    asked = carrier.negotiate(MediaFormat(encoding, rate))
     assert asked.encoding in ("mulaw", "alaw", "l16")
-    assert carrier.asked(asked) == asked
+    assert carrier.negotiate(asked) == asked
 
 
 @ENTRIES
-def test_only_exotel_is_asked_whom_to_connect(entry: CarrierEntry) -> None:
+def test_only_exotel_is_asked_whom_to_connect(entry: CarrierPlugin) -> None:
     status = entry.carrier(None, public_url=PUBLIC).answer_connect("+15550100", caller="").status
     assert status == (200 if entry.carrier.name == "exotel" else 404)
 
@@ -93,7 +93,7 @@ def test_only_exotel_is_asked_whom_to_connect(entry: CarrierEntry) -> None:
 @ENTRIES
 @settings(max_examples=300)
 @given(request=strangers)
-def test_strangers_are_refused_without_raising(entry: CarrierEntry, request: HttpRequest) -> None:
+def test_strangers_are_refused_without_raising(entry: CarrierPlugin, request: HttpRequest) -> None:
     config = entry.config.model_validate(SETTINGS[entry.carrier.name])
     carrier = entry.carrier(config, public_url=PUBLIC)
     result = carrier.verify(request, now=1_760_000_000)
@@ -105,6 +105,6 @@ def test_strangers_are_refused_without_raising(entry: CarrierEntry, request: Htt
 @ENTRIES
 @settings(max_examples=300)
 @given(request=strangers)
-def test_parse_is_total(entry: CarrierEntry, request: HttpRequest) -> None:
+def test_parse_is_total(entry: CarrierPlugin, request: HttpRequest) -> None:
     carrier = entry.carrier(None, public_url=PUBLIC)
     assert isinstance(carrier.parse(request), Webhook | Refused)

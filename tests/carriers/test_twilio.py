@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import base64
+import hmac
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -10,6 +13,7 @@ from lxml import etree
 from twilio.request_validator import RequestValidator
 
 from gateway.carriers.base import HttpRequest, Kind, Refused, StreamAnswer, Verified, Webhook
+from gateway.carriers.parameters import OwnParameters
 from gateway.carriers.twilio import SETTINGS, SIGNATURE, Config, TwilioCarrier
 from serializers.base import MediaFormat
 from tests.carriers.webhooks import (
@@ -77,7 +81,6 @@ def test_captured_webhook_with_its_empty_fields() -> None:
     assert carrier().parse(request) == Webhook(
         kind=Kind.VOICE,
         call_id="CAe181f3910a272cf7106587776d9d4f6b",
-        account=SID,
         from_number="+155501000010",
         to_number="+15550100000",
         raw_from="+155501000010",
@@ -133,7 +136,7 @@ def test_webhook_signature_is_none_for_the_upgrade() -> None:
 
 
 def test_upgrade_of_endless_path() -> None:
-    request = get(path="/" + "x" * 9000, headers={SIGNATURE: "x"})
+    request = get(path="/" + "x" * 9000, headers={SIGNATURE: "A" * 27 + "="})
     assert carrier().verify_upgrade(request, now=0) == Refused("too_large")
 
 
@@ -190,8 +193,20 @@ def test_core_field_twice() -> None:
 
 
 def test_body_that_is_no_form() -> None:
-    request = post_body(b"\xff", FORM, x_twilio_signature="x")
+    request = post_body(b"a", "text/plain", x_twilio_signature="A" * 27 + "=")
     assert carrier().verify(request, now=0) == Refused("bad_body")
+
+
+def test_bytes_that_are_not_utf8_are_signed_as_they_came() -> None:
+    body = urlencode(CALL).encode() + b"&CallerName=Jos%E9"
+    values = {name: value.encode() for name, value in CALL.items()} | {"CallerName": b"Jos\xe9"}
+    signed = f"{PUBLIC}/voice".encode() + b"".join(name.encode() + values[name] for name in sorted(values))
+    made = base64.b64encode(hmac.digest(TOKEN.encode(), signed, "sha1")).decode()
+    request = post_body(body, FORM, x_twilio_signature=made)
+    assert carrier().verify(request, now=0) == Verified(SID)
+    webhook = carrier().parse(request)
+    assert isinstance(webhook, Webhook)
+    assert webhook.caller_name == "Jos\ufffd"
 
 
 def json_request(query: str, body: bytes = JSON_BODY) -> HttpRequest:
@@ -309,14 +324,14 @@ def test_outbound_call_of_ours() -> None:
     webhook = parse({**CALL, "Direction": "outbound-api", "CallStatus": "in-progress"}, "gw_session=s1&key=hush")
     assert webhook.direction == "outbound"
     assert (webhook.from_number, webhook.to_number) == ("+15550100001", "+15550100002")
-    assert webhook.ours == {"gw_session": "s1"}
+    assert (webhook.own, webhook.custom_params) == (OwnParameters(session="s1"), {})
 
 
 def test_stream_error() -> None:
     webhook = parse(
         {"CallSid": "CA1", "StreamSid": "MZ1", "StreamEvent": "stream-error", "StreamError": "31920", "AccountSid": SID}
     )
-    assert (webhook.stream, webhook.stream_id, webhook.detail) == ("failed", "MZ1", "31920")
+    assert (webhook.stream, webhook.detail) == ("failed", "31920")
 
 
 def test_dial_action_and_answering_machine() -> None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.carriers.base import HttpRequest
-from gateway.carriers.url import port_forms, signed_url, socket_url, with_query, with_scheme
+from gateway.carriers.parameters import with_query
+from gateway.carriers.url import port_forms, signed_url, socket_url, with_scheme
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,11 @@ def refused_forms(call_id: str) -> list[tuple[HttpRequest, str]]:
     """What the parser of a carrier of forms refuses, and why. call_id: the name of that field."""
     return [
         (post({"CallStatus": "ringing", "Event": "StartApp"}), "no_call_id"),
-        (post({call_id: "x" * 600}), "no_call_id"),
-        (post([(call_id, "1"), (call_id, "2")]), "duplicate_field"),
-        (post({call_id: "1"}, query="serviceHost=1&serviceHost=2"), "duplicate_field"),
-        (post_body(b"%FF", FORM), "bad_body"),
+        (post({call_id: "CA" + "x" * 600}), "bad_call_id"),
+        (post({call_id: ".."}), "bad_call_id"),
+        (post({call_id: "CA1/../CA2"}), "bad_call_id"),
+        (post([(call_id, "CA1"), (call_id, "CA2")]), "duplicate_field"),
+        (post({call_id: "CA1"}, query="serviceHost=1&serviceHost=2"), "duplicate_field"),
     ]
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from serializers.base import Media, Rejected, Serializer, Start
-from serializers.detect import SERIALIZERS
+from serializers.exotel import ExotelSerializer
+from serializers.plivo import PlivoSerializer
+from serializers.telnyx import TelnyxSerializer
+from serializers.twilio import TwilioSerializer
+
+SERIALIZERS: dict[str, type[Serializer]] = {
+    kind.carrier: kind for kind in (TwilioSerializer, TelnyxSerializer, PlivoSerializer, ExotelSerializer)
+}
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from serializers.base import Event, Mark, MediaFormat, Serializer, Wire
 
 
 class Plain(Serializer):
     carrier: ClassVar[str] = "plain"
+
+    @classmethod
+    def recognizes(cls, handshake: Mapping[str, Any]) -> bool:
+        return False
 
     def decode(self, message: str | bytes, *, text: bool = True, now: float = 0.0) -> Sequence[Event]:
         return ()
@@ -29,9 +33,9 @@ class Plain(Serializer):
 
 def test_it_has_not_started_and_knows_what_was_asked():
     asked = MediaFormat("alaw", 8000)
-    plain = Plain(asked=asked, region="IN")
-    assert (plain.started, plain.asked, plain.region) == (None, asked, "IN")
-    assert (Plain().asked, Plain().region) == (None, None)
+    plain = Plain(negotiated=asked, region="IN")
+    assert (plain.started, plain.negotiated, plain.region) == (None, asked, "IN")
+    assert (Plain().negotiated, Plain().region) == (None, None)
 
 
 def test_time_brings_nothing_and_keys_cannot_be_sent():
@@ -39,6 +43,5 @@ def test_time_brings_nothing_and_keys_cannot_be_sent():
     assert Plain().dtmf("1") is None
 
 
-def test_a_plain_wire_wants_20_ms_frames_and_returns_marks_after_a_clear():
-    wire = Plain.wire
-    assert wire == Wire(chunk=0, chunk_min=0, chunk_max=16_000, dtmf_out=False, silence=False, mark_after_clear=True)
+def test_a_plain_wire_wants_20_ms_frames_and_no_silence():
+    assert Plain.wire == Wire(chunk=0, chunk_min=0, silence=False)

@@ -123,6 +123,6 @@ def test_from_wire_of_another_carrier_is_plain_call_data(carrier):
 
 
 def test_our_own_parameters_are_removed_and_the_authors_stay():
-    given = {"key": "k", "token": "t", "session": "s", "gw_session": "x", "sessionId": "a", "keys": 1}
-    assert own_parameters_removed(given) == {"sessionId": "a", "keys": 1}
+    authors = {"token": "t", "session": "s17", "attempt": "40", "after": "lunch", "keys": 1}
+    assert own_parameters_removed({"key": "k", "gw_session": "x", **authors}) == authors
     assert own_parameters_removed({"serviceHost": "support.acme"}) == {"serviceHost": "support.acme"}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serializers.numbers import MAX_LENGTH, e164
+from serializers.numbers import MAX_LENGTH, e164, e164_of_digits
 
 
 @pytest.mark.parametrize(
@@ -18,8 +18,6 @@ from serializers.numbers import MAX_LENGTH, e164
         ("+44 (0)20 7946 0000", None, "+442079460000"),
         (" +15550100000\n", None, "+15550100000"),
         ("tel:+15550100000", None, "+15550100000"),
-        ("155501000070", None, "+155501000070"),  # Plivo
-        ("918035735900", None, "+918035735900"),
         ("00442079460000", None, "+442079460000"),
         ("0044 20 7946 0000", "IN", "+442079460000"),
         ("09494865411", "IN", "+919494865411"),  # Exotel
@@ -78,6 +76,39 @@ def test_none_is_empty():
 
 def test_a_national_number_without_a_region_passes():
     assert e164("09494865411") == "09494865411"
+
+
+@pytest.mark.parametrize("raw", ["2025550143", "4045550143", "918035735900", "15550100", "(202) 555-0143"])
+def test_digits_alone_are_of_no_country(raw):
+    # +2025550143 is a number of Cairo's, +4045550143 one of Bucharest's.
+    assert e164(raw) == raw
+
+
+def test_the_accounts_region_reads_them():
+    assert e164("2025550143", "US") == e164("(202) 555-0143", "US") == "+12025550143"
+
+
+@pytest.mark.parametrize(
+    ("raw", "other", "region", "number"),
+    [
+        ("918035735900", "", None, "+918035735900"),  # Plivo's StartApp; its Ring has the plus
+        ("+918035735900", "", None, "+918035735900"),
+        ("155501000070", "", None, "+155501000070"),
+        ("15550100", "", None, "+15550100"),
+        ("4512345678", "4587654321", None, "+4512345678"),  # Denmark's have ten digits with their country code
+        ("6591234567", "6561234567", None, "+6591234567"),  # so have Singapore's
+        ("2025550143", "12025550100", None, "2025550143"),  # and North America's without it
+        ("2025550143", "+12025550100", None, "2025550143"),
+        ("2025550143", "+12025550100", "US", "+12025550143"),
+        ("12025550143", "+12025550100", None, "+12025550143"),
+        ("09494865411", "", None, "09494865411"),
+        ("1909", "", None, "1909"),
+        ("sip:alice@example.com", "", None, "sip:alice@example.com"),
+        ("", "", None, ""),
+    ],
+)
+def test_digits_where_the_carrier_leaves_out_the_plus(raw, other, region, number):
+    assert e164_of_digits(raw, other, region) == number
 
 
 def test_an_unknown_region_reads_international_numbers_only():

@@ -55,7 +55,7 @@ def test_commands_literally():
     ],
 )
 def test_what_we_play_is_in_the_streams_own_format(encoding, rate, content_type):
-    serializer = PlivoSerializer(asked=MULAW)
+    serializer = PlivoSerializer(negotiated=MULAW)
     value = without("plivo", mediaFormat={"encoding": encoding, "sampleRate": rate})
     start = started(serializer, value)
     assert start.inbound == start.outbound
@@ -65,7 +65,7 @@ def test_what_we_play_is_in_the_streams_own_format(encoding, rate, content_type)
 
 def test_without_a_format_it_is_what_was_asked():
     asked = MediaFormat("l16", 16000)
-    assert started(PlivoSerializer(asked=asked), without("plivo", "mediaFormat")).inbound == asked
+    assert started(PlivoSerializer(negotiated=asked), without("plivo", "mediaFormat")).inbound == asked
     assert started(PlivoSerializer(), without("plivo", "mediaFormat")).inbound == MULAW
 
 
@@ -168,10 +168,3 @@ def test_play_failed_is_a_failure(members):
 @pytest.mark.parametrize("event", ["stop", "end"])
 def test_both_words_for_the_end(event):
     assert opened("plivo").decode(message({"event": event, "streamId": "p-00"})) == (Stop(""),)
-
-
-def test_wire():
-    wire = PlivoSerializer.wire
-    assert wire.dtmf_out
-    assert not wire.mark_after_clear
-    assert len(json.loads(opened("plivo").media(bytes(wire.chunk_max)))["media"]["payload"]) <= 16 * 1024

@@ -83,13 +83,13 @@ def test_without_parameters_there_are_no_numbers(custom):
 def test_another_format_is_taken_as_announced():
     # Undocumented attributes of Twilio's own SDK ask for them: audioFormat and sampleRate.
     value = without("twilio", mediaFormat={"encoding": "audio/x-l16", "sampleRate": 16000})
-    start = started(TwilioSerializer(asked=MULAW), value)
+    start = started(TwilioSerializer(negotiated=MULAW), value)
     assert start.inbound == start.outbound == MediaFormat("l16", 16000)
 
 
 def test_without_a_format_it_is_what_was_asked_or_mulaw():
     value = without("twilio", "mediaFormat")
-    assert started(TwilioSerializer(asked=MediaFormat("l16", 16000)), value).inbound == MediaFormat("l16", 16000)
+    assert started(TwilioSerializer(negotiated=MediaFormat("l16", 16000)), value).inbound == MediaFormat("l16", 16000)
     assert started(TwilioSerializer(), value).inbound == MULAW
 
 

@@ -113,7 +113,7 @@ async def test_a_lost_stream_parks_the_call_and_the_same_bot_goes_on(gateway):
     carrier = await gateway.call()
     bot, other = await serving(gateway)
     carrier.socket.abort()
-    answer = await gateway.resume(query="?attempt=1")
+    answer = await gateway.resume(query="?gw_attempt=1")
     assert verbs(answer) == ["Connect", "Redirect"]
     [url] = etree.fromstring(answer.content).xpath("//Stream/@url")
     again = await gateway.open("/ws/" + url.split("/ws/")[1])
@@ -257,7 +257,7 @@ async def test_a_dial_that_failed_gives_the_caller_a_bot_again(gateway):
     mark = await carrier.until("mark")
     carrier.send({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]})
     await carrier.until_closed()
-    answer = await gateway.resume(query="?after=dial", DialCallStatus="no-answer")
+    answer = await gateway.resume(query="?gw_after=dial", DialCallStatus="no-answer")
     assert verbs(answer) == ["Connect", "Redirect"]
     [url] = etree.fromstring(answer.content).xpath("//Stream/@url")
     again = await gateway.open("/ws/" + url.split("/ws/")[1])
@@ -267,7 +267,7 @@ async def test_a_dial_that_failed_gives_the_caller_a_bot_again(gateway):
 
 
 async def test_a_dial_that_was_answered_ends_the_call(gateway):
-    assert verbs(await gateway.resume("CA9", query="?after=dial", DialCallStatus="completed")) == ["Hangup"]
+    assert verbs(await gateway.resume("CA9", query="?gw_after=dial", DialCallStatus="completed")) == ["Hangup"]
 
 
 async def test_keys_go_by_the_carriers_xml_and_the_bot_waits(gateway):
@@ -278,7 +278,7 @@ async def test_keys_go_by_the_carriers_xml_and_the_bot_waits(gateway):
     answer = await gateway.resume()
     assert verbs(answer) == ["Play", "Redirect"]
     assert etree.fromstring(answer.content)[0].get("digits") == "12#"
-    back = await gateway.resume(query="?after=digits")
+    back = await gateway.resume(query="?gw_after=digits")
     [url] = etree.fromstring(back.content).xpath("//Stream/@url")
     again = await gateway.open("/ws/" + url.split("/ws/")[1])
     again.send(start(stream_id="MZ2"))

@@ -28,7 +28,7 @@ async def ended(gateway) -> str:
 
 async def attach_again(gateway, call_id: str = "CA1"):
     """The carrier comes back by /resume."""
-    answer = await gateway.resume(call_id, "?attempt=1")
+    answer = await gateway.resume(call_id, "?gw_attempt=1")
     carrier = await gateway.open(gateway.path_in(answer))
     carrier.send(start(call_id, "MZ2"))
     return carrier
@@ -107,7 +107,7 @@ async def test_a_bot_that_hangs_up_behind_its_keys_is_heard_when_they_are_presse
     assert await carrier.until_closed() == 1000
     pressing = await gateway.resume()
     assert [e.tag for e in etree.fromstring(pressing.content)] == ["Play", "Redirect"]
-    again = await gateway.open(gateway.path_in(await gateway.resume("CA1", "?attempt=1&after=digits")))
+    again = await gateway.open(gateway.path_in(await gateway.resume("CA1", "?gw_attempt=1&gw_after=digits")))
     again.send(start("CA1", "MZ2"))
     assert await ended(gateway) == EndReason.BOT_HANGUP
     assert await again.until_closed() == 1000

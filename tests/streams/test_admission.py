@@ -35,7 +35,7 @@ async def bots_heard(gateway, n: int) -> None:
 
 
 async def comes_back(gateway, call_id: str = "CA1"):
-    carrier = await gateway.open(gateway.path_in(await gateway.resume(call_id, "?attempt=1")))
+    carrier = await gateway.open(gateway.path_in(await gateway.resume(call_id, "?gw_attempt=1")))
     carrier.send(start(call_id, "MZ2"))
     return carrier
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from gateway.errors import LinkRefused
@@ -183,17 +181,18 @@ async def test_an_unknown_codec_ends_the_call_with_its_reason(gateway):
 
 
 async def test_static_streams_find_their_service_by_url_parameter_or_number(gateway):
-    for path, custom in (
+    ways = (
         ("/ws/twilio?serviceHost=support.acme", {}),
         ("/ws/twilio/s/support.acme/any-key", {}),
         ("/ws/twilio", {"_pipecatCloudServiceHost": "support.acme"}),
         ("/ws/twilio", {"serviceHost": "support.acme"}),
         ("/ws/twilio", {"to_number": "+15550100000"}),
         ("/ws", {}),
-    ):
+    )
+    for number, (path, custom) in enumerate(ways):
         carrier = await gateway.open(path)
         carrier.send(CONNECTED)
-        carrier.send(start("CA" + json.dumps([path, custom]), **custom))
+        carrier.send(start(f"CA{number}", **custom))
         await until(lambda: gateway.node.sessions)
         carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {}})
         await until(lambda: not gateway.node.sessions)

@@ -65,5 +65,5 @@ async def test_a_carrier_that_comes_back_while_the_registry_is_away_gets_what_is
     services._by_host["support.acme"] = services._default = services._by_number["+15550100000"] = forward
     await talking(gateway)
     gateway.memory.down = True
-    answer = await gateway.resume(query="?attempt=2")
+    answer = await gateway.resume(query="?gw_attempt=2")
     assert etree.fromstring(answer.content).xpath("//Dial//text()") == ["+15550123"]

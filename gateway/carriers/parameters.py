@@ -1,0 +1,68 @@
+"""The query parameters of our webhook URLs, and how ours, the author's and the carrier's are kept apart.
+
+A webhook's query may hold three kinds of names: ours, those that the flow's author wrote into the URL, and, where the
+carrier asks by GET, the carrier's own fields. Ours are `serviceHost` and `key`, which users write themselves, and
+what begins with one reserved prefix, which only we write. Everything else that is no field of the carrier's is the
+author's, whatever it is called, and becomes the call's `body`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote, urlencode
+
+from serializers.call_data import RESERVED_PREFIX
+
+SERVICE_HOST = "serviceHost"
+KEY = "key"
+
+_SESSION = f"{RESERVED_PREFIX}session"
+_ATTEMPT = f"{RESERVED_PREFIX}attempt"
+_AFTER = f"{RESERVED_PREFIX}after"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnParameters:
+    """What our own names in a webhook's query say.
+
+    service_host: the service that the author asks for. session: the id, for logs only: not every carrier signs its
+    URLs. attempt: the stream that the carrier comes from, 0 if unknown. after: what the call comes back from: "dial",
+    "digits", "forward" or "".
+    """
+
+    service_host: str = ""
+    session: str = ""
+    attempt: int = 0
+    after: str = ""
+
+    @classmethod
+    def read(cls, named: Mapping[str, str]) -> OwnParameters:
+        """From those of our names that a query holds."""
+        attempt = named.get(_ATTEMPT, "")
+        return cls(
+            service_host=named.get(SERVICE_HOST, ""),
+            session=named.get(_SESSION, ""),
+            attempt=int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 9 else 0,
+            after=named.get(_AFTER, ""),
+        )
+
+    def query(self) -> str:
+        """As it is written into a URL, "" if it says nothing."""
+        said = {SERVICE_HOST: self.service_host, _SESSION: self.session, _ATTEMPT: self.attempt, _AFTER: self.after}
+        return urlencode({name: value for name, value in said.items() if value})
+
+
+def is_own(name: str) -> bool:
+    """Whether a query parameter of this name is the gateway's."""
+    return name in (SERVICE_HOST, KEY) or name.startswith(RESERVED_PREFIX)
+
+
+def with_query(url: str, name: str, value: str) -> str:
+    """`url` with one more query parameter."""
+    return f"{url}{'&' if '?' in url else '?'}{quote(name, safe='')}={quote(value, safe='')}"
+
+
+def own_names(names: Iterable[str]) -> list[str]:
+    """Those of the names that are the gateway's, the key left out: it is a secret, and says nothing."""
+    return [name for name in names if is_own(name) and name != KEY]
