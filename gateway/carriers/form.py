@@ -30,7 +30,7 @@ class Limits:
 
     body: int = 64 * 1024
     """Bytes. Real ones have 0.5 to 4 KB."""
-    json: int = 16 * 1024
+    json: int = 8 * 1024
     """Bytes of a JSON body: an object costs far more to read than to hash."""
     url: int = 8 * 1024
     """Characters of path and query."""
@@ -38,7 +38,7 @@ class Limits:
     """Characters of the header, the boundary included (70 at most)."""
     fields: int = 400
     """Real ones have about 30; SIP headers may add some."""
-    odd_escapes: int = 8 * 1024
+    odd_escapes: int = 2 * 1024
     """Bytes of a form whose percent signs are no escapes, which no carrier writes: it is read the slow way."""
 
 
