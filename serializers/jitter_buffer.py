@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from serializers.base import Event, Media, Rejected
+from serializers.base import Event, Media, MediaFormat, Rejected
+from serializers.lost_media import LostMedia
 
 MAX_WAIT = 0.06
 """Seconds that audio is held back for an earlier chunk: three frames."""
@@ -25,7 +26,7 @@ MAX_GAP = 50
 """Chunks ahead of the next one that belong to this timeline: one second. Beyond it the numbering jumped."""
 
 MAX_STRAYS = 5
-"""So many in a row that fit nowhere mean that the numbering has begun anew: 100 ms are lost, not the call."""
+"""So many in a row that fit nowhere mean that the numbering has jumped: 100 ms are lost, not the call."""
 
 MAX_REMEMBERED = 256
 """Chunks replaced by silence that are remembered, to tell the late from the duplicate."""
@@ -36,11 +37,11 @@ _ASTRAY: Sequence[Event] = (Rejected("bad_media"),)
 
 
 class JitterBuffer:
-    """One track's media. silence: the byte that is silent in its encoding. byte_rate: bytes of one second."""
+    """The media of one track, in this format."""
 
-    def __init__(self, silence: bytes, byte_rate: int) -> None:
-        self._silence = silence
-        self._byte_rate = byte_rate
+    def __init__(self, media: MediaFormat) -> None:
+        self._lost = LostMedia(media)
+        self._since_gap = 0  # the number after the last gap
         self._next = -1  # the chunk that is due; -1: none has come yet
         self._held: dict[int, tuple[bytes, float]] = {}  # chunk -> audio, when it came
         self._strays = 0
@@ -94,8 +95,10 @@ class JitterBuffer:
         self._strays += 1
         if self._strays < MAX_STRAYS:
             return _DUPLICATE if chunk < self._next else _ASTRAY
+        # The numbering jumped. Forward, the chunks between were lost: with these five, and up to some seconds.
         events = list(self.flush())
-        self._next = chunk
+        events += self._fill(self._next, chunk) if self._next < chunk else []
+        self._since_gap = self._next = chunk
         self._strays = 0
         self._replaced.clear()
         return [*events, *self.push(chunk, audio, now)]
@@ -111,7 +114,7 @@ class JitterBuffer:
         return events
 
     def _close_gaps(self, now: float) -> list[Event]:
-        """Put silence into each gap that somebody has waited at for too long, and go on behind it."""
+        """Put silence into each gap that audio has waited behind for too long, and go on after it."""
         events: list[Event] = []
         while self._held:
             oldest = min(came for _, came in self._held.values())
@@ -130,5 +133,9 @@ class JitterBuffer:
             self._replaced[number] = None
             if len(self._replaced) > MAX_REMEMBERED:
                 del self._replaced[next(iter(self._replaced))]
-        frames = min(len(missing), self._byte_rate // self._last_size)
-        return [Media(self._silence * self._last_size)] * frames
+        return self._fill(missing.start, chunk)
+
+    def _fill(self, start: int, end: int) -> list[Event]:
+        """Silence for the chunks from `start` until `end`."""
+        received, self._since_gap = max(0, start - self._since_gap), end
+        return list(self._lost.fill(end - start, self._last_size, received))

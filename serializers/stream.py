@@ -29,6 +29,7 @@ from serializers.base import (
     Stop,
 )
 from serializers.fields import folded, text_of
+from serializers.lost_media import InOrder
 from serializers.marks import MarkTracker
 from serializers.numbers import e164
 
@@ -40,6 +41,9 @@ MAX_EARLY = 250
 which a stream without `start` is closed."""
 MAX_EARLY_BYTES = 160 * 1024
 """Five seconds of the widest audio that a carrier sends unasked, 16 kHz in 16 bits."""
+
+MAX_NUMBER = 12
+"""Characters of a chunk's number: a thousand years of 20 ms have fewer."""
 
 DIGITS = frozenset("0123456789*#ABCD")
 """ITU-T Q.23."""
@@ -71,15 +75,14 @@ class JsonStream(Serializer):
 
     default_format: ClassVar[MediaFormat] = MediaFormat("mulaw", 8000)
     """Of both directions, where neither `start` nor our own XML says otherwise."""
-    _ordered: ClassVar[bool] = False
-    """Media are put in order (`_in_order`)."""
 
     def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:
         super().__init__(negotiated=negotiated, region=region)
         self._marks = MarkTracker()
-        self._early: list[tuple[Mapping[str, Any], bytes]] = []
+        self._early: list[tuple[object, bytes]] = []
         self._early_bytes = 0
         self._stream_id = '""'  # as JSON
+        self._order = InOrder(self.default_format)
         self._wide = False  # two bytes a sample: audio that ends within one is no audio
         self._media_head, self._media_tail = '{"event":"media","media":{"payload":"', '"}}'
 
@@ -127,12 +130,16 @@ class JsonStream(Serializer):
             return BAD_MEDIA
         if self.started is None:
             return self._keep_early(media, audio)
-        if self._ordered:
-            return self._in_order(media, audio, now)
-        return (Media(audio),)
+        return self._numbered(media.get("chunk"), audio, now)
 
-    def _in_order(self, media: Mapping[str, Any], audio: bytes, now: float) -> Sequence[Event]:
-        """Audio of the caller where it may come out of order: what is due."""
+    def _numbered(self, chunk: object, audio: bytes, now: float) -> Sequence[Event]:
+        """Audio of the caller, and silence for what was lost before it. chunk: its number, as the carrier wrote it."""
+        order = self._order
+        number = chunk_number(chunk)
+        if number == order.due:
+            order.due = number + 1
+        elif number >= 0:
+            return (*order.skipped(number, len(audio)), Media(audio))
         return (Media(audio),)
 
     def _foreign(self) -> Sequence[Event]:
@@ -143,7 +150,7 @@ class JsonStream(Serializer):
         full = len(self._early) >= MAX_EARLY or self._early_bytes + len(audio) > MAX_EARLY_BYTES
         if full:
             return EARLY_MEDIA
-        self._early.append(({"chunk": media.get("chunk")}, audio))
+        self._early.append((media.get("chunk"), audio))
         self._early_bytes += len(audio)
         return ()
 
@@ -176,12 +183,13 @@ class JsonStream(Serializer):
             return BAD_START
         self.started = start
         self._wide = start.inbound.encoding == "l16"
+        self._order = InOrder(start.inbound)
         self._write_heads(start)
         early, self._early = self._early, []
         events: list[Event] = [start]
-        for media, audio in early:
+        for chunk, audio in early:
             if not (self._wide and len(audio) & 1):
-                events += self._in_order(media, audio, now)
+                events += self._numbered(chunk, audio, now)
         return events
 
     def _stop(self, fields: dict[str, Any]) -> Sequence[Event]:
@@ -218,6 +226,18 @@ class JsonStream(Serializer):
 
     def flush_marks(self) -> list[Mark]:
         return self._marks.flush()
+
+
+def chunk_number(chunk: object) -> int:
+    """The number of a media message: a decimal string as a rule; -1 if it has none."""
+    if type(chunk) is not int:
+        if type(chunk) is not str or len(chunk) > MAX_NUMBER:
+            return -1
+        try:
+            chunk = int(chunk)
+        except ValueError:
+            return -1
+    return chunk if chunk >= 0 else -1
 
 
 def is_foreign(track: object) -> bool:

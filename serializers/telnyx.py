@@ -12,10 +12,7 @@ from serializers.base import Event, IdPatterns, MediaFormat, Start, Wire
 from serializers.call_data import TelnyxCallData, own_parameters_removed
 from serializers.fields import folded, media_format, parameters, text_of
 from serializers.jitter_buffer import JitterBuffer
-from serializers.stream import FOREIGN_TRACK, JsonStream, json_text
-
-_SILENCE = {"mulaw": b"\xff", "alaw": b"\xd5"}
-"""The byte of silence (ITU-T G.711); all others: 0."""
+from serializers.stream import FOREIGN_TRACK, JsonStream, chunk_number, json_text
 
 
 class TelnyxSerializer(JsonStream):
@@ -28,11 +25,10 @@ class TelnyxSerializer(JsonStream):
     carrier: ClassVar[str] = "telnyx"
     wire: ClassVar[Wire] = Wire(silence=True)
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9:_-]{1,256}")
-    _ordered: ClassVar[bool] = True
 
     def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:
         super().__init__(negotiated=negotiated, region=region)
-        self._reorder = JitterBuffer(b"\x00", 8000)
+        self._reorder = JitterBuffer(self.default_format)
 
     @classmethod
     def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
@@ -41,8 +37,9 @@ class TelnyxSerializer(JsonStream):
     def tick(self, now: float) -> Sequence[Event]:
         return self._reorder.tick(now)
 
-    def _in_order(self, media: Mapping[str, Any], audio: bytes, now: float) -> Sequence[Event]:
-        return self._reorder.push(_number(media.get("chunk")), audio, now)
+    def _numbered(self, chunk: object, audio: bytes, now: float) -> Sequence[Event]:
+        number = chunk_number(chunk)
+        return self._reorder.push(number if number >= 0 else None, audio, now)
 
     def _foreign(self) -> Sequence[Event]:
         # With both_tracks nobody says whether each track counts its chunks for itself. Were the count shared,
@@ -77,22 +74,10 @@ class TelnyxSerializer(JsonStream):
         return Start(call, stream_id, call_id, account_id, inbound, outbound, custom)
 
     def _write_heads(self, start: Start) -> None:
-        inbound = start.inbound
-        byte_rate = inbound.sample_rate * (2 if inbound.encoding == "l16" else 1)
-        self._reorder = JitterBuffer(_SILENCE.get(inbound.encoding, b"\x00"), byte_rate)
+        self._reorder = JitterBuffer(start.inbound)
 
     def clear(self) -> str:
         return '{"event":"clear"}'
 
     def mark(self, name: str) -> str:
         return f'{{"event":"mark","mark":{{"name":{json_text(self._marks.put(name))}}}}}'
-
-
-def _number(chunk: object) -> int | None:
-    """The chunk's number, a decimal string as a rule; None if it has none."""
-    if type(chunk) is str:
-        try:
-            chunk = int(chunk)
-        except ValueError:
-            return None
-    return chunk if type(chunk) is int and chunk >= 0 else None

@@ -214,12 +214,14 @@ def _concatenated(params: Fields) -> bytes:
 
 
 def _pieces(tree: Mapping[str, Any], depth: int) -> Iterator[bytes]:
-    """A JSON body piece by piece, as the SDK's get_sorted_params_string joins it."""
+    """A JSON body piece by piece, as the SDK's get_sorted_params_string joins it. Raises ValueError: see `to_sign`."""
     if depth == 0:
         raise ValueError("nested too deep")
     for name in sorted(tree):
         value = tree[name]
         if isinstance(value, list):
+            if any(isinstance(one, dict | list) for one in value):
+                raise ValueError("nested in a list")
             for one in sorted(map(str, value)):
                 yield wire(name + one)
         elif isinstance(value, dict):

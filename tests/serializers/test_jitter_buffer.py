@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serializers.base import MediaFormat, Silence
 from serializers.jitter_buffer import MAX_GAP, MAX_HELD, MAX_REMEMBERED, MAX_STRAYS, MAX_WAIT, JitterBuffer
+from serializers.lost_media import MAX_CHUNKS
 from tests.serializers.support import payloads, reasons
 
 FRAME = 160
@@ -21,7 +23,7 @@ def frame(n: int) -> bytes:
 
 def reorder(*, started_until: int = 0) -> JitterBuffer:
     """One that has given out chunks 1 to `started_until`."""
-    r = JitterBuffer(b"\xff", 8000)
+    r = JitterBuffer(MediaFormat("mulaw", 8000))
     for n in range(1, started_until + 1):
         assert payloads(r.push(n, frame(n), 0.0)) == [frame(n)]
     return r
@@ -124,7 +126,7 @@ def test_a_lone_outlier_changes_nothing():
     assert payloads(r.push(5, frame(5), 0.0)) == [frame(5)]
 
 
-@pytest.mark.parametrize("restart", [1, 300, 10**17])
+@pytest.mark.parametrize("restart", [1, 400, 10**17])
 def test_a_numbering_that_begins_anew_costs_four_frames_and_no_silence(restart):
     r = reorder(started_until=100)
     heard = [p for n in range(20) for p in payloads(r.push(restart + n, frame(n), 1.0))]
@@ -138,15 +140,31 @@ def test_when_the_numbering_begins_anew_what_was_held_comes_out_first():
     assert heard == [SILENCE, frame(102), frame(MAX_STRAYS - 1)]
 
 
-def test_the_largest_gap_is_a_second_of_silence_at_most():
+def test_the_largest_gap_is_five_seconds_of_silence_at_most():
     r = reorder(started_until=4)
     r.push(5 + MAX_GAP, frame(0), 0.0)
     assert payloads(r.tick(1.0)) == [SILENCE] * MAX_GAP + [frame(0)]
 
-    r = JitterBuffer(b"\x00", 8000)
+    r = JitterBuffer(MediaFormat("l16", 4000))
     r.push(1, b"\x01" * 4000, 0.0)
     r.push(2 + MAX_GAP, b"\x02", 0.0)
-    assert payloads(r.tick(1.0)) == [b"\x00" * 4000] * 2 + [b"\x02"]
+    assert payloads(r.tick(1.0)) == [b"\x00" * 4000] * 10 + [b"\x02"]
+
+
+def test_a_jump_of_some_seconds_is_lost_media():
+    r = reorder(started_until=100)
+    heard = [event for n in range(MAX_STRAYS) for event in r.push(251 + n, frame(n), 1.0)]
+    assert payloads(heard) == [SILENCE] * (150 + MAX_STRAYS - 1) + [frame(MAX_STRAYS - 1)]
+    assert all(isinstance(event, Silence) for event in heard if payloads([event]) == [SILENCE])
+
+
+def test_silence_is_no_longer_than_what_was_heard_and_some_seconds():
+    r = reorder(started_until=10)
+    events = []
+    for n in range(1, 200):
+        events += r.push(10 + n * MAX_GAP, frame(0), float(n))
+        events += r.tick(n + MAX_WAIT)
+    assert len(payloads(events)) <= 2 * 209 + 250
 
 
 def test_flush_gives_out_all_that_is_held():
@@ -210,7 +228,7 @@ def test_no_numbering_raises_stalls_or_grows(pushes):
     r = reorder()
     for chunk, now in pushes:
         events = r.push(chunk, b"x", now)
-        assert len(events) <= MAX_GAP + MAX_HELD + 2
+        assert len(events) <= MAX_CHUNKS + MAX_GAP + MAX_HELD + 2
         assert len(r._held) <= MAX_HELD
         assert len(r._replaced) <= MAX_REMEMBERED
     # Whatever came before: in order for 100 ms and a wait later, audio flows.
