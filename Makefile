@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test cluster-test slow-test lint check format coverage bench clean
+.PHONY: help demo test cluster-test floor-test slow-test lint check format coverage bench clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,17 @@ test: $(STAMP)  ## the tests; they need redis-server
 cluster-test: $(STAMP)  ## the tests that need HAProxy too: nodes that die under calls, behind a balancer
 	@command -v haproxy >/dev/null || { echo "HAProxy is missing: apt-get install haproxy"; exit 2; }
 	@$(BIN)/python -m pytest -m cluster -s
+
+# The lowest versions that pyproject.toml allows, in an environment of their own.
+FLOOR := .venv-floor
+
+floor-test: pyproject.toml  ## a small set of tests and the demo on the lowest versions allowed
+	@$(PYTHON) -m venv --clear $(FLOOR)
+	@$(PYTHON) -m tests.floors > $(FLOOR)/constraints.txt
+	@$(FLOOR)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint $(FLOOR)/constraints.txt --editable . pytest pytest-asyncio hypothesis
+	@$(FLOOR)/bin/python -m pytest tests/carriers tests/serializers tests/sockets tests/webhooks
+	@cd $(FLOOR) && bin/gateway demo
 
 slow-test: $(STAMP)  ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow -s
@@ -60,4 +71,4 @@ bench: $(STAMP)  ## what it costs, measured on this machine, in about two minute
 	@$(BIN)/python -m tests.bench
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(FLOOR) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
