@@ -342,5 +342,5 @@ PLUGIN = CarrierPlugin(
         "EXOTEL_API_TOKEN": "api_token",
         "EXOTEL_WEBHOOK_SECRET": "webhook_secret",
     },
-    simulator="gateway.simulator.exotel:SIMULATOR",
+    simulator="gateway.simulator.carriers:EXOTEL",
 )

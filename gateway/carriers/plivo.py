@@ -447,5 +447,5 @@ PLUGIN = CarrierPlugin(
     carrier=PlivoCarrier,
     config=Config,
     env={"PLIVO_AUTH_ID": "auth_id", "PLIVO_AUTH_TOKEN": "auth_token"},
-    simulator="gateway.simulator.plivo:SIMULATOR",
+    simulator="gateway.simulator.carriers:PLIVO",
 )

@@ -287,5 +287,5 @@ PLUGIN = CarrierPlugin(
     carrier=TelnyxCarrier,
     config=Config,
     env={"TELNYX_API_KEY": "api_key", "TELNYX_PUBLIC_KEY": "public_key"},
-    simulator="gateway.simulator.telnyx:SIMULATOR",
+    simulator="gateway.simulator.carriers:TELNYX",
 )

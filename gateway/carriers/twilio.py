@@ -213,5 +213,5 @@ PLUGIN = CarrierPlugin(
     carrier=TwilioCarrier,
     config=Config,
     env={"TWILIO_ACCOUNT_SID": "account_sid", "TWILIO_AUTH_TOKEN": "auth_token"},
-    simulator="gateway.simulator.twilio:SIMULATOR",
+    simulator="gateway.simulator.carriers:TWILIO",
 )

@@ -11,15 +11,22 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from gateway.cli.carriers import simulated_carrier
+
 if TYPE_CHECKING:
     from gateway.simulator import CallReport
 
 HELP = "place one simulated call, as a carrier would"
-CARRIER_NAMES = ("twilio", "telnyx", "plivo", "exotel")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--carrier", required=True, choices=CARRIER_NAMES)
+    parser.add_argument(
+        "--carrier",
+        required=True,
+        type=simulated_carrier,
+        metavar="NAME",
+        help="twilio, telnyx, plivo, exotel, or another",
+    )
     parser.add_argument(
         "--url", required=True, metavar="BASE_URL", help="where the gateway is, like http://127.0.0.1:8080"
     )

@@ -17,12 +17,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from gateway.cli.carriers import simulated_carriers
+
 if TYPE_CHECKING:
     from gateway.simulator.load import Load, LoadReport, Progress, Totals
     from gateway.simulator.plan import Pcm
 
 HELP = "place many simulated calls, and report"
-CARRIER_NAMES = ("twilio", "telnyx", "plivo", "exotel")
 
 TERMINAL_EVERY = 0.25
 """Seconds between two looks at the progress on a terminal, where they take each other's place."""
@@ -32,7 +33,11 @@ LINES_EVERY = 3.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--carrier", required=True, type=_carriers, metavar="NAME[,NAME]", help="the calls take turns among them"
+        "--carrier",
+        required=True,
+        type=simulated_carriers,
+        metavar="NAME[,NAME]",
+        help="the calls take turns among them",
     )
     parser.add_argument("--url", required=True, metavar="BASE_URL", help="where the gateway is")
     parser.add_argument("--public-url", metavar="URL", help="what its settings call it, if that is another URL")
@@ -47,14 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--to", dest="to_number", default="+15550100000", metavar="N")
     parser.add_argument("--service-host", metavar="NAME", help="ask for this service in the webhook's query")
     parser.add_argument("--json", metavar="FILE", help="write everything there, each call included")
-
-
-def _carriers(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    for name in names:
-        if name not in CARRIER_NAMES:
-            raise argparse.ArgumentTypeError(f"{name!r} is not one of {', '.join(CARRIER_NAMES)}")
-    return names
 
 
 def _count(text: str) -> int:

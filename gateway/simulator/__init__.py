@@ -11,7 +11,8 @@ Written from the carriers' documents and captures, and importing none of the gat
 
 from __future__ import annotations
 
-from gateway.simulator.call import CARRIERS, place_call
+from gateway.simulator.call import place_call
+from gateway.simulator.carriers import CARRIERS
 from gateway.simulator.plan import CALLER_RATE, CallPlan, Credentials, Faults
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.replay import replay

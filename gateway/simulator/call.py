@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 from gateway.errors import UnsupportedCodec, UserError
 from gateway.simulator import clock
 from gateway.simulator.carrier import Request, SimulatedCarrier, StreamSpec, Wire
-from gateway.simulator.exotel import ExotelSide
-from gateway.simulator.exotel_flow import exotel_flow
+from gateway.simulator.carriers import Flow, simulator_of
 from gateway.simulator.http import Answer, Http, local_stream_url, public_stream_url, tls_context
 from gateway.simulator.outcome import Failed, HungUp, Refused
 from gateway.simulator.plan import CallPlan
-from gateway.simulator.plivo import PlivoSide
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.report import CallReport
 from gateway.simulator.socket import ClientSocket
 from gateway.simulator.socket import Refused as HandshakeRefused
 from gateway.simulator.speaker import Speaker, Talk
 from gateway.simulator.stream import Driver, MediaStream, StreamLog
-from gateway.simulator.telnyx import TelnyxSide
-from gateway.simulator.twilio import TwilioSide
-from gateway.simulator.xml import PLIVO_XML, TEXML, TWIML
-from gateway.simulator.xml_flow import xml_flow
-
-Flow = Callable[["Call"], Awaitable[None]]
-
-_CARRIERS: dict[str, tuple[type[SimulatedCarrier], Flow]] = {
-    "twilio": (TwilioSide, lambda call: xml_flow(call, TWIML)),
-    "telnyx": (TelnyxSide, lambda call: xml_flow(call, TEXML)),
-    "plivo": (PlivoSide, lambda call: xml_flow(call, PLIVO_XML)),
-    "exotel": (ExotelSide, exotel_flow),
-}
-CARRIERS = tuple(_CARRIERS)
 
 STATUS_WAIT = 10.0
 REPLAY_WAIT = 3.0
@@ -41,9 +24,7 @@ REPLAY_WAIT = 3.0
 
 def side_of(plan: CallPlan) -> SimulatedCarrier:
     """The carrier's side of the planned call. Raises UserError for a carrier that is not simulated."""
-    if plan.carrier not in _CARRIERS:
-        raise UserError(f"carrier {plan.carrier!r} is not one of {', '.join(CARRIERS)}")
-    return _CARRIERS[plan.carrier][0](plan)
+    return simulator_of(plan.carrier).side(plan)
 
 
 async def place_call(plan: CallPlan, *, recorder: Recorder | None = None) -> CallReport:
@@ -62,7 +43,7 @@ async def place_call(plan: CallPlan, *, recorder: Recorder | None = None) -> Cal
 
 def flow_of(plan: CallPlan) -> Flow:
     """What leads the call through its instructions."""
-    return static_flow if plan.behaviour.stream_path is not None else _CARRIERS[plan.carrier][1]
+    return static_flow if plan.behaviour.stream_path is not None else simulator_of(plan.carrier).flow
 
 
 def load_signer(side: SimulatedCarrier, plan: CallPlan) -> None:

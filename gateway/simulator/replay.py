@@ -18,8 +18,9 @@ import orjson
 from gateway.errors import RecordingError
 from gateway.recording import Entry, Recording
 from gateway.simulator import clock
-from gateway.simulator.call import Call, Flow, flow_of, load_signer, side_of
+from gateway.simulator.call import Call, flow_of, load_signer, side_of
 from gateway.simulator.carrier import Request
+from gateway.simulator.carriers import Flow
 from gateway.simulator.http import Answer, Http
 from gateway.simulator.plan import CallPlan, Credentials
 from gateway.simulator.recorder import Recorder
