@@ -23,6 +23,7 @@ from gateway.carriers.secrets import Secrets
 from gateway.errors import SettingsError
 from gateway.node.services import Fallback, Service
 from gateway.protocol.workers import MAX_CAP
+from gateway.secrecy import INSPECTABLE_VARIABLE
 from serializers.base import MediaFormat
 from serializers.numbers import e164_of_digits
 
@@ -30,7 +31,7 @@ PREFIX = "GATEWAY_"
 KUBERNETES = re.compile(r"GATEWAY_(SERVICE|PORT)(_(?!_)|$)")
 """What Kubernetes puts into the environment where a Service is called "gateway": GATEWAY_PORT, GATEWAY_SERVICE_HOST."""
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
-OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "GATEWAY_WORKER_KEY"})
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "GATEWAY_WORKER_KEY", INSPECTABLE_VARIABLE})
 """Variables of ours that are no settings; the second is for `gateway worker`."""
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080

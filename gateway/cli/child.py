@@ -29,7 +29,7 @@ async def gateway_child(settings: str) -> AsyncIterator[str]:
         config.write_text(settings)
         config.chmod(0o600)
         child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", "serve", "--config", str(config), "--port", "0",
+            sys.executable, "-P", "-m", "gateway", "serve", "--config", str(config), "--port", "0",
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         said: deque[str] = deque(maxlen=20)

@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from gateway.secrecy import hide_memory
+
+    hide_memory()  # before anything takes its time: bots of another gateway may run
+
     from gateway.errors import SettingsError
     from gateway.logs import configure
     from gateway.serve.listening import address, bind

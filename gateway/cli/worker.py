@@ -27,6 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     import os
     import signal
 
+    from gateway.secrecy import hide_memory
+
+    hide_memory()
+
     from gateway.worker.host import run_host
     from gateway.worker.options import HostOptions
     from gateway.worker.process import log_to_stderr

@@ -18,6 +18,7 @@ import structlog
 from gateway.carriers import CARRIERS
 from gateway.errors import BotError, RegistryUnavailable
 from gateway.node.node import Node
+from gateway.secrecy import INSPECTABLE_VARIABLE
 from gateway.settings import PREFIX, ServiceSettings, Settings
 from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
 from gateway.worker.process import LOG_VARIABLE
@@ -124,7 +125,7 @@ class HostProcesses:
         try:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-m", "gateway.worker.host", env=_environment() | ours, pass_fds=(read, words)
+                    sys.executable, "-P", "-m", "gateway.worker.host", env=_environment() | ours, pass_fds=(read, words)
                 )
             finally:
                 os.close(read)
@@ -199,5 +200,9 @@ class LocalHosts:
 def _environment() -> dict[str, str]:
     """Ours, without what is the gateway's alone: a bot needs no carrier's token and no signing secret."""
     ours = {name for entry in CARRIERS.values() for name in entry.env}
-    kept = {name: value for name, value in os.environ.items() if name not in ours and not name.startswith(PREFIX)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name == INSPECTABLE_VARIABLE or (name not in ours and not name.startswith(PREFIX))
+    }
     return kept | {LOG_VARIABLE: "console" if sys.stderr.isatty() else "json"}

@@ -99,6 +99,6 @@ class Supervisor:
         fd = self._sock.fileno()
         ours = {SOCKET_VARIABLE: str(fd), PARENT_VARIABLE: str(self._life)}
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "gateway", *self._arguments,
+            sys.executable, "-P", "-m", "gateway", *self._arguments,
             env=os.environ | ours, pass_fds=(fd, self._life),
         )  # fmt: skip

@@ -19,6 +19,7 @@ import time
 
 from gateway.errors import UserError
 from gateway.protocol import workers as wire
+from gateway.secrecy import hide_memory
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import FAILURE_FD_VARIABLE, HostOptions
 from gateway.worker.process import ignore_signals, log_to_stderr
@@ -168,6 +169,7 @@ class _Host:
 
 def main() -> int:
     """`python -m gateway.worker.host`."""
+    hide_memory()
     ignore_signals()
     log_to_stderr()
     failure_fd = os.environ.pop(FAILURE_FD_VARIABLE, "")  # not for bots

@@ -13,10 +13,9 @@ from gateway.errors import UserError
 from gateway.protocol import workers
 from gateway.worker.server import WORKER_GRACE
 
-OPTIONS_VARIABLE = "GATEWAY_WORKER_HOST"
-"""Environment variable with a host's options as JSON. They hold a key: OPTIONS_FD_VARIABLE is better."""
 OPTIONS_FD_VARIABLE = "GATEWAY_WORKER_HOST_FD"
-"""Environment variable with the number of a file descriptor from which the JSON is to be read, to its end."""
+"""Environment variable: the number of a pipe that brings a host's options as JSON. They hold a key, which the
+environment would show."""
 FAILURE_FD_VARIABLE = "GATEWAY_WORKER_HOST_FAILURE_FD"
 """Environment variable with the number of a file descriptor for one line: why the host ends with status 2. Without it
 that goes to stderr."""
@@ -77,7 +76,7 @@ class HostOptions:
         return not self.listen
 
     def to_json(self) -> bytes:
-        """For OPTIONS_VARIABLE and OPTIONS_FD_VARIABLE."""
+        """For the pipe of OPTIONS_FD_VARIABLE."""
         return orjson.dumps(asdict(self))
 
     @staticmethod
@@ -96,18 +95,18 @@ class HostOptions:
 
     @staticmethod
     def from_environment() -> HostOptions:
-        """The options that our parent left for us, taken out of the environment: bots need not see the key.
+        """Read the options that our parent has left for us.
 
         Raises UserError if there are none.
         """
         number = os.environ.pop(OPTIONS_FD_VARIABLE, "")
-        text = os.environ.pop(OPTIONS_VARIABLE, "")
-        if number.isdigit():
+        if not number.isdigit():
+            raise UserError(f"worker host: no options in {OPTIONS_FD_VARIABLE}")
+        try:
             with os.fdopen(int(number), "rb") as file:
                 return HostOptions.from_json(file.read())
-        if text:
-            return HostOptions.from_json(text)
-        raise UserError(f"worker host: no options in {OPTIONS_FD_VARIABLE} or {OPTIONS_VARIABLE}")
+        except OSError as e:
+            raise UserError(f"worker host: no options in {OPTIONS_FD_VARIABLE}: {e.strerror or e}") from None
 
 
 def connect_url(url: str) -> str:

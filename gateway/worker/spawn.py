@@ -13,7 +13,7 @@ from typing import Protocol
 import orjson
 
 from gateway.errors import BotError
-from gateway.worker.process import fail
+from gateway.worker.process import LOG_VARIABLE, fail
 
 LOAD_TIMEOUT = 300.0
 """Seconds that importing the bot's module may take; some load a model."""
@@ -200,9 +200,14 @@ class ExecSpawner:
 
 
 async def _python(module: str, target: str, end: socket.socket) -> asyncio.subprocess.Process:
-    """Our own interpreter, in a session of its own: Ctrl-C in our terminal is not meant for it."""
+    """Run a module of ours in our own interpreter.
+
+    -P: it is found where it is installed, though the user's project has a `gateway` too. -u: what a bot prints is not
+    kept back. In a session of its own: Ctrl-C in our terminal is not meant for it.
+    """
     return await asyncio.create_subprocess_exec(
         sys.executable,
+        "-Pu",
         "-m",
         module,
         target,
@@ -215,5 +220,9 @@ async def _python(module: str, target: str, end: socket.socket) -> asyncio.subpr
 
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What workers see: ours, with one thread per numeric library unless somebody has said otherwise."""
-    return {**dict.fromkeys(ONE_THREAD, "1"), **ours}
+    """What workers see of our environment.
+
+    Without the gateway's settings, which hold keys; with one thread per numeric library, unless it says otherwise.
+    """
+    kept = {name: value for name, value in ours.items() if not name.startswith("GATEWAY_") or name == LOG_VARIABLE}
+    return {**dict.fromkeys(ONE_THREAD, "1"), **kept}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from gateway.secrecy import INSPECTABLE_VARIABLE
 from tests.acceptance.program import environment
 from tests.waiting import until
 
@@ -25,7 +26,7 @@ class Process:
         self.name = name
         self.log_file = folder / f"{name}.log"
         self._arguments = arguments
-        self._env = environment() | env | {MARK: mark}
+        self._env = environment() | env | {MARK: mark, INSPECTABLE_VARIABLE: "1"}
         self._process: subprocess.Popen[bytes] | None = None
         self._from = 0
         self.stopped = False

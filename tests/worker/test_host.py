@@ -19,7 +19,7 @@ from gateway.errors import BotError, LinkError, LinkRefused
 from gateway.protocol import pcm, workers
 from gateway.worker import registration
 from gateway.worker.host import run_host
-from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions
+from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
 from tests.proc import alive, descendants, kill, until_dead
 from tests.waiting import SCALE, until
 from tests.worker.fake_gateway import KEY, FakeGateway, Link
@@ -409,16 +409,20 @@ async def test_a_bot_that_cannot_be_imported_is_one_line_and_status_2(gateway: F
 
 async def test_a_parent_that_asks_for_it_hears_why_a_host_cannot_be(gateway: FakeGateway) -> None:
     words, theirs = os.pipe()
-    ours = {FAILURE_FD_VARIABLE: str(theirs), OPTIONS_VARIABLE: options(gateway, target="no_such").to_json().decode()}
+    read, write = os.pipe()
+    os.write(write, options(gateway, target="no_such").to_json())
+    os.close(write)
+    ours = {FAILURE_FD_VARIABLE: str(theirs), OPTIONS_FD_VARIABLE: str(read)}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "gateway.worker.host",
         env={**os.environ, **ours},
-        pass_fds=(theirs,),
+        pass_fds=(theirs, read),
         stderr=asyncio.subprocess.PIPE,
     )
     os.close(theirs)
+    os.close(read)
     _, output = await process.communicate()
     said = os.read(words, 4096).decode()
     os.close(words)
@@ -434,7 +438,7 @@ async def test_a_wrong_key_is_said_and_tried_again(gateway: FakeGateway) -> None
 
 
 async def test_without_options_it_says_where_they_belong() -> None:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(OPTIONS_VARIABLE)}
+    environment = {k: v for k, v in os.environ.items() if k != OPTIONS_FD_VARIABLE}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway.worker.host", env=environment, stderr=asyncio.subprocess.PIPE
     )

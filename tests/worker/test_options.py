@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import UserError
 from gateway.protocol import workers
-from gateway.worker.options import OPTIONS_FD_VARIABLE, OPTIONS_VARIABLE, HostOptions, connect_url
+from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions, connect_url
 
 
 def test_through_json_and_back() -> None:
@@ -56,19 +56,18 @@ def test_what_are_no_options(text: str) -> None:
         HostOptions.from_json(text)
 
 
-def test_from_the_environment_which_forgets_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_the_pipe_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
     options = HostOptions("bot.py", "a.b", key="secret")
-    monkeypatch.setenv(OPTIONS_VARIABLE, options.to_json().decode())
-    assert HostOptions.from_environment() == options
-    assert OPTIONS_VARIABLE not in os.environ
     read, write = os.pipe()
     os.write(write, options.to_json())
     os.close(write)
     monkeypatch.setenv(OPTIONS_FD_VARIABLE, str(read))
     assert HostOptions.from_environment() == options
     assert OPTIONS_FD_VARIABLE not in os.environ
-    with pytest.raises(UserError, match="no options in"):
-        HostOptions.from_environment()
+    for nothing in ("", "nine", str(read)):
+        monkeypatch.setenv(OPTIONS_FD_VARIABLE, nothing)
+        with pytest.raises(UserError, match="no options in"):
+            HostOptions.from_environment()
 
 
 @pytest.mark.parametrize(
