@@ -15,7 +15,7 @@ import pytest
 from gateway import secrecy
 from gateway.cli import serve, worker
 from gateway.errors import UserError
-from gateway.worker import host
+from gateway.worker import host, logs
 
 NOBODY = 65534
 
@@ -75,7 +75,7 @@ def test_those_that_hold_keys_hide_them_first(begin: Callable[[], object], monke
     monkeypatch.setattr(secrecy.ctypes, "CDLL", lambda _: SimpleNamespace(prctl=lambda *a: hidden.append(a)))
     monkeypatch.delenv(secrecy.INSPECTABLE_VARIABLE, raising=False)
     monkeypatch.setattr(host, "ignore_signals", lambda: None)
-    monkeypatch.setattr(host, "log_to_stderr", lambda: None)
+    monkeypatch.setattr(logs, "log_to_stderr", lambda: None)
     with contextlib.suppress(UserError):
         begin()
     assert hidden == [(secrecy.PR_SET_DUMPABLE, 0, 0, 0, 0)]

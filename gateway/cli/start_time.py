@@ -54,7 +54,7 @@ async def _start_one(spawner: Spawner) -> float:
     # The worker takes its directory with it when it ends.
     with tempfile.TemporaryDirectory(prefix="gw-", ignore_cleanup_errors=True) as folder, ours:
         ours.setblocking(False)
-        ours.send(WorkerSpec("check", f"unix:{Path(folder) / 'check.sock'}", "", "", 0.0).line())
+        ours.send(WorkerSpec("check", f"unix:{Path(folder) / 'check.sock'}", "", "", "", 0.0, quiet=False).line())
         began = loop.time()
         spawner.spawn(theirs, lambda _: None)
         unread = b""

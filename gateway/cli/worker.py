@@ -32,8 +32,8 @@ def run(arguments: argparse.Namespace) -> int:
     hide_memory()
 
     from gateway.worker.host import run_host
+    from gateway.worker.logs import log_to_stderr
     from gateway.worker.options import HostOptions
-    from gateway.worker.process import log_to_stderr
 
     options = HostOptions(
         target=arguments.target,

@@ -71,9 +71,9 @@ class WorkerHostConnection:
     def close(self) -> None:
         self._close(CloseCode.NORMAL)
 
-    def _close(self, code: CloseCode) -> None:
+    def _close(self, code: CloseCode, reason: str = "") -> None:
         if self._socket is not None:
-            self._socket.close(code)
+            self._socket.close(code, reason)
 
     def _say(self, message: workers.ToHost) -> None:
         if self._socket is not None:
@@ -106,8 +106,8 @@ class WorkerHostConnection:
     async def _register(self, message: workers.Register) -> None:
         service = self._node.services.get(message.service_host)
         if service is None:
-            self._node.refuse("worker_host", "unknown_service", service=message.service_host[:100])
-            self.close()
+            self._node.refuse("worker_host", "unknown_service", service=message.service_host)
+            self._close(CloseCode.POLICY, "no service has this --service-host")
             return
         host = Host(
             id=message.host,

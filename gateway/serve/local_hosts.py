@@ -20,8 +20,9 @@ from gateway.errors import BotError, RegistryUnavailable
 from gateway.node.node import Node
 from gateway.secrecy import INSPECTABLE_VARIABLE
 from gateway.settings import PREFIX, ServiceSettings, Settings
+from gateway.worker.host import DRAIN_SIGNAL
+from gateway.worker.logs import LOG_VARIABLE
 from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
-from gateway.worker.process import LOG_VARIABLE
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +70,8 @@ class HostProcesses:
         for keeper in self._keepers:
             keeper.cancel()
         processes = [process for process in self._processes.values() if process.returncode is None]
+        for process in processes:  # also those that no gateway has, or has yet, a connection to
+            process.send_signal(DRAIN_SIGNAL)
         try:
             async with asyncio.timeout(END_SECONDS):
                 await asyncio.gather(*(process.wait() for process in processes))
@@ -96,9 +99,8 @@ class HostProcesses:
             first = first and status is None
             if asyncio.get_running_loop().time() - started > RESTART_AT_MOST:
                 wait = RESTART_AFTER
-            log.error(
-                "worker host ended, starting it again", service=section.host, status=status, why=why, seconds=wait
-            )
+            known = {name: value for name, value in (("status", status), ("why", why)) if value not in (None, "")}
+            log.error("worker host ended, starting it again", service=section.host, **known, seconds=wait)
             await asyncio.sleep(wait)
             wait = min(2 * wait, RESTART_AT_MOST)
 

@@ -1,4 +1,4 @@
-"""Finding the bot: `path/bot.py`, `path/bot.py:function`, `package.module` or `package.module:function`."""
+"""Find the bot: `path/bot.py`, `path/bot.py:function`, `package.module` or `package.module:function`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import inspect
 import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.errors import BotError
+from gateway.worker.logs import describe
 
 if TYPE_CHECKING:
     from gateway.worker.api import Call
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     BotFunction: TypeAlias = Callable[[Call], Awaitable[None]]
 
 DEFAULT_FUNCTION = "bot"
+OUR_PACKAGES = ("gateway", "serializers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,9 @@ def load(target: str) -> Bot:
 
     Raises BotError, one line, if that cannot be; the traceback of a failed import is its `__cause__`.
     """
+    # Ours are found before the bot's folder is looked into, which may have modules of these names.
+    for package in OUR_PACKAGES:
+        importlib.import_module(package)
     where, _, name = target.rpartition(":") if _names_function(target) else (target, "", "")
     module = _load_file(Path(where)) if where.endswith(".py") else _load_module(where)
     name = name or DEFAULT_FUNCTION
@@ -49,7 +53,7 @@ def load(target: str) -> Bot:
 
 
 def check_target(target: str) -> None:
-    """Is there such a module at all? Imports nothing of it. Raises BotError, one line, if not."""
+    """Raise BotError, one line, if there is no such module at all. Imports nothing of it."""
     where = target.rpartition(":")[0] if _names_function(target) else target
     if where.endswith(".py"):
         if not Path(where).is_file():
@@ -61,6 +65,24 @@ def check_target(target: str) -> None:
         found = None
     if found is None:
         raise BotError(f"{where}: there is no such module; name a file as path/bot.py")
+
+
+def hidden_neighbours(target: str) -> list[str]:
+    """Say of each module beside the bot that the bot cannot import, as a package of ours has its name, what to do."""
+    where = target.rpartition(":")[0] if _names_function(target) else target
+    folder = Path(where).resolve().parent if where.endswith(".py") else Path.cwd()
+    ours = Path(__file__).resolve().parents[2]
+    found = []
+    for package in OUR_PACKAGES if folder != ours else ():
+        if (folder / f"{package}.py").is_file():
+            found.append(folder / f"{package}.py")
+        elif any((folder / package).glob("*.py")):
+            found.append(folder / package)
+    return [
+        f"{path}: `import {path.stem}` finds the gateway's own package of that name first; rename it if a bot is to "
+        "import it"
+        for path in found
+    ]
 
 
 def _names_function(target: str) -> bool:
@@ -94,7 +116,12 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as e:
         if e.name and (name == e.name or name.startswith(e.name + ".")):
             raise BotError(
-                f"{name}: there is no such module here; a bot is path/bot.py or package.module:function"
+                "; ".join(
+                    [
+                        f"{name}: there is no such module here; a bot is path/bot.py or package.module:function",
+                        *(hidden_neighbours(name) if name.partition(".")[0] in OUR_PACKAGES else ()),
+                    ]
+                )
             ) from None
         raise _failed(name, e) from e
     except BaseException as e:
@@ -102,13 +129,9 @@ def _load_module(name: str) -> ModuleType:
 
 
 def _failed(where: str, error: BaseException) -> BotError:
-    """One line that says what and where: the last line of the traceback that is not the import machinery's."""
-    what = f"{type(error).__name__}: {error}".rstrip(": ").replace("\n", " ")
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]
-    place = ""
-    if len(frames) > 1:
-        place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
-    return BotError(f"{where}: importing it failed: {what}{place}")
+    """One line that says what and where; and what hides a module of the bot's, if that may be why."""
+    hidden = hidden_neighbours(where) if isinstance(error, (ImportError, AttributeError)) else []
+    return BotError("; ".join([f"{where}: importing it failed: {describe(error)}", *hidden]))
 
 
 def _check(target: str, name: str, function: Any) -> None:

@@ -14,60 +14,32 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from gateway.errors import BotError
 from gateway.protocol.workers import Running, Worker, WorkerEnd
+from gateway.worker.handle import WorkerHandle
 from gateway.worker.options import HostOptions
 from gateway.worker.process import Report, WorkerSpec
 from gateway.worker.spawn import END_TIMEOUT, ExecSpawner, ForkServer, Spawner
+from gateway.worker.starts import Backoff, StartTimes
 
 log = logging.getLogger(__name__)
 
-BACKOFF_FIRST, BACKOFF_LAST = 0.2, 10.0
-"""Seconds between two attempts while workers end before they are ready; doubled each time."""
 STABLE = 1.0
-"""Seconds that a worker must have been ready before its death to be taken for an accident."""
+"""Seconds for which a worker must have been ready if its death is an accident, and no failed start."""
 START_LIMIT = 300.0
 """Seconds from a worker's birth to its being ready; prewarm() may load a model."""
 HUNG = 15.0
 """Seconds without a heartbeat. The gateway has given up on its link after 10."""
 TICK = 1.0
 EXIT_WAIT = 0.5
-"""Seconds from the end of a worker's channel to that of hope to learn its exit status."""
-MAX_REPORT = 64 * 1024
-
-
-@dataclass(slots=True, eq=False)
-class _Process:
-    """One worker. lost: its channel has ended. status: how it ended, once known. killed: by us, and why."""
-
-    id: str
-    url: str
-    channel: socket.socket
-    born: float
-    heard: float
-    report: Report = field(default_factory=Report)
-    buffer: bytes = b""
-    pid: int = 0
-    ready_at: float = 0.0
-    status: int | None = None
-    lost: bool = False
-    killed: str = ""
-    noted: bool = False
-    next_in: float = 0.0
-    wrapup: asyncio.TimerHandle | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Ready for anybody, or about to be."""
-        return self.report.state in ("starting", "ready") and not self.report.session
+"""Seconds after the end of a worker's channel within which its exit status is still waited for."""
 
 
 class Fleet:
-    """See the module's docstring. changed: called, synchronously, whenever a worker's state has."""
+    """See the module's docstring. changed: called, synchronously, whenever a worker's state has changed."""
 
     def __init__(self, options: HostOptions, run_dir: str, link_key: str, changed: Callable[[], None]) -> None:
         self._options = options
@@ -76,16 +48,16 @@ class Fleet:
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._spawner: Spawner | None = None
-        self._processes: dict[str, _Process] = {}
-        self._by_pid: dict[int, _Process] = {}
+        self._processes: dict[str, WorkerHandle] = {}
+        self._by_pid: dict[int, WorkerHandle] = {}
         self._wanted: dict[str, None] = {}  # sessions to start a worker for, in the order in which they came
         self.ends: Counter[WorkerEnd] = Counter()
-        """How many ended how, of those that did not end in good order."""
+        """How many ended how, of those that should not have."""
         self.wrapup_seconds = options.wrapup_seconds
         """A worker may take this long to end after its call; then it is killed."""
         self._count = 0
-        self._failures = 0
-        self._not_before = 0.0
+        self._backoff = Backoff()
+        self._start_times = StartTimes()
         self._retry: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._reload: asyncio.Task[None] | None = None
@@ -115,7 +87,13 @@ class Fleet:
     @property
     def talking(self) -> bool:
         """There is a call, or a bot that wraps one up."""
-        return any(p.report.state in ("busy", "done") for p in self._processes.values())
+        return any(p.talking for p in self._processes.values())
+
+    @property
+    def start_seconds(self) -> float:
+        """How long a start of this bot takes, 0 while that is not known."""
+        now = self._loop.time()
+        return self._start_times.longest(now - p.born for p in self._processes.values() if p.report.state == "starting")
 
     # Orders.
 
@@ -124,10 +102,12 @@ class Fleet:
         await self._load()
         self._tick(self._loop.time())
 
-    def start_for(self, session: str) -> None:
+    def start_worker_for(self, session: str) -> None:
         """Start a worker for this session at once, beyond those kept warm; none while we drain."""
         if self._draining or any(p.report.session == session for p in self._processes.values()):
             return
+        if len(self._wanted) >= self._options.max:  # as many have a unit of our cap: the oldest has given it back
+            del self._wanted[next(iter(self._wanted))]
         self._wanted[session] = None
         self._top_up()
 
@@ -136,7 +116,7 @@ class Fleet:
         self._draining = True
         self._wanted.clear()
         for process in self._processes.values():
-            _hang_up(process)
+            process.dismiss()
 
     async def stop(self) -> None:
         """End all that is idle, kill what of it does not end. A worker with a call goes on without us."""
@@ -188,7 +168,8 @@ class Fleet:
                 await self._load()
                 return
             except (BotError, OSError) as e:
-                delay = self._back_off()
+                now = self._loop.time()
+                delay = self._backoff.failed(now, now)
                 log.warning("cannot start a fork server: %s; trying again in %.1f s", e, delay)
                 await asyncio.sleep(delay)
 
@@ -196,30 +177,29 @@ class Fleet:
         """Start what is missing, as far as that can be now."""
         if self._spawner is None or self._draining:
             return
+        now = self._loop.time()
+        wait = self._backoff.wait(now)
+        if wait > 0:  # also for a caller who waits: what fails does not get better by being tried at once
+            if self._retry is None:
+                self._retry = self._loop.call_later(wait, self._try_again)
+            return
         try:
             self._start_missing(self._spawner)
         except OSError as e:  # no descriptor is left, or no memory
-            if self._loop.time() >= self._not_before:  # once for all who ask meanwhile
-                delay = self._back_off()
-                log.warning("cannot start a worker: %s; trying again in %.1f s", e.strerror or e, delay)
+            delay = self._backoff.failed(now, now)
+            log.warning("cannot start a worker: %s; trying again in %.1f s", e.strerror or e, delay)
+            self._top_up()
 
     def _start_missing(self, spawner: Spawner) -> None:
         """Raises OSError if one cannot be started."""
-        while self._wanted and spawner.room:
+        while self._wanted and spawner.capacity:
             session = next(iter(self._wanted))
             self._spawn(spawner, session)
             del self._wanted[session]
         idle = sum(p.idle for p in self._processes.values())
         live = sum(p.report.state != "done" for p in self._processes.values())
         missing = min(self._options.warm - idle, self._options.max - live)
-        if missing <= 0:
-            return
-        wait = self._not_before - self._loop.time()
-        if wait > 0:
-            if self._retry is None:
-                self._retry = self._loop.call_later(wait, self._try_again)
-            return
-        for _ in range(min(missing, spawner.room)):
+        for _ in range(min(missing, spawner.capacity)):
             self._spawn(spawner, "")
 
     def _try_again(self) -> None:
@@ -233,9 +213,12 @@ class Fleet:
         options = self._options
         listen = f"unix:{self._run_dir}/{name}.sock" if options.local else options.listen
         ours.setblocking(False)
-        ours.send(WorkerSpec(name, listen, self._link_key, session, options.grace_seconds).line())
+        # The first of several that fail together is heard; the others, and those after it, would only repeat it.
+        quiet = self._backoff.failures > 0 or any(p.report.state == "starting" for p in self._processes.values())
+        spec = WorkerSpec(name, listen, self._link_key, session, options.service_host, options.grace_seconds, quiet)
+        ours.send(spec.line())
         now = self._loop.time()
-        process = _Process(name, listen if options.local else "", ours, now, now, Report(session=session))
+        process = WorkerHandle(name, listen if options.local else "", ours, now, now, Report(session=session))
         self._processes[name] = process
         self._empty.clear()
         self._loop.add_reader(ours, self._readable, process)
@@ -244,26 +227,16 @@ class Fleet:
 
     # Hearing of them.
 
-    def _readable(self, process: _Process) -> None:
-        try:
-            data = process.channel.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
+    def _readable(self, process: WorkerHandle) -> None:
+        reports = process.read()
+        if reports is None:
             self._lost(process)
             return
         process.heard = self._loop.time()
-        *lines, process.buffer = (process.buffer + data).split(b"\n")
-        process.buffer = process.buffer[:MAX_REPORT]
-        for line in filter(None, lines):
-            try:
-                self._reported(process, Report.read(line))
-            except (ValueError, TypeError):
-                log.warning("worker %s wrote nonsense to its channel", process.id)
+        for report in reports:
+            self._reported(process, report)
 
-    def _reported(self, process: _Process, report: Report) -> None:
+    def _reported(self, process: WorkerHandle, report: Report) -> None:
         before, process.report = process.report, report
         if report == before:
             return
@@ -271,9 +244,10 @@ class Fleet:
             process.url = _url(self._options.advertise or self._options.listen, report.port)
         if report.state == "ready" and not process.ready_at:
             process.ready_at = self._loop.time()
-            self._failures, self._not_before = 0, 0.0
+            self._start_times.add(process.ready_at - process.born)
+            self._loop.call_later(STABLE, self._note_success, process)
         if report.state == "ready" and self._draining:
-            _hang_up(process)  # it was held for a caller who never came
+            process.dismiss()  # it was held for a caller who never came
         if report.state == "done" and process.wrapup is None:
             seconds = self.wrapup_seconds
             why = f"had not ended {seconds:g} s after its call"
@@ -281,7 +255,7 @@ class Fleet:
         self._changed()
         self._top_up()
 
-    def _lost(self, process: _Process) -> None:
+    def _lost(self, process: WorkerHandle) -> None:
         """The worker has ended: out of the pool at once."""
         if process.lost:
             return
@@ -296,7 +270,7 @@ class Fleet:
         if self._options.local:
             Path(process.url.removeprefix("unix:")).unlink(missing_ok=True)
         if self._ended_early(process):
-            process.next_in = self._back_off()
+            process.next_in = self._backoff.failed(process.born, self._loop.time())
         if process.status is None:
             self._loop.call_later(EXIT_WAIT, self._note_end, process)  # the status comes by another way
         else:
@@ -304,7 +278,7 @@ class Fleet:
         self._changed()
         self._top_up()
 
-    def _born(self, process: _Process, pid: int) -> None:
+    def _born(self, process: WorkerHandle, pid: int) -> None:
         process.pid = pid
         if not process.noted:
             self._by_pid[pid] = process
@@ -319,21 +293,19 @@ class Fleet:
             else:  # its last words are on their way; but a child of the bot's may hold its channel open for good
                 self._loop.call_later(EXIT_WAIT, self._lost, process)
 
-    def _ended_early(self, process: _Process) -> bool:
+    def _ended_early(self, process: WorkerHandle) -> bool:
         """A worker that will not live, as opposed to one that had an accident, or was told to end."""
         if process.killed or self._draining or process.report.state in ("busy", "done"):
             return False
         return not process.ready_at or self._loop.time() - process.ready_at < STABLE
 
-    def _back_off(self) -> float:
-        """Seconds until the next attempt, twice as many each time."""
-        delay = min(BACKOFF_LAST, BACKOFF_FIRST * 2.0 ** min(self._failures, 30))
-        self._failures += 1
-        self._not_before = self._loop.time() + delay
-        return delay
+    def _note_success(self, process: WorkerHandle) -> None:
+        if not process.lost or process.talking:
+            self._backoff.succeeded()
+            self._top_up()
 
-    def _note_end(self, process: _Process) -> None:
-        """One line for each end that was not in order."""
+    def _note_end(self, process: WorkerHandle) -> None:
+        """Count each end that should not have been, and log it: what fails again and again once."""
         if process.noted:
             return
         process.noted = True
@@ -341,25 +313,31 @@ class Fleet:
         state, session = process.report.state, process.report.session
         if self._draining or process.killed or state == "done" or (state == "busy" and process.status == 0):
             return
-        how = process.report.failed or _how(process.status)
+        how = process.how_it_ended()
         if state == "busy":
             self.ends["died_in_call"] += 1
-            log.warning("worker %s ended during session %s: %s", process.id, session, how)
-        elif process.next_in:
-            self.ends["unusable"] += 1
-            log.warning("worker %s is of no use: %s; the next one in %.1f s", process.id, how, process.next_in)
-        else:
+            log.warning("worker %s ended during its call: %s", process.id, how, extra={"session": session})
+        elif process.next_in is None:
             self.ends["died_idle"] += 1
             log.warning("worker %s ended while it was idle: %s", process.id, how)
+        else:
+            self.ends["unusable"] += 1
+            if self._backoff.should_tell(how, self._loop.time()):
+                log.warning(
+                    "worker %s is of no use: %s; the next one in %.1f s, and ever later while that lasts",
+                    process.id,
+                    how,
+                    process.next_in,
+                )
 
     # Ending them.
 
-    def _kill(self, process: _Process, why: str, end: WorkerEnd | None = None) -> None:
+    def _kill(self, process: WorkerHandle, why: str, end: WorkerEnd | None = None) -> None:
         if process.lost or process.killed or process.status is not None:
             return
         if end is not None:
             self.ends[end] += 1
-        log.warning("worker %s %s: killed", process.id, why)
+        log.warning("worker %s %s: killed", process.id, why, extra={"session": process.report.session})
         process.killed = why
         if process.pid:
             with contextlib.suppress(ProcessLookupError):  # dead already, and its channel held open by a child of it
@@ -368,7 +346,7 @@ class Fleet:
                 EXIT_WAIT, self._lost, process
             )  # its fork server may be gone, and tells no more of it
         else:
-            _hang_up(process)
+            process.dismiss()
 
     def _tick(self, due: float) -> None:
         """Look for workers that are stuck, and for those that could not be started."""
@@ -388,24 +366,5 @@ class Fleet:
 
 
 def _url(host: str, port: int) -> str:
-    """Of a worker on TCP. host: a name, or an address of either kind."""
+    """The URL of a worker on TCP. host: a name, or an address of either kind."""
     return f"ws://{f'[{host}]' if ':' in host else host}:{port}/ws"
-
-
-def _hang_up(process: _Process) -> None:
-    """Say that the host needs it no more: our direction of the channel ends, its own stays."""
-    try:
-        process.channel.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
-
-
-def _how(status: int | None) -> str:
-    if status is None:
-        return "it is gone"
-    if status < 0:
-        try:
-            return f"killed by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"killed by signal {-status}"
-    return f"exit status {status}"

@@ -24,9 +24,10 @@ from typing import Any
 import orjson
 
 from gateway.errors import BotError
-from gateway.worker.bot_loader import Bot, load
+from gateway.worker.bot_loader import Bot, hidden_neighbours, load
 from gateway.worker.fork_safety import Baseline, reseed
-from gateway.worker.process import exit_now, ignore_signals, import_what_calls_need, log_to_stderr, run_worker
+from gateway.worker.logs import log_prints, log_to_stderr, without_our_frames
+from gateway.worker.process import exit_now, ignore_signals, import_what_calls_need, run_worker
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +37,19 @@ def main() -> int:
     ignore_signals()
     control = socket.socket(fileno=int(sys.argv[2]))
     os.set_inheritable(control.fileno(), False)
+    log_prints()
     baseline = Baseline()
     try:
         bot = load(sys.argv[1])
     except BotError as e:
         if e.__cause__ is not None:
             log_to_stderr()
-            log.error("%s", e, exc_info=e.__cause__)
+            log.error("%s", e, exc_info=without_our_frames(e.__cause__))
         _tell(control, {"failed": str(e)})
         return 2
+    for text in hidden_neighbours(sys.argv[1]):
+        log_to_stderr()
+        log.warning("%s", text)
     gc.collect()  # what the import has left behind may hold something open
     shared = baseline.added()
     _tell(control, {"loaded": True, "shared": shared})

@@ -1,9 +1,10 @@
 """The worker host: keeps workers of one bot warm and offers them to gateways. It outlives its gateway.
 
 `run_host(options)` from Python; `python -m gateway.worker.host`, with options as `options` says, for a parent that
-starts one. Ignores SIGTERM and SIGINT: it ends when its gateway has ended in order and the calls are done, or when
-all gateways are gone and none has taken it back for `grace_seconds`. On another machine than theirs it waits for the
-first one as long as it takes.
+starts one. It ignores SIGTERM and SIGINT, which a terminal and service managers send to the whole group. It ends when
+its gateway has ended in order and the calls are done, on its parent's SIGUSR1 when the calls are done, or when all
+gateways are gone and none has taken it back for `grace_seconds`. On another machine than theirs it waits for the first
+one as long as it takes.
 """
 
 from __future__ import annotations
@@ -13,29 +14,40 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
-import tempfile
 import time
 
 from gateway.errors import UserError
 from gateway.protocol import workers as wire
 from gateway.secrecy import hide_memory
+from gateway.worker import logs
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import FAILURE_FD_VARIABLE, HostOptions
-from gateway.worker.process import ignore_signals, log_to_stderr
+from gateway.worker.places import check_listen, make_run_dir
+from gateway.worker.process import ignore_signals
 from gateway.worker.registration import Registration
 
 log = logging.getLogger(__name__)
 
+DRAIN_SIGNAL = signal.SIGUSR1
+"""A parent's word to end when the calls are done. Until we can hear it, it ends us at once, as signal(7) has it."""
+
 
 async def run_host(options: HostOptions, drain: asyncio.Event | None = None) -> None:
-    """Be a worker host until it is over. drain: set by the caller to end it when the running calls are done.
+    """Be a worker host until it is over.
 
-    Raises BotError if the bot cannot be imported.
+    drain: set by the caller to end it when the running calls are done.
+    Raises UserError if the bot cannot be imported, if there is no place for the workers' sockets, or if no gateway
+    takes the host.
     """
     ignore_signals()
-    # mkdtemp makes it for this user alone (0700): who may connect to a worker's socket is decided here first.
-    run_dir = tempfile.mkdtemp(prefix="gw-", dir=options.run_dir or None) if options.local else ""
+    logs.context.update(service=options.service_host)
+    run_dir = ""
+    if options.local:
+        run_dir = make_run_dir(options.run_dir)
+    else:
+        check_listen(options.listen)
     host = _Host(options, run_dir)
     try:
         await host.run(drain or asyncio.Event())
@@ -63,16 +75,16 @@ class _Host:
         self._lag_timer: asyncio.TimerHandle | None = None
 
     async def run(self, drain: asyncio.Event) -> None:
-        tasks: list[asyncio.Task[None]] = []
+        tasks = [asyncio.ensure_future(self._obey(drain))]
         try:
-            await self._fleet.start()
-            if self._options.local:  # whoever starts a host elsewhere may do so before there is a gateway
+            if not await self._started(drain):
+                return
+            if self._options.local:  # a host elsewhere may be started before there is a gateway
                 self._alone_since = self._loop.time()
-            tasks = [asyncio.ensure_future(r.run()) for r in self._registrations]
-            tasks.append(asyncio.ensure_future(self._obey(drain)))
+            tasks += [asyncio.ensure_future(registration.run()) for registration in self._registrations]
             self._measure_lag(self._loop.time())
             why = await self._over(drain)
-            log.info("worker host of %s ends: %s", self._options.service_host, why)
+            log.info("the worker host ends: %s", why)
         finally:
             if self._lag_timer is not None:
                 self._lag_timer.cancel()
@@ -80,6 +92,20 @@ class _Host:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._fleet.stop()
+
+    async def _started(self, drain: asyncio.Event) -> bool:
+        """Import the bot; False if we were told to end meanwhile, as an import may take minutes."""
+        start, told = asyncio.ensure_future(self._fleet.start()), asyncio.ensure_future(drain.wait())
+        try:
+            await asyncio.wait((start, told), return_when=asyncio.FIRST_COMPLETED)
+            if not start.done():
+                return False
+            start.result()
+            return True
+        finally:
+            for each in (start, told):
+                each.cancel()
+            await asyncio.gather(start, told, return_exceptions=True)
 
     @property
     def talking(self) -> bool:
@@ -93,9 +119,11 @@ class _Host:
         self._news.set()
 
     async def _over(self, drain: asyncio.Event) -> str:
-        """Wait for the end, and say which."""
+        """Wait for the end, and say which. Raises UserError if no gateway takes the host, and none ever has."""
         while True:
             self._news.clear()
+            if all(r.refused for r in self._registrations):
+                raise UserError("; ".join(f"{r.url}: {r.refused}" for r in self._registrations))
             if not self._fleet.talking:
                 if drain.is_set():
                     return "drained"
@@ -130,7 +158,7 @@ class _Host:
         for registration in self._registrations:
             registration.beat()
 
-    # registration.Owner
+    # registration.RegisteredHost
 
     def register_message(self) -> wire.Register:
         options = self._options
@@ -144,19 +172,26 @@ class _Host:
             running=self._fleet.running(),
             link_key=self._link_key,
             seq=self._next_seq(),
+            start_ms=self._start_ms,
         )
 
     def beat_message(self) -> wire.Beat:
-        return wire.Beat(self._fleet.workers(), round(self._lag * 1000), self._fleet.ends, self._next_seq())
+        return wire.Beat(
+            self._fleet.workers(), round(self._lag * 1000), self._fleet.ends, self._next_seq(), self._start_ms
+        )
+
+    @property
+    def _start_ms(self) -> int:
+        return round(self._fleet.start_seconds * 1000)
 
     def _next_seq(self) -> int:
         self._seq += 1
         return self._seq
 
-    def start_for(self, session: str) -> None:
-        self._fleet.start_for(session)
+    def start_worker_for(self, session: str) -> None:
+        self._fleet.start_worker_for(session)
 
-    def let_wrap_up(self, seconds: float) -> None:
+    def set_wrapup_seconds(self, seconds: float) -> None:
         self._fleet.wrapup_seconds = seconds
 
     def connection_changed(self) -> None:
@@ -171,12 +206,18 @@ def main() -> int:
     """`python -m gateway.worker.host`."""
     hide_memory()
     ignore_signals()
-    log_to_stderr()
+    logs.log_to_stderr()
     failure_fd = os.environ.pop(FAILURE_FD_VARIABLE, "")  # not for bots
+
+    async def host(options: HostOptions) -> None:
+        drain = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain.set)
+        await run_host(options, drain)
+
     try:
         options = HostOptions.from_environment()
         with asyncio.Runner() as runner:
-            runner.run(run_host(options))
+            runner.run(host(options))
     except UserError as e:
         _say_why(f"{e}\n", failure_fd)
         return 2
@@ -184,7 +225,7 @@ def main() -> int:
 
 
 def _say_why(line: str, failure_fd: str) -> None:
-    """To the parent that asked for it; else, or if it has died, to the person at the keyboard."""
+    """Tell the parent, if it has asked for it and lives; else the person at the keyboard."""
     try:
         os.write(int(failure_fd), line.encode())
     except (ValueError, OSError):

@@ -1,7 +1,7 @@
-"""What runs inside a worker process: from the channel to its host, to a listening slot, to the exit status.
+"""A worker process: from the channel to its host, to a listening slot, to the exit status.
 
 The channel is one end of a socket pair, given to us by the host. First it brings one line, the `WorkerSpec`. Then we
-say our state, a JSON line each time that it changes and every HEARTBEAT, so that a process that is stuck is seen to be.
+report our state, a JSON line whenever it changes and every HEARTBEAT, so that a process that is stuck is seen to be.
 At its end the host is gone: an idle worker ends too, one with a caller finishes the call first.
 """
 
@@ -17,7 +17,6 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,13 +25,11 @@ import orjson
 from gateway.errors import BotError
 from gateway.protocol.workers import WorkerState
 from gateway.sockets import server_protocol
+from gateway.worker import logs
 from gateway.worker.bot_loader import Bot, load
 from gateway.worker.server import Slot
 
 log = logging.getLogger(__name__)
-
-LOG_VARIABLE = "GATEWAY_LOG"
-"""Environment variable, "json" or "console": set by a gateway for the hosts that it starts."""
 
 HEARTBEAT = 2.0
 """Seconds between two signs of life."""
@@ -42,19 +39,26 @@ HEARTBEAT = 2.0
 class WorkerSpec:
     """What a worker is told at its birth.
 
-    id: its name. listen: `unix:/path.sock`, or the address of an interface, where it takes any free port.
-    key: bearer of links. session: the only one to be served, "" for any. grace: see server.WORKER_GRACE.
+    id: its name.
+    listen: `unix:/path.sock`, or the address of an interface, where it takes any free port.
+    key: the bearer key of links.
+    session: the only one to be served, "" for any.
+    service: the service host, for the log.
+    grace: see server.WORKER_GRACE.
+    quiet: others have failed before: a failure is told to the host only, without its traceback in the log.
     """
 
     id: str
     listen: str
     key: str
     session: str
+    service: str
     grace: float
+    quiet: bool
 
     @property
     def path(self) -> str:
-        """Of the unix socket, "" if it is none."""
+        """The path of the unix socket, "" if it is none."""
         return self.listen.removeprefix("unix:") if self.listen.startswith("unix:") else ""
 
     def line(self) -> bytes:
@@ -64,7 +68,11 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a worker says of itself. port: where it listens, 0 on a unix socket. failed: why it could not start."""
+    """A worker's state.
+
+    port: where it listens, 0 on a unix socket.
+    failed: why it could not start.
+    """
 
     state: WorkerState = "starting"
     session: str = ""
@@ -94,47 +102,28 @@ def ignore_signals() -> None:
         signal.signal(number, lambda *_: None)
 
 
-def log_to_stderr() -> None:
-    """Unless the bot's module has set up logging itself. JSON lines as the gateway's, unless a person reads them."""
-    handler = logging.StreamHandler()
-    if os.environ.get(LOG_VARIABLE, "console" if sys.stderr.isatty() else "json") == "json":
-        handler.setFormatter(_JsonLines())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-class _JsonLines(logging.Formatter):
-    """The keys of the gateway's own log; structlog would cost each worker 100 ms of import."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "event": record.getMessage(),
-            "logger": record.name,
-            "level": record.levelname.lower(),
-            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()
-
-
 def run_worker(channel: socket.socket, bot: Bot) -> int:
     """Be a worker until the call, or the host, is over. Returns the exit status."""
     spec = _read_spec(channel)
     if spec is None:
         return 0
-    log_to_stderr()
+    logs.context.update(service=spec.service)
+    logs.log_to_stderr()
     if bot.prewarm is not None:
         try:
             bot.prewarm()
-        except Exception as e:
-            log.exception("prewarm() raised")
-            fail(channel, f"prewarm() raised {type(e).__name__}: {e}")
+        except BaseException as e:  # also SystemExit: the host shall know why
+            why = f"prewarm() raised {logs.describe(e)}"
+            if not spec.quiet:
+                log.error("%s", why, exc_info=logs.without_our_frames(e))
+            fail(channel, why)
             return 1
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(channel, spec, bot))
+    except OSError as e:  # its address is taken or gone, no descriptor is left
+        fail(channel, f"cannot listen on {spec.listen}: {e.strerror or e}")
+        return 1
     finally:
         if spec.path:
             _remove(Path(spec.path), host_gone=_at_end(channel))
@@ -154,7 +143,7 @@ def exit_now(status: int) -> NoReturn:
 
 
 def fail(channel: socket.socket, why: str) -> None:
-    """Tell the host why we shall not be ready."""
+    """Tell the host why this worker will not be ready."""
     with contextlib.suppress(OSError):
         channel.sendall(Report(failed=why.replace("\n", " ")[:500]).line())
 
@@ -187,7 +176,7 @@ def _loop_factory() -> Any:
 
 
 def import_what_calls_need() -> None:
-    """pydantic is 60 ms that no caller should wait for, nor the first worker's being ready."""
+    """Import pydantic: 60 ms that no caller should wait for, nor the first worker's readiness."""
     import serializers.call_data  # noqa: F401  for its being imported; `Call.data` names it
 
 
@@ -209,6 +198,7 @@ async def _serve(channel: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
 
     def report(state: WorkerState, session: str, fence: int) -> None:
         nonlocal current
+        logs.context["session"] = session
         current = Report(state, session, fence, port)
         tell()
 
@@ -267,14 +257,15 @@ async def _until_over(slot: Slot, gone: asyncio.Event) -> int:
 def main() -> int:
     """`python -m gateway.worker.process TARGET FD`: a worker of its own, where it cannot be forked."""
     ignore_signals()
+    logs.log_prints()
     target, channel = sys.argv[1], socket.socket(fileno=int(sys.argv[2]))
     os.set_inheritable(channel.fileno(), False)
     try:
         bot = load(target)
     except BotError as e:
-        log_to_stderr()
+        logs.log_to_stderr()
         if e.__cause__ is not None:
-            log.error("%s", e, exc_info=e.__cause__)
+            log.error("%s", e, exc_info=logs.without_our_frames(e.__cause__))
         fail(channel, str(e))
         return 2
     return run_worker(channel, bot)

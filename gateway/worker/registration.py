@@ -1,4 +1,4 @@
-"""A worker host's connection to one gateway: `gateway.workers.v1`, registered again whenever it was lost."""
+"""A worker host's connection to one gateway: `gateway.workers.v1`, made and registered again when it is lost."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ REFUSED_WAIT = 5.0
 """Seconds after a refusal: a wrong key does not get better quickly."""
 
 
-class SessionView(Protocol):
+class RegisteredHost(Protocol):
     """The host, as its registrations see it."""
 
     def register_message(self) -> wire.Register:
-        """All that there is."""
+        """What the host is, and all its workers, as they are now."""
 
     def beat_message(self) -> wire.Beat:
         """All workers, as they are now."""
 
-    def start_for(self, session: str) -> None:
+    def start_worker_for(self, session: str) -> None:
         """Start a worker for this session."""
 
-    def let_wrap_up(self, seconds: float) -> None:
+    def set_wrapup_seconds(self, seconds: float) -> None:
         """A worker may take this long to end after its call."""
 
     def connection_changed(self) -> None:
@@ -42,21 +42,24 @@ class SessionView(Protocol):
 
 
 class Registration:
-    """One gateway. connected: it knows us. left: it has ended in order, after saying so.
+    """One gateway.
 
-    return_to_left: a gateway that ends in order is expected back.
+    connected: it knows us. left: it has ended in order, after saying so. refused: why it will never take us, "" if it
+    may. return_to_left: a gateway that ends in order is expected back.
     """
 
-    def __init__(self, url: str, key: str, owner: SessionView, *, return_to_left: bool) -> None:
+    def __init__(self, url: str, key: str, host: RegisteredHost, *, return_to_left: bool) -> None:
         self.url = connect_url(url)
         self.connected = False
         self.left = False
+        self.refused = ""
         self._key = key
-        self._owner = owner
+        self._host = host
         self._return_to_left = return_to_left
         self._loop = asyncio.get_running_loop()
         self._socket: Socket | None = None
         self._ended: asyncio.Future[None] | None = None
+        self._was_known = False
         self._gateway_drains = False
         self._host_drains = False
         self._leaving = False
@@ -94,9 +97,9 @@ class Registration:
             self.close()
 
     def beat(self) -> None:
-        """Tell the workers' states now."""
+        """Send the workers' states now."""
         if self.connected and self._socket is not None:
-            self._socket.send(wire.encode(self._owner.beat_message()))
+            self._socket.send(wire.encode(self._host.beat_message()))
 
     def drain(self) -> None:
         """Tell the gateway: no new sessions. And each time that we register from now on."""
@@ -120,35 +123,41 @@ class Registration:
         self._timer = self._loop.call_later(CONNECT_TIMEOUT, self._unanswered)
 
     def received(self, data: bytes, text: bool) -> None:
-        """A word of the gateway's."""
+        """Take a message of the gateway's."""
         match wire.decode_to_host(data) if text else None:
             case wire.Registered(heartbeat_s, lease_s, wrapup_s):
                 self._registered(heartbeat_s, lease_s)
                 if wrapup_s:
-                    self._owner.let_wrap_up(wrapup_s)
+                    self._host.set_wrapup_seconds(wrapup_s)
             case wire.Gone():
                 if self._socket is not None:
                     self._register(self._socket)
             case wire.StartWorker(session):
-                self._owner.start_for(session)
+                self._host.start_worker_for(session)
             case wire.Drain():
                 self._gateway_drains = True
 
     def closed(self, code: int, reason: str) -> None:
-        """The gateway is gone: after a `drain` and with 1000 it meant to."""
+        """Note that the gateway is gone: after a `drain` and with 1000 it meant to.
+
+        A host that it has never known and that it closes with a reason of its own (1008) is set up wrongly.
+        """
         self._stop_timer()
         known, self._socket, self.connected = self.connected, None, False
         self.left = self._gateway_drains and code == CloseCode.NORMAL
-        if not self.left and not self._leaving:
+        if code == CloseCode.POLICY and reason:
+            self.refused = "" if self._was_known else reason
+            self._complain(f"does not take this host: {reason}")
+        elif not self.left and not self._leaving:
             self._complain(f"is gone ({code})" if known else f"has not registered this host ({code})")
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
-        self._owner.connection_changed()
+        self._host.connection_changed()
 
     # Inside
 
     def _register(self, socket: Socket) -> None:
-        socket.send(wire.encode(self._owner.register_message()))
+        socket.send(wire.encode(self._host.register_message()))
         if self._host_drains:  # a gateway that was away, or a registry that has forgotten, knows nothing of it
             socket.send(wire.encode(wire.Drain()))
 
@@ -159,10 +168,10 @@ class Registration:
     def _registered(self, heartbeat: float, lease: float) -> None:
         log.info("registered with %s", self.url)
         self._complained = ""
-        self._lease, self.connected = lease, True
+        self._lease, self.connected, self._was_known, self.refused = lease, True, True, ""
         self._stop_timer()
         self._beat_every(heartbeat)
-        self._owner.connection_changed()
+        self._host.connection_changed()
 
     def _beat_every(self, seconds: float) -> None:
         socket = self._socket

@@ -22,6 +22,7 @@ from gateway.worker.api import Call
 from gateway.worker.bot_loader import Bot
 from gateway.worker.conversation import Conversation
 from gateway.worker.link_writer import LinkWriter
+from gateway.worker.logs import describe, without_our_frames
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class Slot:
         if code in (CloseCode.NORMAL, CloseCode.NO_STATUS):
             self._end(EndReason.UNKNOWN_END)
         else:
-            log.warning("session %s: the gateway is gone (%d), waiting %g s", self._session, code, self._grace)
+            log.warning("the gateway is gone (%d), waiting %g s", code, self._grace, extra={"session": self._session})
             self._after(self._grace, lambda: self._end(EndReason.STREAM_LOST))
 
     def _no_start(self) -> None:
@@ -176,9 +177,11 @@ class Slot:
         try:
             await self._bot.run(call)
             self._status = 0
-        except BaseException:
+        except BaseException as e:
             # Also SystemExit and cancellation: a bot that gives up on its caller has failed, and says so here only.
-            log.exception("session %s: the bot raised", self._session)
+            log.error(
+                "the bot raised %s", describe(e), exc_info=without_our_frames(e), extra={"session": self._session}
+            )
             self._status = 1
         line = self._line
         assert line is not None

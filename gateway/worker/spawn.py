@@ -13,7 +13,8 @@ from typing import Protocol
 import orjson
 
 from gateway.errors import BotError
-from gateway.worker.process import LOG_VARIABLE, fail
+from gateway.worker.logs import LOG_VARIABLE
+from gateway.worker.process import fail
 
 LOAD_TIMEOUT = 300.0
 """Seconds that importing the bot's module may take; some load a model."""
@@ -41,10 +42,10 @@ Exited = Callable[[int, int], None]
 
 
 class Spawner(Protocol):
-    """Something that makes workers."""
+    """What makes workers."""
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """How many may be asked for now; more when one of them is born, or its channel has ended."""
 
     def spawn(self, channel: socket.socket, born: Born) -> None:
@@ -89,12 +90,15 @@ class ForkServer:
         except TimeoutError:
             self._process.kill()
             raise BotError(f"{self._target}: importing it took more than {LOAD_TIMEOUT:g} s") from None
+        except asyncio.CancelledError:  # the host is to end
+            self._process.kill()
+            raise
         finally:
             if not self._loaded.done() or self._loaded.cancelled() or self._loaded.exception() is not None:
                 await self.close(END_TIMEOUT)
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """See Spawner."""
         return MAX_BIRTHS - len(self._births)
 
@@ -167,7 +171,7 @@ class ExecSpawner:
         self._closed = False
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """See Spawner."""
         return MAX_BIRTHS - self._births
 

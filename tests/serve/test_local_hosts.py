@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.errors import UserError
+from gateway.protocol import pcm
+from gateway.secrecy import INSPECTABLE_VARIABLE
 from gateway.serve import local_hosts
 from gateway.serve.local_hosts import HostProcesses
 from gateway.settings import ServiceSettings, Settings
 from tests.proc import descendants
-from tests.waiting import until
+from tests.waiting import SCALE, until
 from tests.worker.fake_gateway import KEY, FakeGateway
 
+CapFd = pytest.CaptureFixture[str]
 Start = Callable[[str], HostProcesses]
 ECHO = "gateway.worker.echo:bot"
 
@@ -88,12 +92,15 @@ async def test_a_bot_that_cannot_be_used_is_said_with_its_service(start: Start, 
     )
 
 
-async def test_what_bots_print_needs_no_gateway_to_be_passed_on(gateway: FakeGateway, start: Start) -> None:
+async def test_what_bots_print_needs_no_gateway_to_be_passed_on(
+    gateway: FakeGateway, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Through a pipe of the gateway's, what a bot prints after the gateway's death would raise in it."""
+    monkeypatch.setenv(INSPECTABLE_VARIABLE, "1")
     start(ECHO)
     await gateway.ready_worker()
     below = descendants(os.getpid())
-    assert len(below) >= 3  # the host, its zygote, the worker
+    assert len(below) >= 3  # the host, its fork server, the worker
     assert {os.readlink(f"/proc/{pid}/fd/2") for pid in below} == {os.readlink("/proc/self/fd/2")}
 
 
@@ -101,3 +108,58 @@ async def test_what_no_host_can_be_is_said_before_one_is_started() -> None:
     section = ServiceSettings(host="a.b", bot=ECHO).model_copy(update={"max": 5000})  # past what the settings refuse
     with pytest.raises(UserError, match="max is 5000, not between 1 and 4000"):
         HostProcesses(Settings(services=(section,)), ("127.0.0.1", 1), KEY)
+
+
+BOT = """
+from gateway.worker import Audio, Call
+
+async def bot(call: Call):
+    assert call.data.from_number
+    async for event in call:
+        if isinstance(event, Audio):
+            await call.play(event.pcm, sample_rate=8000)
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["gateway.py", "gateway/__init__.py", "gateway/api.py", "serializers.py", "serializers/__init__.py"]
+)
+async def test_a_project_with_a_module_of_our_name_has_its_bot_run(
+    gateway: FakeGateway, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, capfd: CapFd
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise RuntimeError('this is not the gateway')")
+    (tmp_path / "bot.py").write_text(BOT)
+    monkeypatch.chdir(tmp_path)
+    start("bot.py")
+    link = (await gateway.link(await gateway.ready_worker())).start()
+    link.socket.send(bytes(640))
+    await link.until(lambda: any(isinstance(m, bytes) for m in link.said))
+    link.tell(pcm.Stop("caller_hangup"))
+    assert await link.end() == 1000
+    hidden = tmp_path / name if name.count("/") == 0 else (tmp_path / name).parent
+    said = capfd.readouterr().err
+    assert said.count(f"{hidden}: `import {hidden.stem}` finds the gateway's own package of that name first") == 1
+    assert "Traceback" not in said and "exception" not in said
+
+
+async def test_a_bot_that_needs_a_hidden_module_is_told_which(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "serializers.py").write_text("class OrderSerializer: pass")
+    (tmp_path / "bot.py").write_text("from serializers import OrderSerializer\n" + BOT)
+    processes = start(str(tmp_path / "bot.py"))
+    await until(processes.failure.done, 15)
+    said = str(processes.failure.result())
+    assert "cannot import name 'OrderSerializer'" in said and f"{tmp_path}/serializers.py: `import seri" in said
+    assert "rename it" in said and "\n" not in said
+
+
+async def test_hosts_that_never_reached_their_gateway_end_with_it_at_once(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(600)\n" + BOT)
+    section = ServiceSettings(host="a.b", bot=str(tmp_path / "slow.py"), min_warm=1)
+    processes = HostProcesses(Settings(services=(section,)), ("127.0.0.1", 9), KEY)
+    processes.start()
+    await until(lambda: len(descendants(os.getpid())) >= 2, 15)
+    with capture_logs() as logs:
+        began = time.monotonic()
+        await processes.stop()
+    assert time.monotonic() - began < 4.0 * SCALE and logs == []

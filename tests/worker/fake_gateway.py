@@ -32,6 +32,10 @@ class FakeGateway:
         self.registers_hosts = True
         self.socket: Socket | None = None
         self.refused = 0
+        self.refuses_hosts = ""
+        """Why it takes no host."""
+        self.waiting = ""
+        """A session that waits for a worker."""
         self._server: asyncio.Server | None = None
 
     async def open(self) -> FakeGateway:
@@ -58,6 +62,10 @@ class FakeGateway:
 
     def received(self, data: bytes, text: bool) -> None:
         match workers.decode_to_gateway(data):
+            case workers.Register() if self.refuses_hosts:
+                self.refused += 1
+                assert self.socket is not None
+                self.socket.close(1008, self.refuses_hosts)
             case workers.Register() as register:
                 self.registers.append(register)
                 self.workers = register.workers
@@ -68,6 +76,8 @@ class FakeGateway:
                 self.workers, self.ends = beat.workers, beat.ends
                 if self.answer_beats is not None:
                     self.tell(self.answer_beats)
+                if self.waiting and not any(w.session == self.waiting for w in self.workers):
+                    self.tell(workers.StartWorker(self.waiting))
             case workers.Drain():
                 self.drained = True
 

@@ -95,7 +95,7 @@ async def test_a_dead_worker_of_a_dead_zygote_does_not_stop_the_search_for_stuck
 async def test_those_who_wait_for_a_zygote_get_one_worker_each_the_oldest_first(tmp_path: Path) -> None:
     async with fleet(tmp_path, warm=0) as made:
         for session in ("s1", "s2", "s1", "s3", "s2"):
-            made.start_for(session)
+            made.start_worker_for(session)
         await made.start()
         assert [w.session for w in made.workers()] == ["s1", "s2", "s3"]
         await until(lambda: len(ready(made)) == 3, 15)
@@ -105,7 +105,7 @@ async def test_nobody_is_started_for_while_the_host_drains(tmp_path: Path) -> No
     async with fleet(tmp_path, warm=0) as made:
         await made.start()
         made.drain()
-        made.start_for("s1")
+        made.start_worker_for("s1")
         assert made.workers() == ()
 
 
@@ -114,7 +114,7 @@ async def test_more_may_be_wanted_than_are_born_at_once(tmp_path: Path, monkeypa
     async with fleet(tmp_path, warm=5) as made:
         await made.start()
         assert len(made.workers()) == 2
-        made.start_for("s1")
+        made.start_worker_for("s1")
         await until(lambda: len(ready(made)) == 6, 15)
 
 
@@ -135,8 +135,8 @@ async def test_without_descriptors_it_tries_again_later(tmp_path: Path, caplog: 
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
         try:
-            made.start_for("s1")
-            made.start_for("s2")
+            made.start_worker_for("s1")
+            made.start_worker_for("s2")
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert made.workers() == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 from gateway.errors import BotError, LinkError, LinkRefused
 from gateway.protocol import pcm, workers
 from gateway.worker import registration
-from gateway.worker.host import run_host
+from gateway.worker.host import DRAIN_SIGNAL, run_host
 from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
 from tests.proc import alive, descendants, kill, until_dead
 from tests.waiting import SCALE, until
@@ -193,7 +194,8 @@ async def test_a_worker_that_dies_in_a_call_breaks_its_link_and_the_next_one_res
         gateway.leave()
         again.tell(pcm.Stop("caller_hangup"))
         _, output = await h.ended()
-        assert "ended during session s1: killed by SIGKILL" in output
+        lines = [json.loads(line) for line in output.splitlines() if "ended during its call: killed by SIGKILL" in line]
+        assert [(line["session"], line["service"]) for line in lines] == [("s1", "a.b")]
 
 
 async def test_a_bot_that_raises_closes_1011_and_its_traceback_stays_here(gateway: FakeGateway, bot: str) -> None:
@@ -382,18 +384,26 @@ async def test_workers_on_ipv6_can_be_reached(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "why"), [("exit", "exit status 3"), ("raise", "prewarm() raised RuntimeError: no model")]
+    ("how", "why"), [("exit", "exit status 3"), ("raise", "prewarm() raised RuntimeError: no model (mybot.py, line 7)")]
 )
-async def test_workers_that_cannot_start_are_tried_again_ever_more_slowly(
+async def test_workers_that_cannot_start_are_tried_ever_more_slowly_though_a_caller_waits(
     gateway: FakeGateway, bot: str, how: str, why: str
 ) -> None:
+    """While a session waits the gateway asks for a worker at each beat, and each end of a worker is a beat."""
+    gateway.waiting = "s1"
     async with host(options(gateway, target=bot), TEST_PREWARM=how) as h:
-        await gateway.until(lambda: len({w.id for b in gateway.beats for w in b.workers}) >= 3)
-        assert not gateway.ready()
+        await gateway.until(lambda: gateway.beats)
+        await asyncio.sleep(3.0 * SCALE)
+        seen = {w.id for b in (*gateway.registers, *gateway.beats) for w in b.workers}
+        assert not gateway.ready() and 2 <= len(seen) <= 2 * 5  # 0, 0.2, 0.6, 1.4, 3.0 s: the warm and the caller's
+        gateway.waiting = ""
         gateway.leave()
         _, output = await h.ended()
-    assert f"worker w1 is of no use: {why}; the next one in 0.2 s" in output
-    assert f"worker w2 is of no use: {why}; the next one in 0.4 s" in output
+    lines = [json.loads(line) for line in output.splitlines()]
+    told = [line["event"] for line in lines if "is of no use" in line["event"]]
+    assert len(told) == 1 and f" is of no use: {why}; the next one in 0." in told[0]
+    assert told[0].endswith("and ever later while that lasts")
+    assert len([line for line in lines if "exception" in line]) == (how == "raise")
 
 
 async def test_a_bot_that_cannot_be_imported_is_one_line_and_status_2(gateway: FakeGateway, tmp_path: Path) -> None:
@@ -534,3 +544,126 @@ async def test_the_gateway_says_how_long_a_bot_may_wrap_up(gateway: FakeGateway,
         link = (await gateway.link(worker, "stays")).start("stays")
         link.tell(pcm.Stop("caller_hangup"))
         await gateway.until(lambda: gateway.ends.get("overstayed") == 1)
+
+
+# What a host says, and where it cannot be.
+
+PRINTS = """
+import logging, os, sys
+print("imported")
+logging.basicConfig(stream=sys.stdout, format="the bot's own form: %(message)s") if os.environ.get("TEST_OWN") else None
+
+async def bot(call):
+    print("hello", call.session_id)
+    print("begun, ", end="", flush=False)
+    logging.getLogger("mine").warning("logged")
+    call.save_state(b"printed")
+    async for _ in call:
+        pass
+"""
+
+
+@pytest.mark.parametrize("own", ["", "1"])
+async def test_what_a_bot_prints_is_a_line_at_once_with_its_session(
+    gateway: FakeGateway, tmp_path: Path, own: str
+) -> None:
+    (tmp_path / "prints.py").write_text(PRINTS)
+    async with host(options(gateway, target=str(tmp_path / "prints.py")), TEST_OWN=own) as h:
+        link = (await gateway.link(await gateway.ready_worker(), "s7")).start("s7")
+        await link.until(lambda: any(m.get("type") == "state" for m in link.said if isinstance(m, dict)))
+        for pid in (*descendants(h.pid), h.pid):  # nothing is left to be written at an exit
+            kill(pid)
+        output = (await h.ended())[1]
+    lines = [json.loads(line) for line in output.splitlines()]
+    printed = {line["event"]: line for line in lines}
+    assert set(printed["hello s7"]) == {"session", "service", "event", "level", "timestamp"}
+    assert (printed["hello s7"]["session"], printed["hello s7"]["service"]) == ("s7", "a.b")
+    assert printed["imported"]["level"] == "info"
+    logged = "begun, the bot's own form: logged" if own else "logged"
+    assert printed[logged]["session"] == "s7"
+
+
+async def test_a_worker_sees_nothing_of_the_gateways_settings(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "sees.py").write_text(
+        "import os\nasync def bot(call):\n    print(sorted(os.environ))\n    async for _ in call: pass\n"
+    )
+    environment = {"GATEWAY_SECRET": "s3cret", "GATEWAY_WORKER_KEY": "k3y", "MY_OWN": "1"}
+    async with host(options(gateway, target=str(tmp_path / "sees.py")), **environment) as h:
+        link = (await gateway.link(await gateway.ready_worker())).start()
+        link.tell(pcm.Stop("caller_hangup"))
+        await link.end()
+        gateway.leave()
+        output = (await h.ended())[1]
+    assert "'MY_OWN'" in output and "'GATEWAY_" not in output.replace("'GATEWAY_LOG'", "")
+
+
+async def test_a_temporary_directory_with_a_long_name_is_passed_over(gateway: FakeGateway, tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 109)
+    long.mkdir()
+    async with host(options(gateway, run_dir=""), TMPDIR=str(long)):
+        worker = await gateway.ready_worker()
+        assert str(long) not in worker.url
+        await (await gateway.link(worker)).start().echoes()
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"run_dir": "/tmp/" + "x" * 109}, "is too long for the paths of unix sockets (103 bytes)"),
+        ({"listen": "203.0.113.9"}, "--listen 203.0.113.9: Cannot assign requested address; name an address of this"),
+        ({"listen": "no-such-host.invalid"}, "--listen no-such-host.invalid: "),
+    ],
+)
+async def test_a_place_where_no_worker_can_listen_is_one_line_and_status_2(
+    gateway: FakeGateway, changes: dict[str, str], why: str
+) -> None:
+    async with host(options(gateway, **changes)) as h:
+        status, output = await h.ended()
+    assert status == 2 and why in output and output.count("\n") == 1
+
+
+async def test_a_service_that_no_gateway_has_is_one_line_and_status_2(gateway: FakeGateway) -> None:
+    gateway.refuses_hosts = "no service has this --service-host"
+    async with host(options(gateway)) as h:
+        status, output = await h.ended()
+    assert status == 2 and output.splitlines()[-1] == f"{gateway.url}: no service has this --service-host"
+
+
+async def test_a_gateway_that_has_once_known_a_host_does_not_end_it(gateway: FakeGateway) -> None:
+    async with host(options(gateway, grace_seconds=60.0)) as h:
+        await gateway.ready_worker()
+        gateway.refuses_hosts = "no service has this --service-host"
+        assert gateway.socket is not None
+        gateway.socket.abort()
+        await gateway.until(lambda: gateway.refused >= 2)
+        assert h.process.returncode is None
+
+
+@pytest.mark.parametrize("what", ["its import", "its prewarm"])
+async def test_a_host_is_ended_by_its_parent_while_its_bot_still_starts(
+    gateway: FakeGateway, tmp_path: Path, what: str
+) -> None:
+    sleep = "time.sleep(600)" if what == "its import" else "pass"
+    (tmp_path / "slow.py").write_text(
+        f"import time\nprint('begun')\n{sleep}\ndef prewarm():\n    print('warm')\n    time.sleep(600)\n"
+        "async def bot(call): pass\n"
+    )
+    async with host(options(gateway, target=str(tmp_path / "slow.py"))) as h:
+        assert h.process.stdout is not None
+        word = "begun" if what == "its import" else "warm"
+        async with asyncio.timeout(15 * SCALE):
+            while word not in (await h.process.stdout.readline()).decode():
+                pass
+        below = descendants(h.pid)
+        began = asyncio.get_running_loop().time()
+        kill(h.pid, DRAIN_SIGNAL)
+        status, _ = await h.ended()
+        assert status == 0 and asyncio.get_running_loop().time() - began < 4.0 * SCALE
+        await until_dead(*below)
+
+
+async def test_a_host_says_how_long_starts_take(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ndef prewarm(): time.sleep(1)\nasync def bot(call): pass\n")
+    async with host(options(gateway, target=str(tmp_path / "slow.py"))):
+        await gateway.ready_worker()
+        assert gateway.beats[-1].start_ms >= 1000

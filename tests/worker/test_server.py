@@ -117,7 +117,10 @@ async def test_a_bot_that_raises_closes_1011_and_is_logged_here_only(
         gateway = await w.dial()
         gateway.start()
         assert await gateway.end() == 1011 and await w.status() == 1
-    assert gateway.said == [] and "s1: the bot raised" in caplog.text
+    (record,) = [r for r in caplog.records if "raised" in r.getMessage()]
+    assert "(test_server.py, line " in record.getMessage() and record.session == "s1"
+    assert 'server.py", line' not in str(record.exc_text).replace("test_server.py", "")  # not under our own frames
+    assert gateway.said == [] and f"the bot raised {type(error).__name__}" in caplog.text
 
 
 async def test_who_may_come_in(tmp_path: Path) -> None:

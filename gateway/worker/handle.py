@@ -1,0 +1,93 @@
+"""One worker, as its host sees it: its channel, its last report, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from dataclasses import dataclass, field
+
+from gateway.worker.process import Report
+
+log = logging.getLogger(__name__)
+
+MAX_REPORT = 64 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class WorkerHandle:
+    """A worker's process.
+
+    born, heard, ready_at: loop time; heard: of its last sign of life.
+    status: how it ended, once that is known: the exit status, or minus the signal.
+    lost: its channel has ended.
+    killed: why its host has killed it.
+    noted: its end has been counted and logged.
+    next_in: it ended too early; seconds until another is started.
+    """
+
+    id: str
+    url: str
+    channel: socket.socket
+    born: float
+    heard: float
+    report: Report = field(default_factory=Report)
+    pid: int = 0
+    ready_at: float = 0.0
+    status: int | None = None
+    lost: bool = False
+    killed: str = ""
+    noted: bool = False
+    next_in: float | None = None
+    wrapup: asyncio.TimerHandle | None = None
+    _buffer: bytes = b""
+
+    @property
+    def idle(self) -> bool:
+        """Ready for any session, or about to be."""
+        return self.report.state in ("starting", "ready") and not self.report.session
+
+    @property
+    def talking(self) -> bool:
+        """It has a call, or its bot wraps one up."""
+        return self.report.state in ("busy", "done")
+
+    def read(self) -> list[Report] | None:
+        """The reports that have come; None at the channel's end."""
+        try:
+            data = self.channel.recv(65536)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        self._buffer = self._buffer[:MAX_REPORT]
+        reports = []
+        for line in filter(None, lines):
+            try:
+                reports.append(Report.read(line))
+            except (ValueError, TypeError):
+                log.warning("worker %s wrote nonsense to its channel", self.id)
+        return reports
+
+    def dismiss(self) -> None:
+        """Tell it that the host needs it no more: our direction of the channel ends, its own stays."""
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_WR)
+
+    def how_it_ended(self) -> str:
+        """What it said itself, or what its exit status says."""
+        if self.report.failed:
+            return self.report.failed
+        if self.status is None:
+            return "it is gone"
+        if self.status >= 0:
+            return f"exit status {self.status}"
+        try:
+            return f"killed by {signal.Signals(-self.status).name}"
+        except ValueError:
+            return f"killed by signal {-self.status}"
