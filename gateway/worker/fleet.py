@@ -14,6 +14,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -237,6 +238,9 @@ class Fleet:
             self._reported(process, report)
 
     def _reported(self, process: WorkerHandle, report: Report) -> None:
+        if report.failed:  # at once, not when its process has ended: another may be asked for meanwhile
+            process.next_in = self._backoff.failed(process.born, self._loop.time())
+            report = replace(report, session=process.report.session)
         before, process.report = process.report, report
         if report == before:
             return
@@ -269,7 +273,7 @@ class Fleet:
             process.wrapup.cancel()
         if self._options.local:
             Path(process.url.removeprefix("unix:")).unlink(missing_ok=True)
-        if self._ended_early(process):
+        if process.next_in is None and self._ended_early(process):
             process.next_in = self._backoff.failed(process.born, self._loop.time())
         if process.status is None:
             self._loop.call_later(EXIT_WAIT, self._note_end, process)  # the status comes by another way
