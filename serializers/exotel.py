@@ -36,13 +36,13 @@ class ExotelSerializer(JsonStream):
         self._bytes_per_ms = 16
 
     @classmethod
-    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+    def owns_start(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
         return has_twilio_ids(top, start) and is_exotel(start, raw)
 
-    def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
-        return CLEARED if event == "clear" else super()._event(event, fields, now)
+    def read_event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
+        return CLEARED if event == "clear" else super().read_event(event, fields, now)
 
-    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+    def read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
         stream_id = text_of(start, "streamsid") or text_of(top, "streamsid")
         call_id = text_of(start, "callsid") or text_of(top, "callsid")
         if not stream_id or not call_id:
@@ -59,7 +59,7 @@ class ExotelSerializer(JsonStream):
             {
                 "stream_id": stream_id,
                 "call_id": call_id,
-                **self._numbers(start.get("from", ""), start.get("to", "")),
+                **self.party_numbers(start.get("from", ""), start.get("to", "")),
                 "body": body,
                 "carrier": self.carrier,
                 "encoding": media.encoding,
@@ -71,8 +71,8 @@ class ExotelSerializer(JsonStream):
         )
         return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)
 
-    def _write_heads(self, start: Start) -> None:
-        self._stream_id = json_text(start.stream_id)
+    def write_heads(self, start: Start) -> None:
+        self.stream_id = json_text(start.stream_id)
         width = 2 if start.outbound.encoding == "l16" else 1
         self._bytes_per_ms = max(1, start.outbound.sample_rate * width // 1000)
 
@@ -82,17 +82,17 @@ class ExotelSerializer(JsonStream):
         self._sent += len(payload)
         audio = b2a_base64(payload, newline=False).decode()
         return (
-            f'{{"event":"media","stream_sid":{self._stream_id},"sequence_number":"{self._counted()}",'
+            f'{{"event":"media","stream_sid":{self.stream_id},"sequence_number":"{self._counted()}",'
             f'"media":{{"chunk":"{self._chunk}","timestamp":"{timestamp}","payload":"{audio}"}}}}'
         )
 
     def clear(self) -> str:
-        return f'{{"event":"clear","stream_sid":{self._stream_id},"sequence_number":"{self._counted()}"}}'
+        return f'{{"event":"clear","stream_sid":{self.stream_id},"sequence_number":"{self._counted()}"}}'
 
     def mark(self, name: str) -> str:
-        name = json_text(self._marks.put(name))
+        name = json_text(self.marks.put(name))
         return (
-            f'{{"event":"mark","stream_sid":{self._stream_id},"sequence_number":"{self._counted()}",'
+            f'{{"event":"mark","stream_sid":{self.stream_id},"sequence_number":"{self._counted()}",'
             f'"mark":{{"name":{name}}}}}'
         )
 

@@ -25,22 +25,22 @@ class PlivoSerializer(JsonStream):
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9-]{1,64}")
 
     @classmethod
-    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+    def owns_start(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
         return bool(text_of(start, "callid", "calluuid")) and not text_of(start, "callcontrolid")
 
-    def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
+    def read_event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
         match event:
             case "playedStream" | "played":  # the latter in one support article
-                return self._marks.echoed(text_of(fields, "name"))
+                return self.marks.echoed(text_of(fields, "name"))
             case "clearedAudio":
                 return CLEARED
             case "playFailed":
                 return (failure(fields),)
             case "end":  # what Plivo's older SDKs knew
                 return (Stop(text_of(fields, "reason")),)
-        return super()._event(event, fields, now)
+        return super().read_event(event, fields, now)
 
-    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+    def read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
         stream_id = text_of(start, "streamid") or text_of(top, "streamid")
         call_id = text_of(start, "callid", "calluuid") or text_of(top, "callid", "calluuid")
         if not call_id:
@@ -53,7 +53,7 @@ class PlivoSerializer(JsonStream):
             {
                 "stream_id": stream_id or None,
                 "call_id": call_id,
-                **self._numbers(custom.get("from_number"), custom.get("to_number")),
+                **self.party_numbers(custom.get("from_number"), custom.get("to_number")),
                 "body": own_parameters_removed(custom),
                 "carrier": self.carrier,
                 "encoding": media.encoding,
@@ -63,24 +63,24 @@ class PlivoSerializer(JsonStream):
         account_id = text_of(start, "accountid") or text_of(top, "accountid")
         return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)
 
-    def _e164(self, number: str, other: str) -> str:
+    def e164_of(self, number: str, other: str) -> str:
         return e164_of_digits(number, other, self.region)
 
-    def _write_heads(self, start: Start) -> None:
-        self._stream_id = json_text(start.stream_id)
+    def write_heads(self, start: Start) -> None:
+        self.stream_id = json_text(start.stream_id)
         # The content type goes without ";rate=", which is how `<Stream>` itself wants it.
         content_type = json_text(_CONTENT_TYPES.get(start.outbound.encoding, start.outbound.encoding))
-        self._media_head = (
+        self.media_head = (
             f'{{"event":"playAudio","media":{{"contentType":{content_type},'
             f'"sampleRate":{start.outbound.sample_rate},"payload":"'
         )
 
     def clear(self) -> str:
-        return f'{{"event":"clearAudio","streamId":{self._stream_id}}}'
+        return f'{{"event":"clearAudio","streamId":{self.stream_id}}}'
 
     def mark(self, name: str) -> str:
-        name = json_text(self._marks.put(name))
-        return f'{{"event":"checkpoint","streamId":{self._stream_id},"name":{name}}}'
+        name = json_text(self.marks.put(name))
+        return f'{{"event":"checkpoint","streamId":{self.stream_id},"name":{name}}}'
 
     def dtmf(self, digits: str) -> str | None:
         keys = "".join(d for d in digits.upper() if d in DIGITS)

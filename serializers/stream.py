@@ -78,24 +78,24 @@ class JsonStream(Serializer):
 
     def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:
         super().__init__(negotiated=negotiated, region=region)
-        self._marks = MarkTracker()
+        self.marks = MarkTracker()
         self._early: list[tuple[object, bytes]] = []
         self._early_bytes = 0
-        self._stream_id = '""'  # as JSON
+        self.stream_id = '""'  # as JSON
         self._order = InOrder(self.default_format)
         self._wide = False  # two bytes a sample: audio that ends within one is no audio
-        self._media_head, self._media_tail = '{"event":"media","media":{"payload":"', '"}}'
+        self.media_head, self.media_tail = '{"event":"media","media":{"payload":"', '"}}'
 
     @classmethod
     def recognizes(cls, handshake: Mapping[str, Any]) -> bool:
         start = handshake.get("start")
         if handshake.get("event", "start") != "start" or not isinstance(start, dict):
             return False
-        return cls._owns(folded(handshake), folded(start), start)
+        return cls.owns_start(folded(handshake), folded(start), start)
 
     @classmethod
     @abstractmethod
-    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+    def owns_start(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
         """Whether these are this carrier's names. top, start: of the message, folded. raw: `start` as it came."""
 
     # In
@@ -113,7 +113,7 @@ class JsonStream(Serializer):
             return NOT_OBJECT
         event = fields.get("event")
         if event != "media":
-            return self._event(event, fields, now) if isinstance(event, str) else UNKNOWN_EVENT
+            return self.read_event(event, fields, now) if isinstance(event, str) else UNKNOWN_EVENT
 
         # The hot path, 50 times a second and call: written out, for each call or check costs a twentieth of it.
         try:
@@ -125,14 +125,14 @@ class JsonStream(Serializer):
         except (KeyError, TypeError, AttributeError):
             return BAD_MEDIA
         if track != "inbound" and is_foreign(track):
-            return self._foreign()
+            return self.foreign_track()
         if not audio or (self._wide and len(audio) & 1):
             return BAD_MEDIA
         if self.started is None:
             return self._keep_early(media, audio)
-        return self._numbered(media.get("chunk"), audio, now)
+        return self.deliver(media.get("chunk"), audio, now)
 
-    def _numbered(self, chunk: object, audio: bytes, now: float) -> Sequence[Event]:
+    def deliver(self, chunk: object, audio: bytes, now: float) -> Sequence[Event]:
         """Audio of the caller, and silence for what was lost before it. chunk: its number, as the carrier wrote it."""
         order = self._order
         number = chunk_number(chunk)
@@ -142,7 +142,7 @@ class JsonStream(Serializer):
             return (*order.skipped(number, len(audio)), Media(audio))
         return (Media(audio),)
 
-    def _foreign(self) -> Sequence[Event]:
+    def foreign_track(self) -> Sequence[Event]:
         """Media of a track that is not the caller's."""
         return FOREIGN_TRACK
 
@@ -154,7 +154,7 @@ class JsonStream(Serializer):
         self._early_bytes += len(audio)
         return ()
 
-    def _event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
+    def read_event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
         """Every other message. A carrier's own events are looked at before these."""
         match event:
             case "connected":
@@ -165,9 +165,9 @@ class JsonStream(Serializer):
                 return _dtmf(folded(fields.get("dtmf")))
             case "mark":
                 name = text_of(folded(fields.get("mark")), "name") or text_of(fields, "name")
-                return self._marks.echoed(name)
+                return self.marks.echoed(name)
             case "stop":
-                return self._stop(fields)
+                return self.read_stop(fields)
             case "error":
                 return (failure(fields),)
         return UNKNOWN_EVENT
@@ -175,7 +175,7 @@ class JsonStream(Serializer):
     def _start(self, fields: dict[str, Any], now: float) -> Sequence[Event]:
         if self.started is not None:
             return SECOND_START
-        start = self._read_start(folded(fields), folded(fields.get("start")))
+        start = self.read_start(folded(fields), folded(fields.get("start")))
         ids = self.ids
         if start is None or not ids.is_call(start.call_id):
             return BAD_START
@@ -184,48 +184,48 @@ class JsonStream(Serializer):
         self.started = start
         self._wide = start.inbound.encoding == "l16"
         self._order = InOrder(start.inbound)
-        self._write_heads(start)
+        self.write_heads(start)
         early, self._early = self._early, []
         events: list[Event] = [start]
         for chunk, audio in early:
             if not (self._wide and len(audio) & 1):
-                events += self._numbered(chunk, audio, now)
+                events += self.deliver(chunk, audio, now)
         return events
 
-    def _stop(self, fields: dict[str, Any]) -> Sequence[Event]:
+    def read_stop(self, fields: dict[str, Any]) -> Sequence[Event]:
         return (Stop(text_of(folded(fields.get("stop")), "reason") or text_of(fields, "reason")),)
 
     @abstractmethod
-    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+    def read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
         """The handshake out of the message and its `start`, both folded; None where an id is missing."""
 
     @abstractmethod
-    def _write_heads(self, start: Start) -> None:
+    def write_heads(self, start: Start) -> None:
         """Whatever of the outgoing messages is known from now on."""
 
-    def _numbers(self, raw_from: object, raw_to: object) -> dict[str, str | None]:
+    def party_numbers(self, raw_from: object, raw_to: object) -> dict[str, str | None]:
         """CallData's four fields for the two numbers. A number that is not there stays what it is: "" or
         None.
         """
         sender, callee = text_of({"from": raw_from}, "from"), text_of({"to": raw_to}, "to")
         return {
-            "from": self._e164(sender, callee) if sender or raw_from == "" else None,
-            "to": self._e164(callee, sender) if callee or raw_to == "" else None,
+            "from": self.e164_of(sender, callee) if sender or raw_from == "" else None,
+            "to": self.e164_of(callee, sender) if callee or raw_to == "" else None,
             "raw_from": sender,
             "raw_to": callee,
         }
 
-    def _e164(self, number: str, other: str) -> str:
+    def e164_of(self, number: str, other: str) -> str:
         """A number of this carrier's as E.164. other: the one at the other end."""
         return e164(number, self.region)
 
     # Out
 
     def media(self, payload: bytes) -> str:
-        return self._media_head + b2a_base64(payload, newline=False).decode() + self._media_tail
+        return self.media_head + b2a_base64(payload, newline=False).decode() + self.media_tail
 
     def flush_marks(self) -> list[Mark]:
-        return self._marks.flush()
+        return self.marks.flush()
 
 
 def chunk_number(chunk: object) -> int:

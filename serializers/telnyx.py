@@ -31,25 +31,25 @@ class TelnyxSerializer(JsonStream):
         self._reorder = JitterBuffer(self.default_format)
 
     @classmethod
-    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+    def owns_start(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
         return bool(text_of(start, "callcontrolid"))
 
     def tick(self, now: float) -> Sequence[Event]:
         return self._reorder.tick(now)
 
-    def _numbered(self, chunk: object, audio: bytes, now: float) -> Sequence[Event]:
+    def deliver(self, chunk: object, audio: bytes, now: float) -> Sequence[Event]:
         number = chunk_number(chunk)
         return self._reorder.push(number if number >= 0 else None, audio, now)
 
-    def _foreign(self) -> Sequence[Event]:
+    def foreign_track(self) -> Sequence[Event]:
         # With both_tracks nobody says whether each track counts its chunks for itself. Were the count shared,
         # every second chunk would be missed; so order no more.
         return [*self._reorder.give_up(), *FOREIGN_TRACK]
 
-    def _stop(self, fields: dict[str, Any]) -> Sequence[Event]:
-        return [*self._reorder.flush(), *super()._stop(fields)]
+    def read_stop(self, fields: dict[str, Any]) -> Sequence[Event]:
+        return [*self._reorder.flush(), *super().read_stop(fields)]
 
-    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+    def read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
         stream_id = text_of(top, "streamid") or text_of(start, "streamid")
         call_id = text_of(start, "callcontrolid") or text_of(top, "callcontrolid")
         if not call_id:
@@ -61,7 +61,7 @@ class TelnyxSerializer(JsonStream):
             {
                 "stream_id": stream_id or None,
                 "call_id": call_id,
-                **self._numbers(start.get("from", ""), start.get("to", "")),
+                **self.party_numbers(start.get("from", ""), start.get("to", "")),
                 "body": own_parameters_removed(custom),
                 "carrier": self.carrier,
                 "encoding": inbound.encoding,
@@ -73,11 +73,11 @@ class TelnyxSerializer(JsonStream):
         outbound = self.negotiated or self.default_format
         return Start(call, stream_id, call_id, account_id, inbound, outbound, custom)
 
-    def _write_heads(self, start: Start) -> None:
+    def write_heads(self, start: Start) -> None:
         self._reorder = JitterBuffer(start.inbound)
 
     def clear(self) -> str:
         return '{"event":"clear"}'
 
     def mark(self, name: str) -> str:
-        return f'{{"event":"mark","mark":{{"name":{json_text(self._marks.put(name))}}}}}'
+        return f'{{"event":"mark","mark":{{"name":{json_text(self.marks.put(name))}}}}}'

@@ -22,10 +22,10 @@ class TwilioSerializer(JsonStream):
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"CA[A-Za-z0-9_-]{1,64}")
 
     @classmethod
-    def _owns(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
+    def owns_start(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
         return has_twilio_ids(top, start) and not is_exotel(start, raw)
 
-    def _read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
+    def read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
         stream_id = text_of(start, "streamsid") or text_of(top, "streamsid")
         call_id = text_of(start, "callsid") or text_of(top, "callsid")
         if not stream_id or not call_id:
@@ -37,7 +37,7 @@ class TwilioSerializer(JsonStream):
             {
                 "stream_id": stream_id,
                 "call_id": call_id,
-                **self._numbers(custom.get("from_number"), custom.get("to_number")),
+                **self.party_numbers(custom.get("from_number"), custom.get("to_number")),
                 "body": own_parameters_removed(custom),
                 "carrier": self.carrier,
                 "encoding": media.encoding,
@@ -47,13 +47,13 @@ class TwilioSerializer(JsonStream):
         account_id = text_of(start, "accountsid") or text_of(top, "accountsid")
         return Start(call, stream_id, call_id, account_id, inbound=media, outbound=media, custom=custom)
 
-    def _write_heads(self, start: Start) -> None:
-        self._stream_id = json_text(start.stream_id)
-        self._media_head = f'{{"event":"media","streamSid":{self._stream_id},"media":{{"payload":"'
+    def write_heads(self, start: Start) -> None:
+        self.stream_id = json_text(start.stream_id)
+        self.media_head = f'{{"event":"media","streamSid":{self.stream_id},"media":{{"payload":"'
 
     def clear(self) -> str:
-        return f'{{"event":"clear","streamSid":{self._stream_id}}}'
+        return f'{{"event":"clear","streamSid":{self.stream_id}}}'
 
     def mark(self, name: str) -> str:
-        name = json_text(self._marks.put(name))
-        return f'{{"event":"mark","streamSid":{self._stream_id},"mark":{{"name":{name}}}}}'
+        name = json_text(self.marks.put(name))
+        return f'{{"event":"mark","streamSid":{self.stream_id},"mark":{{"name":{name}}}}}'

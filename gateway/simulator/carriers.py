@@ -5,7 +5,7 @@ A carrier from another package brings a `Simulator` of its own; the command that
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from gateway.errors import UserError
 from gateway.simulator.carrier import SimulatedCarrier
 from gateway.simulator.exotel import ExotelSide
 from gateway.simulator.exotel_flow import exotel_flow
+from gateway.simulator.plan import Credentials
 from gateway.simulator.plivo import PlivoSide
 from gateway.simulator.telnyx import TelnyxSide
 from gateway.simulator.twilio import TwilioSide
@@ -27,16 +28,37 @@ Flow = Callable[["Call"], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Simulator:
-    """One carrier as a client. side: makes the state of one call. flow: leads the call through its instructions."""
+    """One carrier as a client.
+
+    side: makes the state of one call. flow: leads the call through its instructions. settings: the keys of
+    `[carriers.<name>]` in the gateway's settings that belong to these credentials.
+    """
 
     side: type[SimulatedCarrier]
     flow: Flow
+    settings: Callable[[Credentials], Mapping[str, str]]
 
 
-TWILIO = Simulator(TwilioSide, lambda call: xml_flow(call, TWIML))
-TELNYX = Simulator(TelnyxSide, lambda call: xml_flow(call, TEXML))
-PLIVO = Simulator(PlivoSide, lambda call: xml_flow(call, PLIVO_XML))
-EXOTEL = Simulator(ExotelSide, exotel_flow)
+TWILIO = Simulator(
+    TwilioSide,
+    lambda call: xml_flow(call, TWIML),
+    lambda ids: {"account_sid": ids.twilio_account_sid, "auth_token": ids.twilio_auth_token},
+)
+TELNYX = Simulator(
+    TelnyxSide,
+    lambda call: xml_flow(call, TEXML),
+    lambda ids: {"public_key": ids.telnyx_public_key},
+)
+PLIVO = Simulator(
+    PlivoSide,
+    lambda call: xml_flow(call, PLIVO_XML),
+    lambda ids: {"auth_id": ids.plivo_auth_id, "auth_token": ids.plivo_auth_token},
+)
+EXOTEL = Simulator(
+    ExotelSide,
+    exotel_flow,
+    lambda ids: {"account_sid": ids.exotel_account_sid, "webhook_secret": ids.exotel_webhook_secret},
+)
 
 _SIMULATORS = {"twilio": TWILIO, "telnyx": TELNYX, "plivo": PLIVO, "exotel": EXOTEL}
 

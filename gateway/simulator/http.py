@@ -82,7 +82,7 @@ class Http:
         return answer
 
     async def _try(self, request: Request) -> Answer:
-        body, content_type = _body(request)
+        body, content_type = encoded_body(request)
         headers = self._side.headers(request, body)
         if content_type:
             headers["Content-Type"] = content_type
@@ -104,7 +104,8 @@ class Http:
         return Answer(response.status_code, response.text, kind, ms)
 
 
-def _body(request: Request) -> tuple[bytes, str]:
+def encoded_body(request: Request) -> tuple[bytes, str]:
+    """The body of a request and its Content-Type, both empty for a GET."""
     if request.method == "GET":
         return b"", ""
     if not request.multipart:

@@ -482,6 +482,6 @@ def test_a_flood_of_anything_leaves_nothing_behind(carrier):
         serializer.mark(str(n % 3_000))
         if n % 1_000 == 0:
             serializer.flush_marks()
-    book = serializer._marks
+    book = serializer.marks
     assert max(len(book._out), len(book._flushed)) <= 1_000
     assert len(book._used) <= 4_096

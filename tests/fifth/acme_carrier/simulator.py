@@ -1,0 +1,116 @@
+"""Acme as a client, for `gateway call --carrier acme`."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+from typing import Any, ClassVar
+
+from gateway.simulator.call import Call
+from gateway.simulator.carrier import (
+    Clear,
+    Fatal,
+    Fields,
+    Mark,
+    Outgoing,
+    Play,
+    Request,
+    SimulatedCarrier,
+    StreamSpec,
+    Wire,
+    compact,
+    decoded,
+)
+from gateway.simulator.carriers import Simulator
+from gateway.simulator.outcome import Failed, Refused
+from gateway.simulator.plan import CallPlan
+from gateway.simulator.voice import Encoding
+
+ALAW = Encoding("PCMA", 8000)
+ACCOUNT, SECRET = "acme-account", "acme-secret"
+
+
+class AcmeSide(SimulatedCarrier):
+    name: ClassVar[str] = "acme"
+
+    def __init__(self, plan: CallPlan) -> None:
+        super().__init__(plan)
+        self.call_id = f"acme-{secrets.token_hex(8)}"
+
+    @property
+    def account_id(self) -> str:
+        return ACCOUNT
+
+    def instructions(self, url: str, method: str, *, answered: bool, more: Fields | None = None) -> Request:
+        return Request(method, url, [*self._fields("talking" if answered else "ringing"), *(more or [])])
+
+    def _fields(self, state: str) -> Fields:
+        return [("call", self.call_id), ("from", self.from_number), ("to", self.to_number), ("state", state)]
+
+    def headers(self, request: Request, body: bytes) -> dict[str, str]:
+        if self.signing is None:
+            return {}
+        return {"X-Acme-Signature": hmac.digest(SECRET.encode(), request.full_url.encode() + body, "sha256").hex()}
+
+    def ended(self, outcome: str, seconds: int) -> list[Request]:
+        return [Request("POST", self.status_url, self._fields("over"))]
+
+    def open_stream(self, spec: StreamSpec) -> Wire:
+        return AcmeWire(self, spec)
+
+
+class AcmeWire(Wire):
+    def __init__(self, side: AcmeSide, spec: StreamSpec) -> None:
+        super().__init__(side, spec, ALAW, ALAW)
+        self.stream_id = f"stream-{secrets.token_hex(4)}"
+
+    def start(self) -> str:
+        start = {"acmeCall": self.side.call_id, "acmeStream": self.stream_id, "account": ACCOUNT}
+        numbers = {"from": self.side.from_number, "to": self.side.to_number}
+        return compact({"event": "start", "start": {**start, **numbers, "parameters": dict(self.spec.parameters)}})
+
+    def _media(self, at_ms: int, payload: bytes, chunk: int) -> bytes:
+        return b'{"event":"media","media":{"track":"inbound","chunk":%d,"payload":"%b"}}' % (chunk, payload)
+
+    def dtmf(self, digit: str) -> str:
+        return compact({"event": "dtmf", "dtmf": {"digit": digit}})
+
+    def mark(self, name: str) -> str:
+        return compact({"event": "mark", "name": name})
+
+    def stop(self, reason: str) -> str:
+        return compact({"event": "stop", "reason": reason})
+
+    def _read(self, message: dict[str, Any]) -> Outgoing:
+        match message:
+            case {"event": "media", "media": {"payload": str(payload)}} if (audio := decoded(payload)) is not None:
+                return Play(audio)
+            case {"event": "clear"}:
+                return Clear()
+            case {"event": "mark", "name": str(name)}:
+                return Mark(name)
+        return self._malformed(f"{message}")
+
+    def _malformed(self, what: str) -> Outgoing:
+        self._violation(what)
+        return Fatal(what)
+
+
+async def flow(call: Call) -> None:
+    """Do what each answer says, until one hangs up. Raises HungUp, Refused, Failed."""
+    url = call.side.voice_url
+    while True:
+        answer = await call.fetch(call.side.instructions(url, "POST", answered=call.answered))
+        if answer.status != 200:
+            raise Failed(f"the gateway answered {answer.status}")
+        told = json.loads(answer.text)
+        if "reject" in told:
+            raise Refused(told["reject"])
+        if "stream" not in told:
+            return
+        await call.stream(StreamSpec(told["stream"], {}, told["parameters"]))
+        url = told["then"]
+
+
+SIMULATOR = Simulator(AcmeSide, flow, lambda _: {"account_id": ACCOUNT, "secret": SECRET})
