@@ -1,4 +1,4 @@
-"""`gateway serve` with its real worker host, zygote and workers, seen and hurt from outside."""
+"""`gateway serve` with its real worker host, fork server and workers, seen and hurt from outside."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ class Serving:
         return pid
 
     @property
-    def zygote(self) -> int:
+    def fork_server(self) -> int:
         [pid] = children(self.host)
         return pid
 
     def workers(self) -> set[int]:
-        return set(children(self.zygote))
+        return set(children(self.fork_server))
 
     def idle(self) -> set[int]:
         """Workers that have no call."""

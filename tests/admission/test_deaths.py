@@ -63,7 +63,7 @@ async def test_a_worker_killed_in_a_call_is_followed_by_another(tmp_path: Path) 
         assert second["resumed"]
         assert (second["attempt"], second["state"]) == (2, f"left by {first}")
         assert gap < 2 * SCALE, "more than two seconds of silence"
-        await served.until_log("ended during session")
+        await served.until_log("ended during its call")
         await served.until_whole(WARM)
         metrics = (await served.ops.get("/metrics")).text
         assert 'gateway_resumes_total{cause="worker_lost",result="attached"} 1.0' in metrics
@@ -102,14 +102,14 @@ async def test_workers_that_exit_in_prewarm_cost_no_call_and_are_replaced_when_m
 
 @pytest.mark.slow
 async def test_a_module_that_breaks_while_we_serve_is_said_and_tried_again(tmp_path: Path) -> None:
-    """It is imported again only when its zygote was lost."""
+    """It is imported again only when its fork server was lost."""
     bot = place_bot(tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=2, max=4)), bot, tracebacks=True) as served:
         good = bot.read_text()
         async with served.talking() as (call, phone):
             bot.write_text("raise RuntimeError('half an upload')")
-            kill(served.zygote)
-            await served.until_log("cannot start a zygote")
+            kill(served.fork_server)
+            await served.until_log("cannot start a fork server")
             await phone.hears_echo("while the module is broken", 0.2)
             bot.write_text(good)
             await phone.hears_echo("with the module mended", 0.2)

@@ -45,7 +45,7 @@ def remote_host(bot: Path, url: str, key: str = KEY) -> Iterator[RemoteHost]:
         host.terminate()
         assert host.wait() == 0, host.text()
     finally:
-        below = descendants(host.process.pid) if host.alive() else []  # the zygote leads a group of its own
+        below = descendants(host.process.pid) if host.alive() else []  # the fork server leads a group of its own
         host.kill()
         for pid in below:
             with contextlib.suppress(ProcessLookupError):

@@ -27,7 +27,7 @@ async def main() -> None:
         forks += more
         weight += weighed
     print(
-        f"exec of the zygote to the first worker ready: median {rig.median(cold):.0f} ms "
+        f"exec of the fork server to the first worker ready: median {rig.median(cold):.0f} ms "
         f"({min(cold):.0f} to {max(cold):.0f}; wanted: 150)"
     )
     print(f"fork to ready, one at a time: {rig.p50_p99(forks)} ms")
@@ -50,8 +50,8 @@ async def _one() -> tuple[float, list[float], list[tuple[float, float]]]:
             await asyncio.sleep(0.3)  # it imports what calls need, once
             more = [await _fork(fleet, changed, f"s{number}") for number in range(FORKS)]
             await asyncio.sleep(0.3)
-            [zygote] = set(children(os.getpid())) - before
-            return first, more, [rig.memory_mb(pid) for pid in children(zygote)]
+            [fork_server] = set(children(os.getpid())) - before
+            return first, more, [rig.memory_mb(pid) for pid in children(fork_server)]
         finally:
             await fleet.stop()
 

@@ -281,7 +281,7 @@ class _Notes:
 
 
 def _workers(mark: str) -> list[int]:
-    """The pids of all workers: the children of zygotes."""
+    """The pids of all workers: the children of fork servers."""
     forked = {pid for pid in marked(mark) if b"gateway.worker.fork_server" in _said_by_kernel(pid, "cmdline")}
     return sorted(pid for pid in forked if _parent(pid) in forked)
 

@@ -73,16 +73,16 @@ async def test_a_worker_that_dies_is_out_of_the_pool_though_its_child_lives(fork
     await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking), 15)
 
 
-async def test_a_dead_worker_of_a_dead_zygote_does_not_stop_the_search_for_stuck_ones(
+async def test_a_dead_worker_of_a_dead_fork_server_is_found_by_its_silence(
     forking: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody tells of its end: it counts as hung. Its pid may be gone by then."""
     monkeypatch.setattr(module, "HUNG", 4.0 * SCALE)
     (first,) = ready(forking)
     (pid,) = forked(tmp_path)
-    (zygote,) = [p for p in descendants(os.getpid()) if pid in descendants(p)]
-    kill(zygote)
-    await until_dead(zygote)
+    (fork_server,) = [p for p in descendants(os.getpid()) if pid in descendants(p)]
+    kill(fork_server)
+    await until_dead(fork_server)
     kill(pid)
     await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking), 15)
     assert forking.ends["hung"] == 1
@@ -92,7 +92,7 @@ async def test_a_dead_worker_of_a_dead_zygote_does_not_stop_the_search_for_stuck
     await until(lambda: second.id not in {w.id for w in forking.workers()}, 15)
 
 
-async def test_those_who_wait_for_a_zygote_get_one_worker_each_the_oldest_first(tmp_path: Path) -> None:
+async def test_those_who_wait_for_a_fork_server_get_one_worker_each_the_oldest_first(tmp_path: Path) -> None:
     async with fleet(tmp_path, warm=0) as made:
         for session in ("s1", "s2", "s1", "s3", "s2"):
             made.start_worker_for(session)

@@ -314,27 +314,27 @@ async def test_when_the_host_is_killed_idle_workers_end_and_busy_ones_finish(gat
         link = (await gateway.link(worker)).start()
         await link.echoes()
         await gateway.ready_besides(worker)
-        zygote = descendants(h.pid)[0]
-        assert len(descendants(zygote)) == 2
+        fork_server = descendants(h.pid)[0]
+        assert len(descendants(fork_server)) == 2
         kill(h.pid)
-        await until(lambda: len(descendants(zygote)) == 1, 15)
+        await until(lambda: len(descendants(fork_server)) == 1, 15)
         await link.echoes()
         with pytest.raises(LinkRefused, match="503"):
             await gateway.link(worker, "s2")
         link.tell(pcm.Stop("caller_hangup"))
         assert await link.end() == 1000
-        await until_dead(zygote)
+        await until_dead(fork_server)
     assert not Path(worker.url.removeprefix("unix:")).parent.exists()
 
 
-async def test_a_zygote_that_is_killed_is_replaced_and_calls_go_on(gateway: FakeGateway) -> None:
+async def test_a_fork_server_that_is_killed_is_replaced_and_calls_go_on(gateway: FakeGateway) -> None:
     async with host(options(gateway, warm=1)) as h:
         worker = await gateway.ready_worker()
         link = (await gateway.link(worker)).start()
         await link.echoes()
         idle = await gateway.ready_besides(worker)
-        (zygote,) = [p for p in descendants(h.pid) if descendants(p)]
-        kill(zygote)
+        (fork_server,) = [p for p in descendants(h.pid) if descendants(p)]
+        kill(fork_server)
         await link.echoes()
         second = (await gateway.link(idle, "s2")).start("s2")
         await second.echoes()
