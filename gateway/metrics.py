@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway.media.endpoints import TIMED
 from gateway.media.types import CARRIER_ERROR, Counts
 from gateway.pool.registry import Slots
 from gateway.protocol.codes import EndReason
@@ -29,9 +30,6 @@ from gateway.protocol.workers import WorkerEnd
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-TIMED = 47
-"""One message in so many is timed on its way through: about one a second and direction of each call. A prime, so that
-what happens once a second (50 frames) does not fall on the timed ones each time."""
 
 MAX_CARRIER_ERRORS = 30
 """Carriers' error numbers that become labels, in all; those that are new after that count without their number."""

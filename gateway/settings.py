@@ -122,6 +122,7 @@ class ServiceSettings(Section):
     max_hold_seconds: float = Field(30.0, ge=0)
     max_call_seconds: float = Field(7200.0, gt=0)
     wrapup_seconds: float = Field(30.0, ge=0)
+    rest_seconds: float = Field(5.0, ge=0)
     after_bot: Literal["hangup", "park"] = "hangup"
     playout_lead_ms: int = Field(200, ge=20, le=5000)
     quiet_seconds: float = Field(10.0, gt=0)
@@ -185,6 +186,7 @@ class ServiceSettings(Section):
             max_hold=self.max_hold_seconds,
             max_call=self.max_call_seconds,
             wrapup=self.wrapup_seconds,
+            rest=self.rest_seconds,
             after_bot=self.after_bot,
             playout_lead=self.playout_lead_ms / 1000,
             stream_quiet=self.quiet_seconds,

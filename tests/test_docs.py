@@ -27,6 +27,7 @@ from gateway.metrics import Metrics
 from gateway.protocol.codes import EndReason
 from gateway.serve.app import make_app, make_node
 from gateway.serve.ops import make_ops_app
+from gateway.sessions.table import Sessions
 from gateway.settings import PREFIX, ServiceSettings, Settings, load
 from gateway.worker import Call
 from serializers.call_data import CallData
@@ -292,7 +293,7 @@ def test_example_shows_the_defaults() -> None:
 def routes() -> list[Any]:
     settings = Settings(public_url="http://127.0.0.1:1", services=(ServiceSettings(host="echo"),))
     node = make_node(settings, dev=True)
-    return [*make_app(node, lambda: True).routes, *make_ops_app(node, lambda: True).routes]
+    return [*make_app(Sessions(node), lambda: True).routes, *make_ops_app(node, lambda: True).routes]
 
 
 def served(routes: list[Any], method: Literal["GET", "POST"], path: str) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.media.after_playback import PlaybackBarriers, is_ours
+from gateway.media.deferred import PORTION, AfterKeys, DeferredMessages
 from gateway.media.hold import Hold
 from gateway.media.keepalive import LinkKeepalive, StreamKeepalive
 from gateway.media.playout import Playout
@@ -24,6 +25,7 @@ from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, Stop
 
+FRAME_SECONDS = 0.02
 HOLD_BLOCK_MS = 100
 MAX_WISHES = 16
 """Hang-ups and transfers of the bot's that wait. One ends the call, more are for those that may be refused."""
@@ -65,6 +67,7 @@ class Bridge:
         self._played_before = 0
         """What earlier streams played, less what was not the present bot's."""
         self._drains = PlaybackBarriers()
+        self._deferred = DeferredMessages(int(limits.playout.capacity * self.pcm_format.bytes_for_ms(1000)))
         self._overflowing = False
 
     # The stream's side.
@@ -75,8 +78,9 @@ class Bridge:
         return self._stream is not None
 
     def unplayed(self, now: float) -> float:
-        """Seconds of audio that the caller has still to hear."""
-        return self._stream.playout.unplayed(now) if self._stream is not None else 0.0
+        """Seconds of audio that the caller has still to hear, as far as it is known."""
+        at_least = FRAME_SECONDS if self._deferred.waiting else 0.0
+        return max(at_least, self._stream.playout.unplayed(now)) if self._stream is not None else at_least
 
     def attach_stream(self, stream: Stream, now: float) -> None:
         """Play to this stream from now on. Raises UnsupportedCodec, before anything has changed."""
@@ -94,6 +98,7 @@ class Bridge:
         )
         watch = StreamKeepalive(stream.socket, self._limits, now)
         self._stream = _Playing(stream.socket, serializer, to_bot, to_carrier, playout, watch, last_sent=now)
+        self._deferred.release()
 
     def detach_stream(self, now: float) -> None:
         """The stream is gone: what it had not played was not heard, and the bot is told so."""
@@ -190,11 +195,16 @@ class Bridge:
 
     def link_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the bot's."""
-        if not text:
-            self._bot_audio(data, now)
-            return
-        message = pcm.decode_to_gateway(data)
+        message = pcm.decode_to_gateway(data) if text else data
+        if self._deferred.waiting and not isinstance(message, pcm.Clear | pcm.State | None):
+            self._defer(message)
+        else:
+            self._take(message, now)
+
+    def _take(self, message: bytes | pcm.ToGateway | None, now: float) -> None:
         match message:
+            case bytes():
+                self._bot_audio(message, now)
             case None:
                 self.counts.bad["link_message"] += 1
             case pcm.Clear():
@@ -202,7 +212,7 @@ class Bridge:
             case pcm.SetMark(name):
                 self._set_mark(name, now)
             case pcm.SendDtmf(digits):
-                self._behind(lambda: self._press(digits), now)
+                self._send_keys(digits, now)
             case pcm.Hangup(reason):
                 self._wish("hangup", lambda: self._events.bot_hangup(reason), now)
             case pcm.Transfer(to):
@@ -217,14 +227,37 @@ class Bridge:
             self.counts.dropped["no_stream"] += 1
             return
         lost = stream.playout.play(stream.to_carrier.feed(data), now)
+        if lost or self._overflowing:
+            self._note_overflow(bool(lost))
+
+    def _note_overflow(self, lost: bool) -> None:
+        """Count audio that is lost, and tell the bot when it begins."""
         if lost:
             self.counts.dropped["playout_overflow"] += 1
             if not self._overflowing:
                 self.tell(pcm.Status("playout_overflow", {}))
-        self._overflowing = bool(lost)
+        self._overflowing = lost
+
+    def _defer(self, message: bytes | pcm.ToGateway) -> None:
+        """Keep what stands behind keys; what there is no place for is refused as it would be in the playout queue."""
+        if self._deferred.add(message):
+            return
+        match message:
+            case pcm.SendDtmf():
+                self._refuse("dtmf")
+            case pcm.Hangup():
+                self._refuse("hangup")
+            case pcm.Transfer():
+                self._refuse("transfer")
+            case pcm.SetMark(name):
+                self.counts.dropped["playout_overflow"] += 1
+                self.tell(pcm.MarkReached(name, played=False))
+            case _:
+                self._note_overflow(True)
 
     def clear(self, now: float) -> None:
         """Silence: drop what the caller has not heard, here and at the carrier."""
+        self._tell_flushed([mark.name for mark in self._deferred.clear()])
         stream = self._stream
         if stream is None:
             return
@@ -276,11 +309,21 @@ class Bridge:
             self.counts.dropped["playout_overflow"] += 1
         self.tell(pcm.MarkReached(name, played=False))
 
-    def _behind(self, action: Callable[[], None], now: float) -> None:
-        if self._stream is None:
-            action()
-        elif not self._stream.playout.behind(action, now):
+    def _send_keys(self, digits: str, now: float) -> None:
+        stream = self._stream
+        if stream is None:
+            self._press(digits)
+            return
+        if stream.serializer.dtmf(digits) is None:  # the carrier leaves the stream to press them
+            self._deferred.hold()
+        if not stream.playout.behind(lambda: self._press(digits), now):
+            self._deferred.release()
             self._refuse("dtmf")
+
+    def refuse_keys(self, reason: str) -> None:
+        """Tell the bot that its keys are not pressed; what stands behind them is played."""
+        self._deferred.release()
+        self.tell(pcm.Status("refused", {"what": "dtmf", "reason": reason}))
 
     def _press(self, digits: str) -> None:
         stream = self._stream
@@ -306,6 +349,9 @@ class Bridge:
         Behind what is drained for already, in order: any of it may yet be refused. Where no mark can be sent, or none
         comes back, the deadline is what is left.
         """
+        if self._deferred.waiting:
+            self._deferred.add(AfterKeys(lambda: self.drain(action, now)))
+            return
         if self._stream is None:
             action()
             return
@@ -337,10 +383,23 @@ class Bridge:
         """Every 20 ms."""
         if self._stream is not None:
             self._tick_stream(self._stream, now)
+        if self._deferred.waiting:
+            self._take_deferred(now)
         self._drains.tick(now)
         if self._link_watch is not None and self._link_watch.tick(now):
             self.detach_link()
             self._events.link_dead()
+
+    def _take_deferred(self, now: float) -> None:
+        """Take a portion of what has waited behind keys."""
+        for _ in range(PORTION):
+            match self._deferred.next():
+                case None:
+                    return
+                case AfterKeys(action):
+                    action()
+                case message:
+                    self._take(message, now)
 
     def _tick_stream(self, stream: _Playing, now: float) -> None:
         for event in stream.serializer.tick(now):

@@ -109,6 +109,9 @@ class Relay:
         """What the bot has sent is the carrier's already."""
         action()
 
+    def refuse_keys(self, reason: str) -> None:
+        """Nothing: a relayed bot presses keys on the carrier's own wire."""
+
     def tick(self, now: float) -> None:
         """Every 20 ms: is everybody still there? Workers of others answer a ping, too: RFC 6455 5.5.2 demands it."""
         if self._stream_watch is not None and self._stream_watch.tick(now):

@@ -93,8 +93,9 @@ class Counts:
 class Stream:
     """A carrier's stream after its handshake.
 
-    handshake: its messages up to `start`, as they came. resumes: our own answer asked for it, and it leads the carrier
-    to /resume when the stream has ended.
+    handshake: its messages up to `start`, as they came.
+    resumes: our own answer asked for it, and it leads the carrier to /resume when the stream has ended.
+    verified: a webhook or an upgrade that the carrier signed has named the call.
     """
 
     socket: Socket
@@ -102,3 +103,4 @@ class Stream:
     start: Start
     handshake: tuple[bytes, ...] = ()
     resumes: bool = False
+    verified: bool = False

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import structlog
@@ -21,13 +21,7 @@ from gateway.node.tokens import Signer
 from gateway.pool.client import RegistryClient
 from gateway.pool.registry import Leases
 
-if TYPE_CHECKING:
-    from gateway.node.worker_hosts import WorkerHostConnection
-    from gateway.sessions.preconnect import PreopenedLink
-    from gateway.sessions.session import Session
-
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +59,19 @@ class CallLimits:
     """WebSockets of carriers at once, in this process."""
 
 
+class ConnectedHost(Protocol):
+    """A worker host's connection, as its node uses it."""
+
+    def start_worker(self, session: str) -> None:
+        """Ask for a worker for this session, now."""
+
+    def drain(self) -> None:
+        """Tell it to take no new sessions, and to end when its calls have."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
 @dataclass(slots=True)
 class Node:
     """The process. public_url: what carriers call us by, no trailing slash."""
@@ -80,13 +87,12 @@ class Node:
     """May a transfer or forward go to this number?"""
     unix_time: Callable[[], float] = time.time
     ticker: Ticker = field(default_factory=Ticker)
-    sessions: dict[str, Session] = field(default_factory=dict)
-    hosts: dict[str, WorkerHostConnection] = field(default_factory=dict)
-    """Worker hosts connected to this node."""
+    hosts: dict[str, ConnectedHost] = field(default_factory=dict)
+    """Worker hosts connected to this node, by id."""
+    start_seconds: dict[str, float] = field(default_factory=dict)
+    """Per service: how long a start of its bot's workers takes, by what its hosts say."""
     peak_ready: dict[str, int] = field(default_factory=dict)
     """Per host: the most ready workers it has ever had at once."""
-    early: dict[str, PreopenedLink] = field(default_factory=dict)
-    """Per session: a link opened at the webhook, whose stream has not come yet."""
     rest: Rest = field(default_factory=Rest)
     streams: int = 0
     """Carriers' WebSockets that are open."""
@@ -118,6 +124,13 @@ class Node:
         if host in self.hosts:
             self.hosts[host].start_worker(session)
 
+    def start_timeout(self, service: str) -> float:
+        """Return how long a caller of this service waits for a worker to start, in seconds.
+
+        A bot whose workers are known to take longer than the limit gets twice what they took.
+        """
+        return max(self.limits.worker_start, 2 * self.start_seconds.get(service, 0.0))
+
     def session_lock(self, session: str) -> asyncio.Lock:
         """Streams of one session are admitted one after another."""
         return self._session_locks.setdefault(session, asyncio.Lock())
@@ -133,7 +146,7 @@ class Node:
         """The event loop keeps up, or it does not. lag: its mean, seconds."""
         if on != self.overloaded:
             self.overloaded = on
-            log.warning("overloaded" if on else "no longer overloaded", lag=round(lag, 3), calls=len(self.sessions))
+            log.warning("overloaded" if on else "no longer overloaded", lag=round(lag, 3), streams=self.streams)
 
     def refuse(self, where: str, reason: str, **details: str) -> None:
         """Count and log one refusal: one line, no secrets, no raw paths."""

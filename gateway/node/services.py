@@ -34,6 +34,8 @@ class Service:
     max_hold: float = 30.0
     max_call: float = 7200.0
     wrapup: float = 30.0
+    rest: float = 5.0
+    """A static worker is not offered for so long after a call."""
     after_bot: Literal["hangup", "park"] = "hangup"
     playout_lead: float = 0.2
     stream_quiet: float = 10.0

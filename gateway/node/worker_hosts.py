@@ -127,7 +127,7 @@ class WorkerHostConnection:
         self.host = host
         self._node.hosts[host.id] = self
         self._node.registry.trust_host(host.id)
-        self._note_ready(message.workers)
+        self._update(message)
         leases = self._node.leases
         self._say(workers.Registered(leases.beat, leases.host, service.wrapup))
         log.info("worker host registered", host=host.id, service=host.service, cap=host.cap)
@@ -142,16 +142,19 @@ class WorkerHostConnection:
         if waiting is None:
             self._say(workers.Gone())
             return
-        self._note_ready(message.workers)
+        self._update(message)
         self._node.metrics.note_ends(self.host.id, self.host.epoch, self.host.service, message.ends)
         self._say(workers.Ok())
         for session in waiting:
             self.start_worker(session)
 
-    def _note_ready(self, known: tuple[workers.Worker, ...]) -> None:
+    def _update(self, message: workers.Register | workers.Beat) -> None:
+        """Keep what the node itself wants to know of a host's workers."""
         assert self.host is not None
-        ready = sum(worker.state == "ready" for worker in known)
+        ready = sum(worker.state == "ready" for worker in message.workers)
         self._node.note_ready(self.host.id, self.host.service, ready)
+        if message.start_ms:
+            self._node.start_seconds[self.host.service] = message.start_ms / 1000
 
     async def _drain(self) -> None:
         if self.host is not None:

@@ -23,6 +23,9 @@ from typing import Protocol, TypeAlias
 from gateway.pool.facts import FactEvent, Facts
 from gateway.protocol.workers import LinkProtocol, Running, Worker
 
+STATIC = "static:"
+"""What the ids of hosts begin with that stand for static workers, and no other host's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leases:

@@ -31,6 +31,7 @@ from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Leases, Registry
 from gateway.serve.ops import health_routes
+from gateway.sessions.table import Sessions
 from gateway.settings import ServiceSettings, Settings
 from gateway.streams.authorize import UpgradeAuthorizer
 from gateway.webhooks.resume import connect, resume
@@ -45,7 +46,7 @@ MAX_BODY = 256 * 1024
 BODY_SECONDS = 5.0
 """From a webhook's headers to the end of its body: it comes before anything is known of who sends it."""
 
-Webhook = Callable[[Node, Carrier, HttpRequest], Awaitable[HttpAnswer]]
+Webhook = Callable[[Sessions, Carrier, HttpRequest], Awaitable[HttpAnswer]]
 
 
 def make_node(settings: Settings, *, dev: bool = False, leases: Leases | None = None) -> Node:
@@ -110,20 +111,21 @@ def _carriers(settings: Settings, dev: bool) -> dict[str, Carrier]:
     return carriers
 
 
-def make_doorkeeper(node: Node, settings: Settings, *, dev: bool, local_key: str) -> UpgradeAuthorizer:
+def make_doorkeeper(sessions: Sessions, settings: Settings, *, dev: bool, local_key: str) -> UpgradeAuthorizer:
     """Who may open a WebSocket. local_key: of the worker hosts that this process starts itself."""
     from pydantic import SecretStr
 
     return UpgradeAuthorizer(
-        node=node,
+        sessions=sessions,
         worker_keys=(*settings.workers.keys, SecretStr(local_key)),
-        prefix=urlsplit(node.public_url).path,
+        prefix=urlsplit(sessions.node.public_url).path,
         dev=dev,
     )
 
 
-def make_app(node: Node, ready: Callable[[], bool], *, body_seconds: float = BODY_SECONDS) -> Starlette:
+def make_app(sessions: Sessions, ready: Callable[[], bool], *, body_seconds: float = BODY_SECONDS) -> Starlette:
     """The HTTP routes. ready: has every local host had its `min_warm`? body_seconds: for a whole body to come."""
+    node = sessions.node
     prefix = urlsplit(node.public_url).path
 
     async def transports(_: Request) -> Response:
@@ -139,7 +141,7 @@ def make_app(node: Node, ready: Callable[[], bool], *, body_seconds: float = BOD
     }
     for base in {prefix, ""}:
         for name, handle in webhooks.items():
-            endpoint = _endpoint(node, handle, base, body_seconds)
+            endpoint = _endpoint(sessions, handle, base, body_seconds)
             # The second form is for carriers that sign nothing: a key as the path's last segment.
             routes.append(Route(f"{base}/webhooks/{{carrier}}/{name}", endpoint, methods=["GET", "POST"]))
             routes.append(Route(f"{base}/webhooks/{{carrier}}/{name}/{{key}}", endpoint, methods=["GET", "POST"]))
@@ -147,8 +149,10 @@ def make_app(node: Node, ready: Callable[[], bool], *, body_seconds: float = BOD
 
 
 def _endpoint(
-    node: Node, handle: Webhook, prefix: str, body_seconds: float
+    sessions: Sessions, handle: Webhook, prefix: str, body_seconds: float
 ) -> Callable[[Request], Awaitable[Response]]:
+    node = sessions.node
+
     async def endpoint(request: Request) -> Response:
         carrier = node.carriers.get(request.path_params["carrier"])
         if carrier is None:
@@ -167,7 +171,7 @@ def _endpoint(
         structlog.contextvars.bind_contextvars(carrier=carrier.name)
         began, outcome = time.perf_counter(), "failed"
         try:
-            answer = await handle(node, carrier, _http_request(request, body, prefix))
+            answer = await handle(sessions, carrier, _http_request(request, body, prefix))
             outcome = {400: "malformed", 403: "refused"}.get(answer.status, "noted" if handle is status else "answered")
         except RegistryUnavailable:
             outcome = "unavailable"

@@ -17,14 +17,15 @@ import uvicorn
 
 from gateway.node.node import Node
 from gateway.node.overload import LoopLagMonitor, OverloadLimits
-from gateway.protocol.codes import EndReason
+from gateway.node.static_workers import probe_static_workers, static_host
 from gateway.serve.app import make_app, make_doorkeeper, make_node
+from gateway.serve.drain import Drain
 from gateway.serve.http_protocol import http_protocol
 from gateway.serve.listening import HttpServer, address
 from gateway.serve.local_hosts import HostProcesses, LocalHosts
 from gateway.serve.ops import OpsServer, bind_ops
-from gateway.sessions.lease_renewal import keep_static, keep_told, renew_claims, static_host
-from gateway.sessions.preconnect import drop_early
+from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
+from gateway.sessions.table import Sessions
 from gateway.settings import Settings
 from gateway.sockets import server_protocol
 
@@ -54,12 +55,13 @@ class Server:
         """Serve until told to stop; the exit status. Raises SettingsError before anything is served."""
         loop = asyncio.get_running_loop()
         node = make_node(self.settings, dev=self.dev)
+        sessions = Sessions(node)
         local_key = key_for_local_hosts(self.settings)
-        doorkeeper = make_doorkeeper(node, self.settings, dev=self.dev, local_key=local_key)
+        doorkeeper = make_doorkeeper(sessions, self.settings, dev=self.dev, local_key=local_key)
         processes = HostProcesses(self.settings, self.sock.getsockname(), local_key) if self.parent is None else None
         hosts = LocalHosts(node, self.settings, processes)
         config = uvicorn.Config(
-            make_app(node, hosts.ready),
+            make_app(sessions, hosts.ready),
             http=http_protocol(lambda reason: node.refuse("http", reason)),
             ws=server_protocol(doorkeeper.decide),
             lifespan="off",
@@ -71,17 +73,17 @@ class Server:
             timeout_graceful_shutdown=3,
         )
         web = HttpServer(config)
-        stop = _Stop(node, self.settings.server.drain_seconds, others=self.settings.registry != "memory")
+        stop = Drain(sessions, self.settings.server.drain_seconds, others=self.settings.registry != "memory")
         for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, stop.signalled, signum)
+            loop.add_signal_handler(signum, stop.on_signal, signum)
         if self.parent is not None:
-            loop.add_reader(self.parent, stop.orphaned, self.parent)
+            loop.add_reader(self.parent, stop.on_orphaned, self.parent)
         node.ticker.start()
         ops = self._serve_ops(node, hosts.ready)
         serving = asyncio.create_task(web.serve(sockets=[self.sock]), name="http")
         upkeep = [
-            node.spawn(renew_claims(node), "renew claims"),
-            node.spawn(keep_told(node), "keep the registry told"),
+            node.spawn(renew_claims(sessions), "renew claims"),
+            node.spawn(resend_after_registry_loss(sessions), "resend after registry loss"),
             *self._static_workers(node),
         ]
         try:
@@ -94,8 +96,7 @@ class Server:
                 announcing.result()  # raises what kept the gateway from being ready
             await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for waiting in tuple(node.early):
-                drop_early(node, waiting)
+            sessions.preopened.discard_all()
             await hosts.stop()  # while we can still tell them
             web.should_exit = True
             web.force_exit = stop.forced
@@ -126,7 +127,7 @@ class Server:
             if section.workers:
                 key = section.link_key[0].get_secret_value() if section.link_key else ""
                 host = static_host(section.host, section.protocol, section.workers, key)
-                tasks.append(node.spawn(keep_static(node, host), f"static workers of {section.host}"))
+                tasks.append(node.spawn(probe_static_workers(node, host), f"static workers of {section.host}"))
         return tasks
 
     async def _announce(self, node: Node, hosts: LocalHosts) -> None:
@@ -138,61 +139,3 @@ class Server:
         await hosts.until_ready()
         log.info("ready", public_url=node.public_url, carriers=sorted(node.carriers))
         self.on_ready(node)
-
-
-class _Stop:
-    """The first signal drains, the second ends it now."""
-
-    def __init__(self, node: Node, drain_seconds: float, *, others: bool) -> None:
-        self._node = node
-        self._drain_seconds = drain_seconds
-        self._others = others
-        self._done = asyncio.Event()
-        self.forced = False
-
-    async def wait(self) -> None:
-        """Until it is time to end."""
-        await self._done.wait()
-
-    def signalled(self, signum: int) -> None:
-        if self._node.draining:
-            log.warning("stopping now", signal=signal.Signals(signum).name, calls=len(self._node.sessions))
-            self.forced = True
-            for session in tuple(self._node.sessions.values()):
-                session.end(EndReason.DRAINED)  # their bots would keep their host waiting
-            self._done.set()
-            return
-        self._node.draining = True
-        log.info("draining", calls=len(self._node.sessions), at_most_seconds=self._drain_seconds)
-        self._node.spawn(self._drain(), "drain")
-
-    def orphaned(self, parent: int) -> None:
-        """The parent has died: whoever starts it again wants the port."""
-        asyncio.get_running_loop().remove_reader(parent)
-        if not self._node.draining:
-            self.signalled(signal.SIGTERM)
-
-    async def _drain(self) -> None:
-        """Until the last call has ended; what is left at the deadline goes to another node, or ends in good order."""
-        if self._others:
-            await asyncio.sleep(self._node.limits.drain_notice)
-        self._node.refusing = True
-        try:
-            async with asyncio.timeout(self._drain_seconds):
-                await self._idle()
-        except TimeoutError:
-            for session in tuple(self._node.sessions.values()):
-                if self._others:
-                    session.hand_over()
-                else:
-                    session.end(EndReason.DRAINED)
-            try:
-                async with asyncio.timeout(self._node.limits.hand_over + 3.0):
-                    await self._idle()
-            except TimeoutError:
-                pass
-        self._done.set()
-
-    async def _idle(self) -> None:
-        while self._node.sessions:  # noqa: ASYNC110 - looked at for seconds in a process's life, by nobody else
-            await asyncio.sleep(0.05)

@@ -1,88 +1,98 @@
-"""Links opened at the webhook, for the stream that is to come: its caller then waits for no handshake with the worker.
+"""Links opened at the webhook, before the stream: its caller then waits for no handshake with the worker.
 
-A link without a fence yet (0): any confirmed claim's goes before it, on whichever node the stream arrives. `start`
-brings the fence. What is not taken by the time its claim expires is closed, and the worker is as new.
+Such a link has no fence yet (0), so the link of any confirmed claim goes before it, on whichever node the stream
+arrives; `start` brings the fence. A link that no stream has claimed when its reservation expires is closed, and the
+worker is as good as new.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
-
 from gateway.errors import LinkError, LinkRefused
+from gateway.media.endpoints import LinkEndpoint
 from gateway.node.node import Node
 from gateway.pool.registry import Claim
-from gateway.protocol.codes import CloseCode
-from gateway.sessions.events import Link
-from gateway.sessions.worker_search import dial
+from gateway.sessions.open_link import open_link
 
-log = structlog.get_logger(__name__)
+CONFLICT = 409
+"""HTTP status of a worker that another claim of the session, a confirmed one, has reached already."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PreopenedLink:
-    """A link that waits. worker: whose it is."""
+    """A link that waits for its stream. worker: its worker's id."""
 
-    link: Link
+    link: LinkEndpoint
     worker: str
+    claimed: bool = False
 
 
-async def open_early(node: Node, claim: Claim, body: Mapping[str, Any]) -> None:
-    """Open the link of a claim that nobody has confirmed yet, unless there is one. Never raises.
+class PreopenedLinks:
+    """All of this process, by session."""
 
-    Not in relay mode: there the bot starts with the connection, and would wait for a handshake that may never come.
-    """
-    if claim.worker is None or claim.protocol == "relay" or not claim.fresh or claim.session in node.early:
-        return
-    early = node.early[claim.session] = PreopenedLink(Link(None), claim.worker.id)
-    try:
-        await dial(node, claim, early.link, body)
-    except LinkRefused as refused:
-        _forget(node, claim.session, early)
-        if refused.status != 409:  # somebody else's stream has come already
-            node.registry.suspect(claim.worker.id)
-    except LinkError:
-        _forget(node, claim.session, early)
-        node.registry.suspect(claim.worker.id)
-    else:
-        if early.link.side is not None:  # its stream has come, and was quicker than this task
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._waiting: dict[str, PreopenedLink] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __iter__(self) -> Iterator[PreopenedLink]:
+        return iter(tuple(self._waiting.values()))
+
+    async def preopen(self, claim: Claim, body: Mapping[str, Any]) -> None:
+        """Open the link of an unconfirmed claim, unless there is one. Never raises.
+
+        Not in relay mode: there the bot starts with the connection, and would wait for a handshake that may never come.
+        """
+        session = claim.session
+        if claim.worker is None or claim.protocol == "relay" or not claim.fresh or session in self._waiting:
             return
-        if node.early.get(claim.session) is not early:  # the call has ended meanwhile, or its stream did not wait
-            _close(early)
+        waiting = self._waiting[session] = PreopenedLink(LinkEndpoint(self._node.metrics.timed), claim.worker.id)
+        try:
+            await open_link(self._node, claim, waiting.link, body)
+        except LinkError as error:
+            self._discard(session, waiting)
+            if not (isinstance(error, LinkRefused) and error.status == CONFLICT):
+                self._node.registry.suspect(claim.worker.id)
             return
-        asyncio.get_running_loop().call_later(
-            max(0.0, claim.expires - node.unix_time()), _forget, node, claim.session, early
-        )
+        if waiting.claimed:  # its stream was quicker than this task
+            return
+        if self._waiting.get(session) is not waiting:  # the call has ended, or its stream did not wait for the link
+            waiting.link.close()
+            return
+        left = max(0.0, claim.expires - self._node.unix_time())
+        asyncio.get_running_loop().call_later(left, self._discard, session, waiting)
 
-
-def take_early(node: Node, claim: Claim) -> Link | None:
-    """The open link of this claim, if there is one to its worker."""
-    early = node.early.pop(claim.session, None)
-    if early is None:
+    def claim(self, claim: Claim) -> LinkEndpoint | None:
+        """Return the open link of this claim, if there is one to its worker."""
+        waiting = self._waiting.pop(claim.session, None)
+        if waiting is None:
+            return None
+        wanted = claim.worker.id if claim.worker is not None else ""
+        if waiting.worker == wanted and waiting.link.open:
+            waiting.claimed = True
+            return waiting.link
+        waiting.link.close()
         return None
-    wanted = claim.worker.id if claim.worker is not None else ""
-    if early.worker == wanted and early.link.socket is not None and not early.link.gone.is_set():
-        return early.link
-    _close(early)
-    return None
 
+    def discard(self, session: str) -> None:
+        """Close the session's link: its stream will not come."""
+        waiting = self._waiting.pop(session, None)
+        if waiting is not None:
+            waiting.link.close()
 
-def drop_early(node: Node, session: str) -> None:
-    """Its stream will not come."""
-    early = node.early.pop(session, None)
-    if early is not None:
-        _close(early)
+    def discard_all(self) -> list[LinkEndpoint]:
+        """Close every link that waits, and return them."""
+        links = [waiting.link for waiting in self._waiting.values()]
+        for session in tuple(self._waiting):
+            self.discard(session)
+        return links
 
-
-def _forget(node: Node, session: str, early: PreopenedLink) -> None:
-    if node.early.get(session) is early:
-        drop_early(node, session)
-
-
-def _close(early: PreopenedLink) -> None:
-    if early.link.socket is not None:
-        early.link.socket.close(CloseCode.NORMAL)
+    def _discard(self, session: str, waiting: PreopenedLink) -> None:
+        if self._waiting.get(session) is waiting:
+            self.discard(session)

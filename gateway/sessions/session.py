@@ -1,7 +1,8 @@
 """A session: one conversation, a call joined to a bot. It may outlive a stream and a worker.
 
-One task for a session, woken by events and deadlines, never by audio: frames go from socket to bridge to socket
-without it. The task decides what a broken link, a lost stream or a bot's wish means, and ends the session once.
+One task for a session, woken by events and deadlines, never by audio: frames go from connection to bridge to connection
+without it. The task decides what a lost stream or a command of the bot means, and ends the session once. Its worker is
+looked after by a task of its own (`worker_link`).
 """
 
 from __future__ import annotations
@@ -16,23 +17,22 @@ from gateway.media.bridge import Bridge
 from gateway.media.playout import PlayoutLimits
 from gateway.media.relay import Relay
 from gateway.media.types import BridgeLimits, Stream
-from gateway.metrics import TIMED
 from gateway.node.node import Node
 from gateway.node.services import Service
-from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, merge
+from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, Status, merge
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
-from gateway.sessions.events import End, Event, HandOver, LinkGone, Sought, StreamGone, Wish
-from gateway.sessions.facts_sync import fold
+from gateway.sessions.events import BotCommand, EndSession, Event, HandOver, StreamClosed, WorkerEnded
+from gateway.sessions.facts_sync import merge_and_restore
+from gateway.sessions.preconnect import PreopenedLinks
 from gateway.sessions.worker_link import WorkerLink
-from gateway.sessions.worker_search import Linked
 from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
 
 PAUSE_CHECK = 0.1
-"""Seconds between two looks whether the bot still speaks."""
+"""Seconds between two checks whether the bot still speaks."""
 AWAY_CHECK = 1.0
 """Seconds between two attempts to give a call away while the registry is away."""
 AWAY = "the registry is away"
@@ -41,12 +41,16 @@ NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKE
 
 
 class Session:
-    """See the module's docstring. claim: confirmed; None for a caller on hold. facts: known when the stream started.
+    """See the module's docstring.
 
-    The one who makes it puts it into `node.sessions`, so that nobody else makes another.
+    claim: confirmed; None for a caller on hold.
+    facts: what was known when the stream started.
+    preopened: links that were opened at webhooks.
     """
 
-    def __init__(self, node: Node, service: Service, claim: Claim | None, facts: Facts) -> None:
+    def __init__(
+        self, node: Node, service: Service, claim: Claim | None, facts: Facts, preopened: PreopenedLinks
+    ) -> None:
         self.id = facts.session
         self.service = service
         self.facts = facts
@@ -55,22 +59,21 @@ class Session:
         self.bridge = _make_bridge(service, self)
         self.stream: Stream | None = None
         self.call: CallData | None = None
-        self.bot = WorkerLink(node, service, self.bridge, self, claim)
+        self.worker = WorkerLink(node, service, self.bridge, self, claim, preopened)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._now = asyncio.get_running_loop().time
-        self._ends_at = self._now() + service.max_call
+        self._began = self._now()
+        self._ends_at = self._began + service.max_call
         self._parked_until: float | None = None
-        self._pressing = False
-        """The carrier presses keys for the bot, and comes back."""
-        self._later: list[Wish] = []
-        """What the bot wants done when the keys are pressed."""
+        self._bot_finished = False
+        """The bot has closed its link, and has not asked to hang up: it may have moved the call by itself."""
         self.ended: EndReason | None = None
         self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
 
     @property
     def claim(self) -> Claim | None:
         """What this session holds of the pool."""
-        return self.bot.claim
+        return self.worker.claim
 
     # The stream's side.
 
@@ -83,25 +86,15 @@ class Session:
         older, self.stream, self.call = self.stream, stream, call
         if older is not None:
             older.socket.close(CloseCode.NORMAL, "a newer stream took the call")
-        self._parked_until, self._pressing = None, False
-        self.bot.move_to(claim)
-        while self._later:
-            self.post(self._later.pop(0))
-
-    def stream_received(self, stream: Stream, data: bytes, text: bool, now: float) -> None:
-        if stream is not self.stream:
-            return
-        if self.bridge.counts.from_carrier % TIMED:
-            self.bridge.stream_received(data, text, now)
-        else:
-            self.node.metrics.timed("inbound", self.bridge.stream_received, data, text, now)
+        self._parked_until = None
+        self.worker.use_claim(claim)
 
     def stream_closed(self, stream: Stream, code: int) -> None:
-        self.post(StreamGone(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
+        self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside (drain, API)."""
-        self.post(End(reason))
+        self.post(EndSession(reason))
 
     def hand_over(self) -> None:
         """Give the call away, with its bot, to the node that its carrier comes to; where it comes to none, end it."""
@@ -114,13 +107,13 @@ class Session:
 
     def superseded(self) -> None:
         """The registry says that the claim is no longer ours."""
-        self.post(End(None))
+        self.post(EndSession(None))
 
     # What the bridge says.
 
     def stream_stopped(self, reason: str) -> None:
         if self.stream is not None:
-            self.post(StreamGone(self.stream, orderly=True))
+            self.post(StreamClosed(self.stream, orderly=True))
 
     def stream_dead(self) -> None:
         if self.stream is not None:
@@ -128,19 +121,19 @@ class Session:
             self.stream.socket.abort()
 
     def link_dead(self) -> None:
-        self.bot.dead()
+        self.worker.on_unresponsive()
 
     def bot_hangup(self, reason: str) -> None:
-        self.post(Wish("hangup", reason))
+        self.post(BotCommand("hangup", reason))
 
     def bot_transfer(self, to: str) -> None:
-        self.post(Wish("transfer", to))
+        self.post(BotCommand("transfer", to))
 
     def bot_digits(self, digits: str) -> None:
-        self.post(Wish("digits", digits))
+        self.post(BotCommand("digits", digits))
 
     def bot_state(self, state: bytes) -> None:
-        self.bot.keep_state(state)
+        self.worker.keep_state(state)
 
     def post(self, event: Event) -> None:
         self._events.put_nowait(event)
@@ -173,7 +166,7 @@ class Session:
                         return EndReason.MAX_DURATION
                     if self._parked_until is not None and self._now() >= self._parked_until:
                         return EndReason.STREAM_LOST  # else a new stream came while we slept
-                case End(reason):
+                case EndSession(reason):
                     return reason
                 case HandOver(by) if self._now() < by and self.bridge.unplayed(self._now()) > 0:
                     asyncio.get_running_loop().call_later(PAUSE_CHECK, self.post, event)  # not in the middle of a word
@@ -181,7 +174,7 @@ class Session:
                     if await self._give_away():
                         return None
                     asyncio.get_running_loop().call_later(AWAY_CHECK, self.post, event)
-                case StreamGone(stream, orderly) if stream is self.stream:
+                case StreamClosed(stream, orderly) if stream is self.stream:
                     self._lose_stream()
                     if orderly:
                         return EndReason.CALLER_HANGUP
@@ -189,18 +182,18 @@ class Session:
                         return EndReason.STREAM_LOST
                     self._log.warning("stream lost, waiting for the carrier")
                     self._parked_until = self._now() + self.node.limits.reattach_timeout
-                case Sought() | LinkGone():
-                    if (end := self.bot.heed(event)) is not None:
-                        return end.reason
-                case Wish() if self._pressing:
-                    self._later.append(event)
-                case Wish("hangup", _):
+                case WorkerEnded() if self.worker.end is not None:
+                    return self.worker.end.reason
+                case BotCommand("finished"):
+                    self._bot_finished = True
                     return EndReason.BOT_HANGUP
-                case Wish("transfer", to):
+                case BotCommand("hangup"):
+                    return EndReason.BOT_HANGUP
+                case BotCommand("transfer", to):
                     if not (refusal := self._refusal_to_transfer(to) or await self._continue("dial", to)):
                         return EndReason.TRANSFERRED
                     self._tell_refused("transfer", refusal)
-                case Wish("digits", digits):
+                case BotCommand("digits", digits):
                     await self._press(digits)
 
     async def _next_event(self) -> Event | None:
@@ -231,7 +224,7 @@ class Session:
         if await self._continue("attach"):
             return False
         self._lose_stream()
-        self.bot.drop(CloseCode.DRAINING)
+        self.worker.close(CloseCode.DRAINING)
         return True
 
     async def _continue(self, kind: ContinuationKind, value: str = "") -> str:
@@ -255,39 +248,47 @@ class Session:
         """Keys, on a carrier whose stream has no message for them: by its XML, and the bot waits meanwhile."""
         can = self.node.carriers[self.facts.carrier].can.digits and self.stream is not None
         if refusal := await self._continue("digits", digits) if can else "this carrier cannot send keys":
-            self._tell_refused("dtmf", refusal)
+            self.bridge.refuse_keys(refusal)
             return
-        self._parked_until, self._pressing = self._now() + self.node.limits.reattach_timeout + len(digits), True
+        self._parked_until = self._now() + self.node.limits.reattach_timeout + len(digits)
         self._lose_stream()
 
     # The end.
 
     async def _wrap_up(self, reason: EndReason | None) -> None:
-        """Tell the bot, let it finish, give the slot back. reason None: it is not ours to end any more."""
-        self.bot.stop_seeking()
+        """Tell the bot, let it finish, release the slot. reason None: another node has the call."""
+        self.worker.stop()
         if reason is None:
             self._log.info("session goes on elsewhere")
             self._leave(CloseCode.SUPERSEDED)
             return
         self.ended = reason
         self.bridge.tell(pcm.Stop(reason))
-        ours = reason is not EndReason.CALLER_HANGUP
-        if ours and reason is not EndReason.TRANSFERRED:
+        # A caller who hung up, a transfer, and a bot that moves calls by itself leave the call to the carrier.
+        moved = self._bot_finished and self.service.after_bot == "park"
+        ended = reason is not EndReason.CALLER_HANGUP and not moved
+        if ended and reason is not EndReason.TRANSFERRED:
             kind, value = self._last_resort(reason)
             await self._continue(kind, value)  # if it is not kept, the XML's own Hangup is the second line
-            if kind == "hangup" and self.stream is not None:  # a carrier that left us first may have moved the call
+            if kind == "hangup" and not self._bot_finished:
                 await self._hang_up_by_rest()
         self._lose_stream()
-        await self.remember(
-            FactEvent(status="ended" if ours else "ending", end_reason=reason, ended=self.node.unix_time())
-        )
-        await self.bot.finish()
+        status: Status = "ended" if ended else "ending"
+        await self.remember(FactEvent(status=status, end_reason=reason, ended=self.node.unix_time()))
+        await self.worker.wait_closed()
         self._leave(CloseCode.NORMAL)
-        await self.bot.give_back()
-        self._log.info("session ended", reason=reason)
+        self._log.info("session ended", reason=reason, seconds=round(self._now() - self._began, 3))
+        await self.worker.release()
 
     async def _hang_up_by_rest(self) -> None:
-        """The first line; the XML behind the stream is the second."""
+        """Hang up at once; the XML behind the stream is the second line.
+
+        Not once the carrier has ended the stream: it may have moved the call. Not after a bot that only closed its
+        link, either: it may have moved the call by a REST request of its own, and the carrier's stop is on its way. And
+        only a call that a verified webhook or upgrade has named: any holder of a stream key can name any call.
+        """
+        if self.stream is None or not self.stream.verified:
+            return
         carrier = self.node.carriers[self.facts.carrier]
         request = carrier.hang_up(self.facts.call_id, self.facts.account)
         if request is not None:
@@ -301,22 +302,16 @@ class Session:
         return "hangup", ""
 
     def _leave(self, code: CloseCode) -> None:
-        """Let go of everything. Idempotent."""
+        """Close what is open. Idempotent."""
         self._lose_stream()
-        self.bot.drop(code)
+        self.worker.close(code)
         self.node.ticker.discard(self.bridge)
-        while not self._events.empty():
-            match self._events.get_nowait():
-                case Sought(_, Linked(socket)):  # it came too late to be of use
-                    socket.close(CloseCode.NORMAL)
-        if self.node.sessions.get(self.id) is self:
-            del self.node.sessions[self.id]
 
     async def remember(self, event: FactEvent) -> bool:
         """Fold the event into the facts, ours and the registry's. False: it is away, and has not heard of it."""
         self.facts = merge(self.facts, event)
         try:
-            told = await fold(self.node, self.facts, event)
+            told = await merge_and_restore(self.node, self.facts, event)
         except RegistryUnavailable:
             return False  # audio never waits for the registry; what was lost is history, not the call
         self.facts = merge(self.facts, told)

@@ -1,259 +1,287 @@
-"""The session's bot: sought, linked, lost and sought again. By what claim, on which worker, with what state.
+"""The session's worker: acquired, attached, lost, and acquired again, in one task.
 
-Called by the session's task and the bridge, and never waits: what takes time runs beside, and comes back as an event.
+    state      | what the task does                                  | next
+    -----------+-----------------------------------------------------+-----------------------------------------------
+    SEARCHING  | acquire_worker: a claim, and an open link to it     | ATTACHED; or the session ends: no worker, or
+               |                                                     | another node has the call
+    ATTACHED   | waits until the link closes; audio goes by without  | FINISHED: the bot closed it (1000, 1005); the
+               |                                                     | session ends: superseded (4001), or too many
+               |                                                     | starts; SEARCHING: the worker is lost
+    FINISHED   | nothing: what the bot said is played to its end     |
+
+A stream that brings a claim of its own starts the task anew. The session's own task is told of nothing but the end.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum, auto
 from typing import Protocol
 
 import structlog
 
 from gateway.errors import RegistryUnavailable
 from gateway.media.bridge import Bridge
+from gateway.media.endpoints import LinkEndpoint
 from gateway.media.relay import Relay
 from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.facts import FactEvent, Facts
-from gateway.pool.registry import Claim
+from gateway.pool.registry import STATIC, Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
-from gateway.sessions.events import End, Event, Link, LinkGone, Sought, Wish
-from gateway.sessions.preconnect import take_early
-from gateway.sessions.worker_search import Linked, Quest, Unlinked, link_up
-from gateway.sockets import Socket
+from gateway.sessions.events import BotCommand, EndSession, Event, WorkerEnded
+from gateway.sessions.preconnect import PreopenedLinks
+from gateway.sessions.worker_search import Connected, Unavailable, WorkerRequest, acquire_worker
 from serializers.call_data import CallData
 
 BRIEF = 5.0
-"""Seconds. A worker that is dialled once more, and breaks again within this, is not dialled a third time."""
+"""Seconds. A worker that is connected to once more, and breaks again within this, is not tried a third time."""
 TRANSFER_FAILED = "transfer_failed"
 
 
+class State(Enum):
+    """See the module's docstring."""
+
+    SEARCHING = auto()
+    ATTACHED = auto()
+    FINISHED = auto()
+
+
 class SessionView(Protocol):
-    """The session, as its bot's side sees it. call: None before its first stream."""
+    """What the worker's side needs of its session. call: None before its first stream."""
 
     id: str
     facts: Facts
     call: CallData | None
 
     def post(self, event: Event) -> None:
-        """For the session's task."""
+        """Wake the session's task."""
 
     async def remember(self, event: FactEvent) -> bool:
-        """Fold the event into the facts; False: only into ours."""
+        """Merge the event into the facts. False: only into ours, as the registry is away."""
 
 
 class WorkerLink:
-    """claim: confirmed; None for a caller on hold. link: None while there is no bot. starts: of workers, over the
-    whole session.
+    """See the module's docstring.
+
+    claim: confirmed; None for a caller on hold. link: None while there is no bot. starts: of workers, over the whole
+    session.
     """
 
     def __init__(
-        self, node: Node, service: Service, bridge: Bridge | Relay, owner: SessionView, claim: Claim | None
+        self,
+        node: Node,
+        service: Service,
+        bridge: Bridge | Relay,
+        session: SessionView,
+        claim: Claim | None,
+        preopened: PreopenedLinks,
     ) -> None:
-        self.node = node
-        self.bridge = bridge
         self.claim = claim
-        self.link: Link | None = None
-        self.starts = owner.facts.starts
+        self.link: LinkEndpoint | None = None
+        self.starts = session.facts.starts
+        self.state = State.SEARCHING
+        self._node = node
         self._service = service
-        self._owner = owner
+        self._bridge = bridge
+        self._session = session
+        self._preopened = preopened
         self._now = asyncio.get_running_loop().time
-        self._quest: asyncio.Task[None] | None = None
-        self._quests = 0
-        self._linked_at = 0.0
-        self._again = False
-        """The link is to a worker that this session had before."""
+        self._task: asyncio.Task[None] | None = None
+        self._attached_at = 0.0
         self._lost_worker = False
-        self._state = owner.facts.state
-        self._state_seq = owner.facts.state_seq
-        self._keeping: asyncio.Task[None] | None = None
+        self._bot_state = BotState(session)
+        self.end: EndSession | None = None
+        """How the session is to end, as there is no worker for it."""
         self._log = structlog.get_logger(__name__).bind(
-            session=owner.id, carrier=owner.facts.carrier, service=service.host
+            session=session.id, carrier=session.facts.carrier, service=service.host
         )
 
-    # A stream has come.
+    @property
+    def searching(self) -> bool:
+        """A worker is looked for."""
+        return self._task is not None and self.state is State.SEARCHING
 
-    def move_to(self, claim: Claim | None) -> None:
-        """A new stream brought this claim. None: it brought none, and what there is or is sought goes on."""
-        if claim is None and self._quest is not None:
+    def use_claim(self, claim: Claim | None) -> None:
+        """Go on with a new stream's claim. None: it brought none, and what there is, or is looked for, goes on."""
+        if claim is None and self.searching:
             return
         if self.link is not None and claim is not None and _worker(claim) != _worker(self.claim):
-            self.drop(CloseCode.SUPERSEDED)
+            self.close(CloseCode.SUPERSEDED)
         self.claim = claim or self.claim
         if self.link is not None:
-            self.bridge.tell(pcm.Status("reattached", {}))
-        else:  # if one is sought, by an older claim: that must not find itself superseded by our own
-            self._seek(self.claim)
+            self._bridge.tell(pcm.Status("reattached", {}))
+        elif self.state is not State.FINISHED:
+            # If a worker is looked for by an older claim, that search must not find itself superseded by our own.
+            self.stop()
+            self.state, self.end = State.SEARCHING, None
+            self._task = self._node.spawn(self._run(self.claim), f"worker of {self._session.id}")
 
-    # Seeking.
-
-    @property
-    def seeking(self) -> bool:
-        """A worker is looked for."""
-        return self._quest is not None
-
-    def _seek(self, claim: Claim | None, *, avoid: frozenset[str] = frozenset(), after: float = 0.0) -> None:
-        """Look for a worker, beside everything else; the caller hears hold audio if it takes long."""
-        self.stop_seeking()
-        early = take_early(self.node, claim) if claim is not None else None
-        if early is not None and early.socket is not None:
-            assert claim is not None
-            early.side = self
-            self._linked(early.socket, claim, early)
+    def on_unresponsive(self) -> None:
+        """Count the worker as lost: it does not answer."""
+        if self.link is None:
             return
-        service, call, number = self._service, self._owner.call, self._quests
-        hold = service.max_hold if service.when_full.kind == "hold" else 0.0
-        hold_until = self._now() + hold if hold else 0.0
-        fence = self.claim.fence if self.claim is not None else 0
-        quest = Quest(service.host, self._owner.id, call.body if call else {}, hold_until, fence)
+        self._log.warning("worker does not answer")
+        if self._service.protocol == "relay":  # it has the call's whole state: no other worker could go on
+            self.link.abort()
+            self._session.post(EndSession(EndReason.WORKER_LOST))
+        else:
+            self.link.lose()
 
-        async def seek() -> None:
-            found: Linked | Unlinked = Unlinked(EndReason.NO_WORKER)
-            try:
-                if after:
-                    await asyncio.sleep(after)
-                found = await link_up(self.node, quest, claim, lambda: Link(self), self._hold_claim, avoid=avoid)
-            finally:  # a bug of ours must not leave the caller with hold audio for ever
-                self._owner.post(Sought(number, found))
+    def keep_state(self, state: bytes) -> None:
+        """Keep what the bot leaves for its successor."""
+        if self._bot_state.keep(state):
+            self._node.spawn(self._bot_state.save(), f"state {self._session.id}")
 
-        self._quest = self.node.spawn(seek(), f"link {self._owner.id}")
+    # The task.
 
-    def stop_seeking(self) -> None:
-        """Whatever the present quest still finds comes too late."""
-        self._quests += 1
-        if self._quest is not None:
-            self._quest.cancel()
-            self._quest = None
+    async def _run(self, claim: Claim | None) -> None:
+        """Serve the session, and say how it is to end. A bug of ours must not leave the caller with hold audio."""
+        end: EndSession | None = EndSession(EndReason.NO_WORKER)
+        try:
+            end = await self._serve(claim)
+        except asyncio.CancelledError:
+            end = None
+            raise
+        finally:
+            if end is not None:
+                self.end = end
+                self._session.post(WorkerEnded())
 
-    def _hold_claim(self, claim: Claim | None) -> None:
-        """The newest fence is ours to renew and to give back, whether or not its worker can be reached. None: we have
-        none while we wait for the next, and must not ask for its renewal: that would say that we were superseded.
+    async def _serve(self, claim: Claim | None) -> EndSession | None:
+        """One worker after another. None: the bot has finished."""
+        avoid = frozenset[str]()
+        while True:
+            # Acquire.
+            found = await self._acquire(claim, avoid)
+            if isinstance(found, Unavailable):
+                self._count_resume("superseded" if found.superseded else "no_worker")
+                return EndSession(None if found.superseded else found.reason)
+            # Attach, and wait.
+            code = await found.link.wait_closed() if self._attach(found) else CloseCode.ABNORMAL
+            self.link, self.state = None, State.SEARCHING
+            self._bridge.detach_link()
+            # Decide.
+            if self._is_finished(code, found.link.spoke):
+                self.state = State.FINISHED
+                self._bridge.drain(lambda: self._session.post(BotCommand("finished")), self._now())
+                return None
+            if code == CloseCode.SUPERSEDED:
+                return EndSession(None)
+            found.link.abort()
+            if self.starts >= self._node.limits.max_worker_starts:
+                self._node.metrics.resumes["worker_lost", "too_many_starts"] += 1
+                return EndSession(EndReason.BOT_ERROR if code == CloseCode.INTERNAL_ERROR else EndReason.WORKER_LOST)
+            self._log.warning("worker lost, taking another", code=code, worker=_worker(self.claim))
+            self._lost_worker = True
+            # Again: on the same worker if it may live, and at once on another one if it said that it does not.
+            avoid = await self._avoid_after(code, found)
+            claim = None
+
+    async def _acquire(self, claim: Claim | None, avoid: frozenset[str]) -> Connected | Unavailable:
+        """Find a worker; the caller hears hold audio if it takes long."""
+        link = self._preopened.claim(claim) if claim is not None else None
+        if claim is not None and link is not None:
+            return Connected(link, claim)
+        call, hold = self._session.call, self._service.when_full.kind == "hold"
+        request = WorkerRequest(
+            service=self._service.host,
+            session=self._session.id,
+            body=call.body if call else {},
+            on_claim=self._on_claim,
+            hold_until=self._now() + self._service.max_hold if hold and self._service.max_hold else 0.0,
+            fence=self.claim.fence if self.claim is not None else 0,
+        )
+        return await acquire_worker(self._node, request, claim, avoid=avoid)
+
+    def _on_claim(self, claim: Claim | None) -> None:
+        """Keep the newest claim, so that it is renewed and released even if its worker is unreachable.
+
+        None: the last claim is gone and the session is queued.
         """
         if claim is None or self.claim is None or claim.fence >= self.claim.fence:
             self.claim = claim
 
-    # What comes back.
-
-    def heed(self, event: Sought | LinkGone) -> End | None:
-        """News of a quest or a link. Returns how the session ends, if it does."""
-        match event:
-            case Sought(number, Linked(socket, claim, Link() as link)):
-                if number != self._quests:
-                    socket.close(CloseCode.NORMAL)
-                else:
-                    self._linked(socket, claim, link)
-            case Sought(number, Unlinked(reason, superseded)) if number == self._quests:
-                self._quest = None
-                self._note_resume("superseded" if superseded else "no_worker")
-                return End(None if superseded else reason)
-            case LinkGone(link, code) if link is self.link:
-                return self._lose_link(code)
-        return None
-
-    def _linked(self, socket: Socket, claim: Claim, link: Link) -> None:
-        self._quest, self.link = None, link
-        self._linked_at, self._again = self._now(), not claim.fresh
-        self._hold_claim(claim)
-        self._note_resume("attached")
+    def _attach(self, found: Connected) -> bool:
+        """Join the worker to the bridge, and tell it of the call. False: its link has broken again meanwhile."""
+        claim, self.link, self.state = found.claim, found.link, State.ATTACHED
+        self._attached_at = self._now()
+        self._on_claim(claim)
+        self._count_resume("attached")
         self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
-        if link.gone.is_set():
-            self._owner.post(LinkGone(link, CloseCode.ABNORMAL))
-            return
-        self.bridge.attach_link(socket, self._start_message(claim), self._now())
-        if self._owner.facts.continuation.value == TRANSFER_FAILED and self.link is not None:
-            self.bridge.tell(pcm.Status(TRANSFER_FAILED, {}))
-        self.node.spawn(self._owner.remember(FactEvent(starts=self.starts)), f"facts {self._owner.id}")
+        if not found.link.open or found.link.socket is None:
+            return False
+        found.link.bind(self._bridge)
+        self._bridge.attach_link(found.link.socket, self._start_message(claim), self._now())
+        if self._session.facts.continuation.value == TRANSFER_FAILED:
+            self._bridge.tell(pcm.Status(TRANSFER_FAILED, {}))
+        self._node.spawn(self._session.remember(FactEvent(starts=self.starts)), f"facts {self._session.id}")
         self._log.info("bot joined", worker=_worker(claim), attempt=self.starts)
+        return True
 
     def _start_message(self, claim: Claim) -> pcm.Start:
-        owner = self._owner
-        assert owner.call is not None
+        session = self._session
+        assert session.call is not None
         return pcm.Start(
-            session_id=owner.id,
+            session_id=session.id,
             service_host=self._service.host,
-            carrier=owner.facts.carrier,
+            carrier=session.facts.carrier,
             fence=claim.fence,
-            call=owner.call.wire(),
+            call=session.call.wire(),
             sample_rate=self._service.sample_rate,
             resumed=self.starts > 1,
             attempt=self.starts,
-            state=self._state,
+            state=self._bot_state.value,
         )
 
-    def link_closed(self, link: Link, code: int) -> None:
-        self._owner.post(LinkGone(link, code))
+    def _is_finished(self, code: int, spoke: bool) -> bool:
+        """True if the bot is done, and its worker is not lost.
 
-    def dead(self) -> None:
-        """The bridge says that the worker does not answer."""
-        link = self.link
-        if link is None:
-            return
-        self._log.warning("worker does not answer")
-        if self._service.protocol == "relay":  # nobody else could go on with it
-            if link.socket is not None:
-                link.socket.abort()
-            self._owner.post(End(EndReason.WORKER_LOST))
-        else:
-            self._owner.post(LinkGone(link, CloseCode.ABNORMAL))
+        Pipecat's image ends a call with any of 1000, 1005 and 1006, as it may not close its socket (peers.md). But a
+        bot of that kind that has not said anything at all has crashed, or could not log in to its carrier.
+        """
+        if self._service.protocol == "relay":
+            return code not in (CloseCode.INTERNAL_ERROR, CloseCode.SUPERSEDED) and spoke
+        return code in (CloseCode.NORMAL, CloseCode.NO_STATUS)
 
-    def _lose_link(self, code: int) -> End | None:
-        """What a closed link means. None: the bot has said its last, or another is sought."""
-        link, self.link = self.link, None
-        self.bridge.detach_link()
-        if self._service.protocol == "relay" or code in (CloseCode.NORMAL, CloseCode.NO_STATUS):
-            self.bridge.drain(lambda: self._owner.post(Wish("hangup", "done")), self._now())
-            return None
-        if code == CloseCode.SUPERSEDED:
-            return End(None)
-        if link is not None and link.socket is not None:
-            link.socket.abort()
-        if self.starts >= self.node.limits.max_worker_starts:
-            self.node.metrics.resumes["worker_lost", "too_many_starts"] += 1
-            return End(EndReason.BOT_ERROR if code == CloseCode.INTERNAL_ERROR else EndReason.WORKER_LOST)
-        self._log.warning("worker lost, taking another", code=code)
-        self._lost_worker = True
-        in_vain = self._again and self._now() - self._linked_at < BRIEF
-        if in_vain or code in (
-            CloseCode.INTERNAL_ERROR,
-            CloseCode.DRAINING,
-        ):  # it said so itself: no use in asking again
-            self._seek(None, avoid=frozenset({_worker(self.claim)}))
-        else:  # also one that is mute: perhaps we were stopped, and its 409 tells us that another node has the call
-            self._seek(None, after=self.node.limits.redial)
-        return None
+    async def _avoid_after(self, code: int, lost: Connected) -> frozenset[str]:
+        """Return which workers to avoid after this loss, when it is time to look for the next.
 
-    def _note_resume(self, result: str) -> None:
+        A link that broke is opened once more, after a moment: the worker may live. That goes for one that does not
+        answer, too: this process may have been suspended, and its 409 says that another node has the call.
+        """
+        in_vain = not lost.claim.fresh and self._now() - self._attached_at < BRIEF
+        told = code in (CloseCode.INTERNAL_ERROR, CloseCode.DRAINING) or self._service.protocol == "relay"
+        if in_vain or told:
+            return frozenset({_worker(self.claim)})
+        await asyncio.sleep(self._node.limits.redial)
+        return frozenset()
+
+    def _count_resume(self, result: str) -> None:
         if self._lost_worker:
             self._lost_worker = False
-            self.node.metrics.resumes["worker_lost", result] += 1
-
-    # What the bot leaves for the next.
-
-    def keep_state(self, state: bytes) -> None:
-        self._state, self._state_seq = state, self._state_seq + 1
-        if self._keeping is None or self._keeping.done():
-            self._keeping = self.node.spawn(self._keep_state(), f"state {self._owner.id}")
-
-    async def _keep_state(self) -> None:
-        """One at a time, however often the bot says it; the last one is kept."""
-        kept = 0
-        while kept != self._state_seq:
-            kept = self._state_seq
-            await self._owner.remember(FactEvent(state=self._state, state_seq=kept))
+            self._node.metrics.resumes["worker_lost", result] += 1
 
     # The end.
 
-    def drop(self, code: CloseCode) -> None:
-        """Close the link, if there is one."""
-        self.bridge.detach_link()
-        link, self.link = self.link, None
-        if link is not None and link.socket is not None:
-            link.socket.close(code)
+    def stop(self) -> None:
+        """Look for no worker any more, and take the closing of the link for no loss."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
 
-    async def finish(self) -> None:
-        """The slot stays taken until the worker is done, at most `wrapup` long."""
+    def close(self, code: CloseCode) -> None:
+        """Close the link, if there is one."""
+        self.stop()
+        self._bridge.detach_link()
+        link, self.link = self.link, None
+        if link is not None:
+            link.close(code)
+
+    async def wait_closed(self) -> None:
+        """Wait until the worker is done, at most `wrapup` long: its slot stays taken until then."""
         if self.link is None:
             return
         try:
@@ -262,17 +290,48 @@ class WorkerLink:
         except TimeoutError:
             self._log.warning("the bot did not end with its call", seconds=self._service.wrapup)
 
-    async def give_back(self) -> None:
-        """The slot, or the place in the queue."""
-        node, session = self.node, self._owner.id
+    async def release(self) -> None:
+        """Release the slot, or leave the queue.
+
+        A static worker rests first: it is a process that serves again, and nothing tells when its bot has wrapped up.
+        """
+        registry, session = self._node.registry, self._session.id
+        if self.claim is not None and self.claim.host.startswith(STATIC) and self.starts:
+            await asyncio.sleep(self._service.rest)
         try:
             if self.claim is not None:
-                await node.registry.release(session, self.claim.fence)
+                await registry.release(session, self.claim.fence)
             else:
-                await node.registry.leave(self._service.host, session)
-                await node.registry.release(session, 0)
-        except RegistryUnavailable:  # what is held runs out by itself
+                await registry.leave(self._service.host, session)
+                await registry.release(session, 0)
+        except RegistryUnavailable:  # what is held expires by itself
             pass
+
+
+class BotState:
+    """What a bot leaves for its successor: the last one is kept, with the session's facts."""
+
+    def __init__(self, session: SessionView) -> None:
+        self.value = session.facts.state
+        self._count = session.facts.state_seq
+        self._saving = False
+        self._remember: Callable[[FactEvent], Awaitable[bool]] = session.remember
+
+    def keep(self, state: bytes) -> bool:
+        """Take a new one. True: `save` must be called, as no save is under way."""
+        self.value, self._count = state, self._count + 1
+        idle, self._saving = not self._saving, True
+        return idle
+
+    async def save(self) -> None:
+        """Write it to the facts, one write at a time, however often the bot says it."""
+        saved = -1
+        try:
+            while saved != self._count:
+                saved = self._count
+                await self._remember(FactEvent(state=self.value, state_seq=saved))
+        finally:
+            self._saving = False
 
 
 def _worker(claim: Claim | None) -> str:

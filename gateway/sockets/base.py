@@ -45,6 +45,9 @@ class Socket(Protocol):
     def send(self, data: str | bytes) -> None:
         """A text or binary message. Silently dropped once closing."""
 
+    def set_handler(self, handler: Handler) -> None:
+        """Call this handler from now on. Its `opened` is not called."""
+
     def ping(self) -> None:
         """Ask for a pong; see `last_pong`."""
 

@@ -78,6 +78,10 @@ class Connection(asyncio.Protocol):
             self._conn.send_binary(data)
         self._flush()
 
+    def set_handler(self, handler: Handler) -> None:
+        if self._handler is not None:
+            self._handler = handler
+
     def ping(self) -> None:
         if self._conn.state is OPEN:
             self._conn.send_ping(b"")

@@ -18,6 +18,7 @@ from gateway.pool.facts import Continuation, FactEvent, Facts
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import CloseCode, EndReason
 from gateway.sessions.session import Session
+from gateway.sessions.table import Sessions
 from gateway.sessions.worker_search import ASK_AGAIN
 from serializers.base import Start
 from serializers.call_data import CallData
@@ -52,11 +53,11 @@ class Denied:
     code: CloseCode = CloseCode.POLICY
 
 
-async def admit(node: Node, ticket: StreamGrant, stream: Stream) -> Session | Denied:
+async def admit(sessions: Sessions, ticket: StreamGrant, stream: Stream) -> Session | Denied:
     """The session of this stream, attached and running. One that our own answer asked for waits for a registry that is
     away, as long as a caller may.
     """
-    loop, start = asyncio.get_running_loop(), stream.start
+    loop, start, node = asyncio.get_running_loop(), stream.start, sessions.node
     until = loop.time() + (node.limits.outage_grace if ticket.token is not None else 0.0)
     if ticket.token is None and ticket.account and start.account_id and ticket.account != start.account_id:
         return Denied("foreign_account")  # where it is ours, the token is bound to the call, whoever owns its number
@@ -67,16 +68,17 @@ async def admit(node: Node, ticket: StreamGrant, stream: Stream) -> Session | De
     while True:
         try:
             if ticket.token is not None:
-                return await _admit_ours(node, ticket.token, stream)
-            return await _admit_static(node, ticket, stream)
+                return await _admit_ours(sessions, ticket.token, stream)
+            return await _admit_static(sessions, ticket, stream)
         except RegistryUnavailable:
             if loop.time() >= until:
                 return Denied("registry_down", CloseCode.INTERNAL_ERROR)
         await asyncio.sleep(ASK_AGAIN)
 
 
-async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session | Denied:
+async def _admit_ours(sessions: Sessions, token: StreamToken, stream: Stream) -> Session | Denied:
     """A stream that our own answer asked for."""
+    node = sessions.node
     service = node.services.get(token.service)
     if service is None:
         return Denied("unknown_service")
@@ -84,30 +86,31 @@ async def _admit_ours(node: Node, token: StreamToken, stream: Stream) -> Session
     if not _names_its_call(node, token, stream.start, known):
         return Denied("wrong_call")  # before it can keep anybody waiting
     async with node.session_lock(token.session):
-        return await _admit_attempt(node, service, token, stream, known)
+        return await _admit_attempt(sessions, service, token, stream, known)
 
 
 async def _admit_attempt(
-    node: Node, service: Service, token: StreamToken, stream: Stream, known: Facts | None
+    sessions: Sessions, service: Service, token: StreamToken, stream: Stream, known: Facts | None
 ) -> Session | Denied:
+    node = sessions.node
     facts = known or Facts(
         session=token.session, carrier=token.carrier, call_id=stream.start.call_id, service=service.host
     )
-    live = _live(node, token.session)
+    live = _live(sessions, token.session)
     streaming = live is not None and live.bridge.streaming
     if token.attempt == ON_HOLD:
         key = f"hold:{token.session}:{token.expires}"
         first = (await node.registry.once(key, node.leases.reserved)).first
         if streaming or (not first and live is None):
             return Denied("token_spent")
-        return await _join(node, service, stream, await _claim(node, service, token.session), facts)
+        return await _join(sessions, service, stream, await _claim(node, service, token.session), facts)
     claim = await node.registry.confirm(token.session, token.attempt)
     if isinstance(claim, Claim):
-        return await _join(node, service, stream, claim, facts)
+        return await _join(sessions, service, stream, claim, facts)
     # A carrier that reconnects by itself dials the same URL again: welcome, if its stream is gone.
     if claim.spent and (live is None or streaming):
         return Denied("token_spent")
-    return await _join(node, service, stream, await _claim(node, service, token.session), facts)
+    return await _join(sessions, service, stream, await _claim(node, service, token.session), facts)
 
 
 def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts | None) -> bool:
@@ -119,8 +122,9 @@ def _names_its_call(node: Node, token: StreamToken, start: Start, facts: Facts |
     )
 
 
-async def _admit_static(node: Node, ticket: StreamGrant, stream: Stream) -> Session | Denied:
+async def _admit_static(sessions: Sessions, ticket: StreamGrant, stream: Stream) -> Session | Denied:
     """A stream of a flow that never asked us: the slot is claimed only now."""
+    node = sessions.node
     start = stream.start
     named = ticket.service or _service_named(start.custom)
     service = node.services.choose(named, start.call.to_number or "")
@@ -128,11 +132,13 @@ async def _admit_static(node: Node, ticket: StreamGrant, stream: Stream) -> Sess
         return Denied("unknown_service")
     session = node.signer.session_id(ticket.carrier, start.account_id, start.call_id)
     async with node.session_lock(session):
-        return await _admit_call(node, ticket.carrier, service, session, stream)
+        return await _admit_call(sessions, ticket.carrier, service, session, stream)
 
 
-async def _admit_call(node: Node, carrier: str, service: Service, session: str, stream: Stream) -> Session | Denied:
-    start, live = stream.start, _live(node, session)
+async def _admit_call(
+    sessions: Sessions, carrier: str, service: Service, session: str, stream: Stream
+) -> Session | Denied:
+    node, start, live = sessions.node, stream.start, _live(sessions, session)
     if live is not None and live.bridge.streaming:
         return Denied("second_stream")
     claim = await _claim(node, service, session)
@@ -148,7 +154,7 @@ async def _admit_call(node: Node, carrier: str, service: Service, session: str, 
         created=node.unix_time(),
     )
     facts = await node.registry.merge(session, event)
-    return await _join(node, service, stream, claim, facts)
+    return await _join(sessions, service, stream, claim, facts)
 
 
 def _service_named(custom: Mapping[str, Any]) -> str:
@@ -159,8 +165,8 @@ def _service_named(custom: Mapping[str, Any]) -> str:
     return ""
 
 
-def _live(node: Node, session: str) -> Session | None:
-    live = node.sessions.get(session)
+def _live(sessions: Sessions, session: str) -> Session | None:
+    live = sessions.get(session)
     return live if live is not None and live.ended is None else None
 
 
@@ -173,14 +179,17 @@ async def _claim(node: Node, service: Service, session: str) -> Claim | None:
     return confirmed if isinstance(confirmed, Claim) else None
 
 
-async def _join(node: Node, service: Service, stream: Stream, claim: Claim | None, facts: Facts) -> Session | Denied:
+async def _join(
+    sessions: Sessions, service: Service, stream: Stream, claim: Claim | None, facts: Facts
+) -> Session | Denied:
     """Join the stream to its session. Without a claim the caller is held, if his service holds; who was held before
     goes on waiting, in his place.
     """
-    live = _live(node, facts.session)  # now: it may have ended while the registry was asked
+    node = sessions.node
+    live = _live(sessions, facts.session)  # now: it may have ended while the registry was asked
     if claim is None and live is None and service.when_full.kind != "hold":
         return Denied("full", CloseCode.NORMAL)
-    session = live or Session(node, service, claim, facts)
+    session = live or sessions.make(service, claim, facts)
     try:
         session.attach(stream, claim, call_data(stream.start, facts, service))
     except UnsupportedCodec as error:
@@ -188,8 +197,7 @@ async def _join(node: Node, service: Service, stream: Stream, claim: Claim | Non
         await _end_unheard(node, facts.session, claim, EndReason.UNSUPPORTED_CODEC)
         return Denied("unsupported_codec", CloseCode.UNSUPPORTED)
     if live is None:
-        node.sessions[session.id] = session
-        node.spawn(session.run(), f"session {session.id}")
+        sessions.serve(session)
     node.spawn(_note_start(node, session.id, claim.attempt if claim is not None else 0), f"facts {session.id}")
     return session
 

@@ -17,6 +17,7 @@ from gateway.carriers.secrets import accepts
 from gateway.node.node import Node
 from gateway.node.worker_hosts import WorkerHostConnection
 from gateway.protocol import workers
+from gateway.sessions.table import Sessions
 from gateway.sockets import Accept, Decision, Refusal, Upgrade
 from gateway.streams.admission import StreamGrant
 from gateway.streams.handshake import StreamHandshake
@@ -27,10 +28,14 @@ from serializers.base import Serializer
 class UpgradeAuthorizer:
     """Decides on every upgrade. prefix: of `public_url`'s own path. dev: everybody is believed."""
 
-    node: Node
+    sessions: Sessions
     worker_keys: tuple[SecretStr, ...] = ()
     prefix: str = ""
     dev: bool = False
+
+    @property
+    def node(self) -> Node:
+        return self.sessions.node
 
     def decide(self, upgrade: Upgrade) -> Decision:
         """Accept with a handler, or refuse with a status. Never raises for what a stranger sends."""
@@ -102,7 +107,7 @@ class UpgradeAuthorizer:
     def _open(self, ticket: StreamGrant, serializer: Serializer | None) -> Decision:
         if self.node.streams >= self.node.limits.streams:
             return self._refuse("too_many_streams", 503, ticket.carrier)
-        return Accept(StreamHandshake(self.node, ticket, serializer))
+        return Accept(StreamHandshake(self.sessions, ticket, serializer))
 
     def _worker_host(self, upgrade: Upgrade) -> Decision:
         scheme, _, key = upgrade.headers.get("authorization", "").partition(" ")

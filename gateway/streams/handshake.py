@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
+from gateway.media.endpoints import StreamEndpoint
 from gateway.media.types import Stream
-from gateway.node.node import Node
 from gateway.protocol.codes import CloseCode
-from gateway.sessions.session import Session
+from gateway.sessions.table import Sessions
 from gateway.sockets import Socket
 from gateway.streams.admission import Denied, StreamGrant, admit
 from serializers.base import Connected, Rejected, Serializer, Start
@@ -39,10 +41,12 @@ class StreamHandshake:
 
     def __init__(
         self,
-        node: Node,
+        sessions: Sessions,
         ticket: StreamGrant,
         serializer: Serializer | None,
     ) -> None:
+        node = sessions.node
+        self._sessions = sessions
         self._node = node
         self._ticket = ticket
         self._serializer = serializer
@@ -57,8 +61,7 @@ class StreamHandshake:
         self._unread_bytes = 0
         self._spoken: list[bytes] = []
         """The handshake as it came, for bots that speak the carrier's wire."""
-        self._session: Session | None = None
-        self._stream: Stream | None = None
+        self._on_closed: Callable[[int], None] | None = None
         self._closed: int | None = None
 
     # Socket callbacks.
@@ -69,9 +72,7 @@ class StreamHandshake:
         self._node.ticker.add(self)
 
     def received(self, data: bytes, text: bool) -> None:
-        if self._session is not None and self._stream is not None:
-            self._session.stream_received(self._stream, data, text, self._time())
-        elif self._starting:
+        if self._starting:
             self._early.append((data, text))
         else:
             self._handshake(data, text)
@@ -80,8 +81,8 @@ class StreamHandshake:
         self._closed = code
         self._node.streams -= 1
         self._node.ticker.discard(self)
-        if self._session is not None and self._stream is not None:
-            self._session.stream_closed(self._stream, code)
+        if self._on_closed is not None:
+            self._on_closed(code)
 
     def tick(self, now: float) -> None:
         """The handshake's deadline; once it is met the bridge has its own clock."""
@@ -140,21 +141,25 @@ class StreamHandshake:
     async def _admit(self, start: Start) -> None:
         assert self._socket is not None and self._serializer is not None
         ours = self._ticket.token is not None
-        stream = Stream(self._socket, self._serializer, start, tuple(self._spoken), resumes=ours)
+        verified = ours or bool(self._ticket.account)
+        stream = Stream(self._socket, self._serializer, start, tuple(self._spoken), resumes=ours, verified=verified)
         try:
-            session = await admit(self._node, self._ticket, stream)
+            session = await admit(self._sessions, self._ticket, stream)
         except Exception:  # a bug of ours must not leave a caller on a dead line
             self.refuse("internal_error", CloseCode.INTERNAL_ERROR)
             raise
         if isinstance(session, Denied):
             self.refuse(session.reason, session.code)
             return
-        self._session, self._stream = session, stream
+        self._on_closed = partial(session.stream_closed, stream)
+        endpoint = StreamEndpoint(session.bridge, self._node.metrics.timed, lambda code: self.closed(code, ""))
         while self._early:
             data, text = self._early.popleft()
-            session.stream_received(stream, data, text, self._time())
-        if self._closed is not None:
-            session.stream_closed(stream, self._closed)
+            endpoint.received(data, text)
+        if self._closed is None:
+            self._socket.set_handler(endpoint)
+        else:
+            self._on_closed(self._closed)
 
     def refuse(self, reason: str, code: CloseCode) -> None:
         """Close the stream, and say why in the log."""

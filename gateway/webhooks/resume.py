@@ -11,11 +11,11 @@ import structlog
 
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import RegistryUnavailable
-from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.facts import Continuation, FactEvent, Facts
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import EndReason
+from gateway.sessions.table import Sessions
 from gateway.webhooks.answers import attempt_of, fall_back, hold_answer, stream_answer, webhook_url
 from gateway.webhooks.receive import VerifiedWebhook, receive
 from gateway.webhooks.voice import choose_service
@@ -26,8 +26,9 @@ MAX_ATTEMPTS = 30
 """Streams of one session. A call whose every stream breaks at once would otherwise go round for ever."""
 
 
-async def resume(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+async def resume(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
     """`/webhooks/{carrier}/resume`."""
+    node = sessions.node
     visit = await receive(node, carrier, request, "resume")
     if isinstance(visit, HttpAnswer):
         return visit
@@ -36,14 +37,15 @@ async def resume(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnsw
         node.refuse("resume", "unknown_service", carrier=carrier.name)
         return carrier.answer_hangup()
     try:
-        return await _continue(node, visit, service)
+        return await _continue(sessions, visit, service)
     except RegistryUnavailable:
         node.refuse("resume", "registry_down", carrier=carrier.name)
         return fall_back(node, visit, service.when_down)
 
 
-async def connect(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+async def connect(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
     """`/webhooks/exotel/connect`: a flow's Connect applet asks whom to dial. Nobody, unless the bot has said so."""
+    node = sessions.node
     visit = await receive(node, carrier, request, "connect")
     if isinstance(visit, HttpAnswer):
         return visit
@@ -52,7 +54,8 @@ async def connect(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAns
     return carrier.answer_connect(to, caller=facts.to_number if facts is not None else "")
 
 
-async def _continue(node: Node, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
+async def _continue(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
+    node = sessions.node
     facts, after = visit.facts, visit.webhook.own.after
     if visit.away:
         raise RegistryUnavailable("what is to become of the call is not known")
@@ -64,7 +67,7 @@ async def _continue(node: Node, visit: VerifiedWebhook, service: Service) -> Htt
     if after == "forward" or (after == "dial" and visit.webhook.dial in ("completed", "")):
         return visit.carrier.answer_hangup()
     if after in ("dial", "digits"):
-        return await _attach(node, visit, service, facts)
+        return await _attach(sessions, visit, service, facts)
     if facts.status == "ended" and not _goes_on(facts):
         return visit.carrier.answer_hangup()
     match facts.continuation:
@@ -78,10 +81,11 @@ async def _continue(node: Node, visit: VerifiedWebhook, service: Service) -> Htt
             return visit.carrier.answer_digits(digits, resume_url=back)
     if facts.status == "ending" and service.after_bot == "park":
         return visit.carrier.answer_park()
-    return await _attach(node, visit, service, facts)
+    return await _attach(sessions, visit, service, facts)
 
 
-async def _attach(node: Node, visit: VerifiedWebhook, service: Service, facts: Facts) -> HttpAnswer:
+async def _attach(sessions: Sessions, visit: VerifiedWebhook, service: Service, facts: Facts) -> HttpAnswer:
+    node = sessions.node
     cause = {"dial": "transfer_failed", "digits": "digits"}.get(visit.webhook.own.after, "stream_lost")
     if max(facts.attempt, attempt_of(visit)) >= MAX_ATTEMPTS:
         node.refuse("resume", "too_many_attempts", carrier=visit.carrier.name)
@@ -96,7 +100,12 @@ async def _attach(node: Node, visit: VerifiedWebhook, service: Service, facts: F
     )
     facts = await node.registry.merge(visit.session, again)
     claim = await node.registry.claim(service.host, visit.session)
-    if isinstance(claim, Claim) and not claim.fresh and claim.worker is not None and _is_leaving(node, visit, facts):
+    if (
+        isinstance(claim, Claim)
+        and not claim.fresh
+        and claim.worker is not None
+        and _is_leaving(sessions, visit, facts)
+    ):
         # The bot was told that the caller had hung up. He had not: he gets a new one.
         claim = await node.registry.claim(service.host, visit.session, avoid=(claim.worker.id,))
     if not isinstance(claim, Claim):
@@ -117,6 +126,6 @@ def _goes_on(facts: Facts) -> bool:
     return kind == "dial" or (kind == "attach" and facts.end_reason == EndReason.TRANSFERRED)
 
 
-def _is_leaving(node: Node, visit: VerifiedWebhook, facts: Facts) -> bool:
-    live = node.sessions.get(visit.session)
+def _is_leaving(sessions: Sessions, visit: VerifiedWebhook, facts: Facts) -> bool:
+    live = sessions.get(visit.session)
     return live.ended is not None if live is not None else facts.status == "ending"

@@ -8,26 +8,27 @@ import structlog
 
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import RegistryUnavailable
-from gateway.node.node import Node
 from gateway.pool.facts import FactEvent
 from gateway.protocol.codes import EndReason
-from gateway.sessions.preconnect import drop_early
+from gateway.sessions.table import Sessions
 from gateway.webhooks.receive import VerifiedWebhook, receive
 
 log = structlog.get_logger(__name__)
 
 
-async def status(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+async def status(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
     """`/webhooks/{carrier}/status` and `/stream`."""
+    node = sessions.node
     visit = await receive(node, carrier, request, "status")
     if isinstance(visit, HttpAnswer):
         return visit
-    await note_status(node, visit)
+    await note_status(sessions, visit)
     return carrier.answer_empty()
 
 
-async def note_status(node: Node, visit: VerifiedWebhook) -> None:
+async def note_status(sessions: Sessions, visit: VerifiedWebhook) -> None:
     """Fold the news into the session's facts; an ended call ends its session here, if it lives on this node."""
+    node = sessions.node
     webhook = visit.webhook
     log.info("status", carrier=visit.carrier.name, kind=webhook.kind, status=webhook.status, detail=webhook.detail)
     if webhook.status != "ended":
@@ -40,7 +41,7 @@ async def note_status(node: Node, visit: VerifiedWebhook) -> None:
             await node.registry.release(visit.session, 0)
     except RegistryUnavailable:
         pass
-    drop_early(node, visit.session)
-    live = node.sessions.get(visit.session)
+    sessions.preopened.discard(visit.session)
+    live = sessions.get(visit.session)
     if live is not None:
         live.end(EndReason.CALLER_HANGUP)

@@ -8,26 +8,27 @@ from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.facts import FactEvent, call_alias
 from gateway.pool.registry import Claim, Full
-from gateway.sessions.preconnect import open_early
+from gateway.sessions.table import Sessions
 from gateway.webhooks.answers import fall_back, hold_answer, stream_answer
 from gateway.webhooks.receive import VerifiedWebhook, receive
 from gateway.webhooks.status import note_status
 
 
-async def voice(node: Node, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
+async def voice(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
     """`/webhooks/{carrier}/voice`."""
+    node = sessions.node
     visit = await receive(node, carrier, request, "voice")
     if isinstance(visit, HttpAnswer):
         return visit
     if visit.webhook.kind is not Kind.VOICE:
-        await note_status(node, visit)  # a status callback that was configured to come here
+        await note_status(sessions, visit)  # a status callback that was configured to come here
         return carrier.answer_empty()
     service = choose_service(node, visit)
     if service is None:
         node.refuse("voice", "unknown_service", carrier=carrier.name)
         return carrier.answer_reject("rejected")
     try:
-        return await _reserve(node, visit, service)
+        return await _reserve(sessions, visit, service)
     except RegistryUnavailable:
         node.refuse("voice", "registry_down", carrier=carrier.name)
         return fall_back(node, visit, service.when_down, at_voice=True)
@@ -40,7 +41,8 @@ def choose_service(node: Node, visit: VerifiedWebhook) -> Service | None:
     return node.services.choose(visit.webhook.own.service_host, visit.webhook.to_number)
 
 
-async def _reserve(node: Node, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
+async def _reserve(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
+    node = sessions.node
     facts = await node.registry.merge(visit.session, _heard(node, visit, service))
     if facts.status == "ended":
         return visit.carrier.answer_over()
@@ -56,7 +58,7 @@ async def _reserve(node: Node, visit: VerifiedWebhook, service: Service) -> Http
             return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, facts.created))
         node.refuse("voice", "no_worker" if claim == Full(hosts=0) else "full", carrier=visit.carrier.name)
         return fall_back(node, visit, service.when_full, at_voice=True)
-    node.spawn(open_early(node, claim, facts.body), f"early link {visit.session}")
+    node.spawn(sessions.preopened.preopen(claim, facts.body), f"preopen {visit.session}")
     return visit.carrier.answer_stream(stream_answer(node, visit, service, claim, facts))
 
 

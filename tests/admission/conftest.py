@@ -23,6 +23,7 @@ from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Leases, Registry
 from gateway.serve.app import make_app
 from gateway.sessions.lease_renewal import renew_claims
+from gateway.sessions.table import Sessions
 from gateway.sockets import server_protocol
 from gateway.streams.authorize import UpgradeAuthorizer
 from tests.admission.crowd import SLOTS, WARM, Crowd, Noting
@@ -69,18 +70,19 @@ async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
         carriers={name: entry.carrier(None, public_url=PUBLIC_URL, dev=True) for name, entry in CARRIERS.items()},
         dial_allowed=lambda to: to.startswith("+1555"),
     )
+    sessions = Sessions(node)
     await registry.slots(SERVICE)  # its first connection, if it has any
     node.ticker.start()
-    upkeep = node.spawn(renew_claims(node), "renew claims")
+    upkeep = node.spawn(renew_claims(sessions), "renew claims")
     loop = asyncio.get_running_loop()
-    doorkeeper = UpgradeAuthorizer(node, worker_keys=(SecretStr(KEY),), dev=True)
+    doorkeeper = UpgradeAuthorizer(sessions, worker_keys=(SecretStr(KEY),), dev=True)
     door = await loop.create_server(server_protocol(doorkeeper.decide), "127.0.0.1", 0, backlog=1000)
-    gateway = Gateway(node, [])
+    gateway = Gateway(sessions, [])
     gateway.port = door.sockets[0].getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:  # short: a unix socket's path has 100 bytes
         host = ScriptedHost(Path(folder), SERVICE, cap=SLOTS, warm=WARM)
         await host.register(gateway.port)
-        transport = httpx.ASGITransport(make_app(node, ready=lambda: True))
+        transport = httpx.ASGITransport(make_app(sessions, ready=lambda: True))
         async with httpx.AsyncClient(transport=transport, base_url=PUBLIC_URL) as gateway.http:
             crowd = Crowd(gateway, host)
             await crowd.until_rest()

@@ -31,6 +31,7 @@ class Crowd:
     def __init__(self, gateway: Gateway, host: ScriptedHost) -> None:
         self.gateway = gateway
         self.node = gateway.node
+        self.sessions = gateway.sessions
         self.host = host
         self.callers: dict[str, Carrier] = {}
         self.hung_up: set[str] = set()
@@ -48,7 +49,7 @@ class Crowd:
         """For ever: what is used, who talks, and whether a worker or a session is there twice."""
         while True:
             slots = await self.slots()
-            linked = [s for s in self.node.sessions.values() if s.bot.link is not None and s.ended is None]
+            linked = [s for s in self.sessions if s.worker.link is not None and s.ended is None]
             workers = [s.claim.worker.id for s in linked if s.claim is not None and s.claim.worker is not None]
             self.samples += 1
             self.most_used = max(self.most_used, slots.used)
@@ -67,8 +68,7 @@ class Crowd:
         def seen() -> str:
             states = Counter(w.state for w in self.host.workers.values())
             return (
-                f"{what}; {self.last}, workers {states}, {len(self.node.sessions)} sessions,"
-                f" {len(self.host.started)} starts"
+                f"{what}; {self.last}, workers {states}, {len(self.sessions)} sessions, {len(self.host.started)} starts"
             )
 
         await until(holds, 15, seen)
@@ -123,7 +123,7 @@ class Crowd:
         """Every slot has a bot that talks."""
 
         async def full() -> bool:
-            linked = sum(s.bot.link is not None and s.ended is None for s in self.node.sessions.values())
+            linked = sum(s.worker.link is not None and s.ended is None for s in self.sessions)
             return len(self.talking()) == linked == SLOTS
 
         await self.until("every slot is talking", full)
@@ -134,7 +134,7 @@ class Crowd:
         async def at_rest() -> bool:
             slots = await self.slots()
             idle = sum(w.state == "ready" for w in self.host.workers.values())
-            nobody = not self.node.sessions and not self.node.streams
+            nobody = not self.sessions and not self.node.streams
             return nobody and idle == slots.ready >= WARM and slots.used == slots.queued == slots.busy == 0
 
         await self.until("at rest, and exact", at_rest)

@@ -38,7 +38,7 @@ async def test_callers_whose_host_is_lost_are_held_until_there_is_another(crowd:
     await crowd.until_queued(SLOTS + ON_HOLD)
     await asyncio.sleep(2 * crowd.node.leases.renew)
     assert {crowd.callers[call].code for call in victims} == {None}
-    assert len(crowd.node.sessions) == SLOTS + ON_HOLD
+    assert len(crowd.sessions) == SLOTS + ON_HOLD
     await crowd.host.register(crowd.gateway.port)
     await crowd.until_full()
     for call in crowd.talking()[:ON_HOLD]:

@@ -17,7 +17,7 @@ import pytest
 from pydantic import SecretStr
 
 import gateway.media.ticker
-import gateway.sessions.worker_search
+import gateway.sessions.open_link
 from gateway.carriers import CARRIERS
 from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
@@ -26,8 +26,9 @@ from gateway.node.tokens import Signer
 from gateway.pool.client import RegistryClient
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Leases
-from gateway.sessions.lease_renewal import keep_told, renew_claims
+from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
 from gateway.sessions.session import Session
+from gateway.sessions.table import Sessions
 from gateway.streams.authorize import UpgradeAuthorizer
 from tests.admission.virtual import VirtualLoop
 from tests.admission.worldwide import KEY, Host, World
@@ -77,14 +78,15 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
         carriers={name: entry.carrier(None, public_url=PUBLIC_URL, dev=True) for name, entry in CARRIERS.items()},
         unix_time=wall,
     )
-    world = World(node, UpgradeAuthorizer(node, worker_keys=(SecretStr(KEY),), dev=True), seed=calls)
-    monkeypatch.setattr(gateway.sessions.worker_search, "connect", world.dial)
+    sessions = Sessions(node)
+    world = World(sessions, UpgradeAuthorizer(sessions, worker_keys=(SecretStr(KEY),), dev=True), seed=calls)
+    monkeypatch.setattr(gateway.sessions.open_link, "connect", world.dial)
     idle = len(asyncio.all_tasks())
     node.ticker.start()
     world.hosts = [Host(world, "h1", SERVICE, 12, 3), Host(world, "h2", SERVICE, 12, 3)]
     for host in world.hosts:
         host.come_up()
-    upkeep = [node.spawn(work(node), work.__name__) for work in (renew_claims, keep_told)]
+    upkeep = [node.spawn(work(sessions), work.__name__) for work in (renew_claims, resend_after_registry_loss)]
     upkeep += [asyncio.create_task(work) for work in (beat(world), harm(world, registry), watch(world, registry))]
     async with asyncio.TaskGroup() as group:
         for n in range(calls):
@@ -93,7 +95,7 @@ async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Cou
     lasted = loop.time()
 
     async with asyncio.timeout(200.0):  # of virtual time: the longest wait of all is a bot's wrap-up and a park
-        while node.sessions or node.streams:
+        while sessions or node.streams:
             await asyncio.sleep(0.5)
     failed = [task.exception() for task in upkeep if task.done() and not task.cancelled()]
     assert failed == []

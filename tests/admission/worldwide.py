@@ -14,8 +14,8 @@ from lxml import etree
 
 from gateway.carriers.base import HttpAnswer, HttpRequest
 from gateway.errors import LinkError, LinkRefused, LinkTimeout
-from gateway.node.node import Node
 from gateway.protocol import pcm, workers
+from gateway.sessions.table import Sessions
 from gateway.sockets import Accept, Handler, Upgrade
 from gateway.streams.authorize import UpgradeAuthorizer
 from gateway.webhooks.resume import resume
@@ -184,8 +184,8 @@ class Host:
 class World:
     """All that is outside of the gateway. happened: how often what did."""
 
-    def __init__(self, node: Node, doorkeeper: UpgradeAuthorizer, seed: int) -> None:
-        self.node, self.doorkeeper = node, doorkeeper
+    def __init__(self, sessions: Sessions, doorkeeper: UpgradeAuthorizer, seed: int) -> None:
+        self.sessions, self.node, self.doorkeeper = sessions, sessions.node, doorkeeper
         self.lot = random.Random(seed)
         self.hosts: list[Host] = []
         self.happened: Counter[str] = Counter()
@@ -214,7 +214,7 @@ class World:
         form = {"CallSid": call_id, "AccountSid": "AC1", "From": "+15550100001", "To": "+15550100000"} | fields
         headers = {"content-type": "application/x-www-form-urlencoded"}
         request = HttpRequest("POST", f"/webhooks/twilio/{route}", query, headers, urlencode(form).encode())
-        return await handle(self.node, self.node.carriers["twilio"], request)
+        return await handle(self.sessions, self.node.carriers["twilio"], request)
 
     def open(self, answer: HttpAnswer) -> OurEnd | None:
         """The stream that the answer asks for; None if it asks for none, or is refused."""

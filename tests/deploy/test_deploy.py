@@ -22,6 +22,7 @@ from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import WorkerEnd
 from gateway.serve.app import make_app, make_node
 from gateway.serve.ops import make_ops_app
+from gateway.sessions.table import Sessions
 from gateway.settings import ServiceSettings, Settings
 from gateway.simulator import Credentials
 from tests.deploy.reading import (
@@ -149,7 +150,7 @@ def test_readme_names_metrics_files_and_routes_that_exist() -> None:
     for name in files:
         assert list(DEPLOY.rglob(name)) or name == "gateway.toml", name  # the copy of gateway.example.toml
     node = make_node(settings_of(FILLED | {"GATEWAY_SERVICES": '[{"host": "a.b"}]'}))
-    apps = (make_app(node, bool), make_ops_app(node, bool))
+    apps = (make_app(Sessions(node), bool), make_ops_app(node, bool))
     routes = {getattr(route, "path", "") for app in apps for route in app.routes}
     assert {"/livez", "/readyz", "/lbz", "/metrics"} <= routes
 

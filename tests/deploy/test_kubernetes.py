@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.pool import client
 from gateway.serve.app import make_app, make_node
+from gateway.sessions.table import Sessions
 from gateway.settings import Settings
 from tests.deploy.reading import (
     DOCKERFILE,
@@ -148,7 +149,7 @@ def test_gateway_pod_is_probed_where_it_answers(tmp_path: Path) -> None:
     arguments = accepted(container["args"])
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"http": arguments.port, "ops": int(settings.server.ops_bind.rpartition(":")[2])}
-    routes = {getattr(route, "path", "") for route in make_app(make_node(settings), lambda: True).routes}
+    routes = {getattr(route, "path", "") for route in make_app(Sessions(make_node(settings)), lambda: True).routes}
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["path"] in routes
         assert container[probe]["httpGet"]["port"] in ports

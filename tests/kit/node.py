@@ -22,7 +22,7 @@ from gateway.pool.registry import Host, Leases
 from gateway.protocol import pcm
 from gateway.protocol.workers import Worker
 from gateway.serve.app import make_app
-from gateway.sessions.preconnect import drop_early
+from gateway.sessions.table import Sessions
 from gateway.sockets import Accept, Refusal, Socket, connect, server_protocol
 from gateway.streams.authorize import UpgradeAuthorizer
 from tests.waiting import PATIENCE, until
@@ -127,8 +127,9 @@ class Carrier:
 class Gateway:
     """The node, its port, its bots, and what a carrier does with them."""
 
-    def __init__(self, node: Node, bots: list[Bot]) -> None:
-        self.node = node
+    def __init__(self, sessions: Sessions, bots: list[Bot]) -> None:
+        self.sessions = sessions
+        self.node = sessions.node
         self.bots = bots
         self.port = 0
         self.http: httpx.AsyncClient | None = None
@@ -245,21 +246,20 @@ async def gateway(service):
     workers = tuple(Worker(f"w{n}", url, "ready") for n, url in enumerate(urls))
     await registry.put_host(Host("h", 1, SERVICE, service.protocol, 2, workers, "link-key"))
     keeper = asyncio.create_task(_keep_alive(registry, workers))
+    sessions = Sessions(node)
     node.ticker.start()
-    doorkeeper = UpgradeAuthorizer(node, dev=True)
+    doorkeeper = UpgradeAuthorizer(sessions, dev=True)
     door = await loop.create_server(server_protocol(doorkeeper.decide), "127.0.0.1", 0)
-    made = Gateway(node, bots)
+    made = Gateway(sessions, bots)
     made.port = door.sockets[0].getsockname()[1]
-    transport = httpx.ASGITransport(make_app(node, ready=lambda: True))
+    transport = httpx.ASGITransport(make_app(sessions, ready=lambda: True))
     async with httpx.AsyncClient(transport=transport, base_url=public_url) as made.http:
         yield made
     keeper.cancel()
-    for session in tuple(node.sessions.values()):
+    for session in sessions:
         session.superseded()
-    await until(lambda: not (node.sessions or node.tasks), complain="all sessions and tasks have ended")
-    early = [waiting.link for waiting in node.early.values()]
-    for name in tuple(node.early):
-        drop_early(node, name)
+    await until(lambda: not (sessions or node.tasks), complain="all sessions and tasks have ended")
+    early = sessions.preopened.discard_all()
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(*(link.gone.wait() for link in early))
     node.ticker.stop()

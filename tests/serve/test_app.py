@@ -17,6 +17,7 @@ from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Host, Leases
 from gateway.protocol.workers import Worker
 from gateway.serve.app import MAX_BODY, make_app, make_doorkeeper, make_node
+from gateway.sessions.table import Sessions
 from gateway.settings import Settings, load
 
 SID, TOKEN = "AC1", "twilio-token-of-the-tests"
@@ -34,7 +35,7 @@ def node() -> Node:
 
 
 def client(node: Node, *, ready: bool = True) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(make_app(node, lambda: ready))
+    transport = httpx.ASGITransport(make_app(Sessions(node), lambda: ready))
     return httpx.AsyncClient(transport=transport, base_url="http://inside")
 
 
@@ -153,7 +154,7 @@ async def asgi(node: Node, path: str, receive) -> int:
     scope = {
         "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": [],
     }  # fmt: skip
-    await make_app(node, lambda: True)(scope, receive, send)
+    await make_app(Sessions(node), lambda: True)(scope, receive, send)
     [status] = statuses
     return status
 
@@ -187,7 +188,7 @@ async def test_every_url_that_a_carrier_is_given_has_the_public_path():
         answer = (await http.post("/tel/webhooks/twilio/voice", data=CALL)).text
     assert 'url="wss://voice.example.com/tel/ws/twilio/' in answer
     assert ">https://voice.example.com/tel/webhooks/twilio/resume?" in answer
-    assert make_doorkeeper(node, settings(), dev=True, local_key="k").prefix == "/tel"
+    assert make_doorkeeper(Sessions(node), settings(), dev=True, local_key="k").prefix == "/tel"
 
 
 def twilio() -> dict:

@@ -23,6 +23,7 @@ from websockets.asyncio.client import connect
 from gateway.serve.app import make_app, make_node
 from gateway.serve.http_protocol import HttpLimits, http_protocol
 from gateway.serve.listening import HttpServer, bind
+from gateway.sessions.table import Sessions
 from gateway.settings import Settings
 from gateway.sockets import Accept, Socket, Upgrade, server_protocol
 from tests.acceptance.program import Gateway
@@ -444,7 +445,7 @@ def node():
 
 @pytest.mark.parametrize("part", [b"", b"CallSid=CA1"])
 async def test_a_body_that_does_not_come_is_answered_408(node, part):
-    app = make_app(node, lambda: True, body_seconds=SOON)
+    app = make_app(Sessions(node), lambda: True, body_seconds=SOON)
     async with serving(app=app) as served, client(served.port) as stranger:
         stranger.send(b"POST /webhooks/twilio/voice HTTP/1.1\r\nContent-Length: 1000\r\n\r\n" + part)
         said = await stranger.end()
@@ -453,7 +454,7 @@ async def test_a_body_that_does_not_come_is_answered_408(node, part):
 
 
 async def test_a_body_that_dribbles_is_answered_408(node):
-    app = make_app(node, lambda: True, body_seconds=SOON)
+    app = make_app(Sessions(node), lambda: True, body_seconds=SOON)
     async with serving(app=app) as served, client(served.port) as stranger:
         stranger.send(b"POST /webhooks/twilio/voice HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
 
@@ -469,7 +470,7 @@ async def test_a_body_that_dribbles_is_answered_408(node):
 
 
 async def test_a_body_that_is_too_large_is_told_so_though_it_keeps_coming(node):
-    async with serving(app=make_app(node, lambda: True)) as served, httpx.AsyncClient() as http:
+    async with serving(app=make_app(Sessions(node), lambda: True)) as served, httpx.AsyncClient() as http:
         answer = await http.post(f"http://127.0.0.1:{served.port}/webhooks/twilio/voice", content=b"x" * 10_000_000)
     assert answer.status_code == 413
 

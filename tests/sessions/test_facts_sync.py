@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from gateway.errors import RegistryUnavailable
-from gateway.pool.facts import Continuation, Facts, merge
+from gateway.pool.facts import Continuation, FactEvent, Facts, merge
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.protocol.codes import EndReason
-from gateway.sessions.facts_sync import as_event, remind
-from gateway.sessions.lease_renewal import keep_told
+from gateway.sessions.facts_sync import as_event
+from gateway.sessions.lease_renewal import resend_after_registry_loss
 from tests.sessions.test_session import ended, serving, session_id, state_known
 from tests.waiting import until
 
@@ -38,7 +38,8 @@ async def test_whatever_is_said_of_a_forgotten_session_brings_all_of_it_back(gat
     bot.say(type="state", state="c3RhdGU=")
     before = await state_known(gateway, name)
     forget(gateway)
-    await remind(gateway.node.sessions.values())
+    [session] = gateway.sessions
+    await session.remember(FactEvent())
     assert await gateway.memory.find("twilio::CA1") == await known(gateway, name) == before
 
 
@@ -47,7 +48,7 @@ async def test_a_node_notices_that_the_registry_has_forgotten_and_tells_it_again
     await serving(gateway)
     name = await session_id(gateway)
     gateway.node.leases = replace(gateway.node.leases, beat=0.05)
-    telling = asyncio.create_task(keep_told(gateway.node))
+    telling = asyncio.create_task(resend_after_registry_loss(gateway.sessions))
     forget(gateway)
     facts = await known(gateway, name)
     telling.cancel()
@@ -59,7 +60,7 @@ async def test_a_registry_that_was_away_for_anybody_is_told_before_the_next_beat
     await serving(gateway)
     name = await session_id(gateway)
     gateway.node.leases = replace(gateway.node.leases, beat=600.0)
-    telling = asyncio.create_task(keep_told(gateway.node))
+    telling = asyncio.create_task(resend_after_registry_loss(gateway.sessions))
     gateway.memory.down = True
     with pytest.raises(RegistryUnavailable):
         await gateway.node.registry.find(name)

@@ -15,9 +15,9 @@ async def test_the_stream_is_closed_the_bot_waits_and_resume_attaches_it_again(g
     carrier = await gateway.call()
     bot, _ = await serving(gateway)
     name = await session_id(gateway)
-    gateway.node.sessions[name].hand_over()
+    gateway.sessions.get(name).hand_over()
     assert await carrier.until_closed() == 1000
-    await until(lambda: name not in gateway.node.sessions)
+    await until(lambda: name not in gateway.sessions)
     assert not bot.of("stop")
     assert (await gateway.memory.slots("support.acme")).used == 1, "its slot is kept for it"
     answer = etree.fromstring((await gateway.resume()).content)
@@ -34,7 +34,7 @@ async def test_it_waits_for_a_pause_of_the_bots(gateway):
     name = await session_id(gateway)
     bot.socket.send(bytes(16000))  # half a second of 16 kHz
     await carrier.until("media", 5)
-    gateway.node.sessions[name].hand_over()
+    gateway.sessions.get(name).hand_over()
     await carrier.until_closed()
     assert len([m for m in carrier.heard if m["event"] == "media"]) == 25
 
@@ -46,7 +46,7 @@ async def test_a_bot_that_never_pauses_is_cut_off_in_the_end(gateway):
     gateway.node.limits = replace(gateway.node.limits, hand_over=0.3)
     bot.socket.send(bytes(32000 * 10))
     await carrier.until("media")
-    gateway.node.sessions[name].hand_over()
+    gateway.sessions.get(name).hand_over()
     assert await carrier.until_closed() == 1000
 
 
@@ -54,7 +54,7 @@ async def test_a_static_stream_leads_nowhere_and_is_ended(gateway):
     carrier = await gateway.open("/ws/twilio/s/support.acme/any-key")
     carrier.send(start())
     bot, _ = await serving(gateway)
-    gateway.node.sessions[await session_id(gateway)].hand_over()
+    gateway.sessions.get(await session_id(gateway)).hand_over()
     assert (await bot.until("stop"))["reason"] == "drained"
 
 
@@ -64,8 +64,8 @@ async def test_a_caller_who_hangs_up_in_the_last_pause_has_hung_up(gateway):
     name = await session_id(gateway)
     bot.socket.send(bytes(16000))
     await carrier.until("media")
-    gateway.node.sessions[name].hand_over()
+    gateway.sessions.get(name).hand_over()
     carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
     assert (await bot.until("stop"))["reason"] == "caller_hangup"
-    await until(lambda: name not in gateway.node.sessions)
+    await until(lambda: name not in gateway.sessions)
     assert (await gateway.memory.slots("support.acme")).used == 0

@@ -84,7 +84,7 @@ async def test_who_hangs_up_on_hold_leaves_the_queue(gateway):
     await held.until("media")
     stop(held, "CA-3")
     await until(lambda: queues(gateway, 0))
-    await until(lambda: len(gateway.node.sessions) == 2)
+    await until(lambda: len(gateway.sessions) == 2)
 
 
 async def test_who_waits_too_long_is_let_go(gateway):
@@ -94,7 +94,7 @@ async def test_who_waits_too_long_is_let_go(gateway):
     assert await held.until_closed() == 1000
     assert verbs(await gateway.resume("CA-3")) == ["Hangup"]
     session = gateway.node.signer.session_id("twilio", "", "CA-3")
-    await until(lambda: session not in gateway.node.sessions)
+    await until(lambda: session not in gateway.sessions)
     assert (await gateway.memory.find(session)).end_reason == "hold_timeout"
     assert await queues(gateway, 0)
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.node.static_workers import probe_static_workers, static_host
 from gateway.pool.registry import Claim, Leases
-from gateway.sessions.lease_renewal import keep_static, keep_told, renew_claims, static_host
+from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
 from gateway.sockets import Refusal, server_protocol
 from tests.kit.dribble import dribbling
 from tests.kit.node import PATIENCE
@@ -38,7 +39,7 @@ async def slots_until(gateway, service: str, wanted) -> None:
 async def test_a_static_worker_is_offered_while_it_says_that_it_is_ready(gateway, worker):
     gateway.node.leases = Leases().scaled(0.02)
     host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
-    keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
+    keeper = gateway.node.spawn(probe_static_workers(gateway.node, host), "keep")
     try:
         await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
         worker["status"] = 503
@@ -55,7 +56,7 @@ async def test_a_static_worker_is_offered_while_it_says_that_it_is_ready(gateway
 async def test_a_running_call_on_a_static_worker_survives_a_probe_that_fails(gateway, worker):
     gateway.node.leases = Leases().scaled(0.02)
     host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
-    keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
+    keeper = gateway.node.spawn(probe_static_workers(gateway.node, host), "keep")
     try:
         await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
         registry = gateway.memory
@@ -71,16 +72,16 @@ async def test_a_running_call_on_a_static_worker_survives_a_probe_that_fails(gat
 async def test_what_the_sessions_hold_is_renewed_and_what_is_lost_is_let_go(gateway):
     carrier = await gateway.call()
     await gateway.started()
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     gateway.node.leases = Leases().scaled(0.02)
-    keeper = gateway.node.spawn(renew_claims(gateway.node), "renew")
+    keeper = gateway.node.spawn(renew_claims(gateway.sessions), "renew")
     try:
         await asyncio.sleep(0.3)
         assert session.ended is None
         newer = await gateway.memory.claim("support.acme", session.id)
         await gateway.memory.confirm(session.id, newer.attempt)
         await carrier.until_closed()
-        await until(lambda: not gateway.node.sessions)
+        await until(lambda: not gateway.sessions)
     finally:
         keeper.cancel()
 
@@ -105,7 +106,7 @@ def fails_at_first(registry, name: str, times: int = 2) -> None:
 async def test_claims_are_renewed_on_after_a_bug_in_one_round(gateway):
     await gateway.call()
     await gateway.started()
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     gateway.node.leases = Leases().scaled(0.02)
     fails_at_first(gateway.memory, "renew")
     asked = []
@@ -118,7 +119,7 @@ async def test_claims_are_renewed_on_after_a_bug_in_one_round(gateway):
 
     gateway.memory.renew = noting
     with capture_logs() as logs:
-        keeper = gateway.node.spawn(renew_claims(gateway.node), "renew")
+        keeper = gateway.node.spawn(renew_claims(gateway.sessions), "renew")
         await until(lambda: asked or keeper.done())
     assert not keeper.done()
     assert asked[0] == {session.id: session.claim.fence}
@@ -132,7 +133,7 @@ async def test_static_workers_are_looked_after_on_after_a_bug_in_one_round(gatew
     fails_at_first(gateway.memory, method)
     host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
     with capture_logs() as logs:
-        keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
+        keeper = gateway.node.spawn(probe_static_workers(gateway.node, host), "keep")
         try:
             await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
         finally:
@@ -146,8 +147,12 @@ async def test_the_end_of_such_a_task_is_its_end(gateway, worker, loop):
     """However its round went: what is cancelled does not go on."""
     gateway.node.leases = Leases().scaled(0.02)
     host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
-    make = {"renew": renew_claims, "tell": keep_told, "keep": lambda node: keep_static(node, host)}
-    keeper = gateway.node.spawn(make[loop](gateway.node), loop)
+    make = {
+        "renew": renew_claims,
+        "tell": resend_after_registry_loss,
+        "keep": lambda sessions: probe_static_workers(sessions.node, host),
+    }
+    keeper = gateway.node.spawn(make[loop](gateway.sessions), loop)
     await asyncio.sleep(0.05)
     keeper.cancel()
     await asyncio.wait({keeper}, timeout=PATIENCE)
@@ -161,7 +166,7 @@ async def test_one_static_worker_that_misbehaves_costs_the_others_nothing(gatewa
     async with dribbling(b"HTTP/1.1 200 OK\r\nx: ") as port:
         url = f"ws://127.0.0.1:{port}/ws" if broken == "dribbles" else "ws://a..b/ws"
         host = static_host("static.acme", "relay", [url, f"ws://127.0.0.1:{worker['port']}/ws"], "")
-        keeper = gateway.node.spawn(keep_static(gateway.node, host), "keep")
+        keeper = gateway.node.spawn(probe_static_workers(gateway.node, host), "keep")
         try:
             await slots_until(gateway, "static.acme", lambda s: (s.ready, s.busy) == (1, 1))
         finally:
@@ -174,7 +179,7 @@ async def test_a_renewal_that_our_own_confirmation_overtook_ends_no_call(gateway
     carrier = await gateway.call()
     await gateway.started()
     gateway.node.leases = Leases().scaled(0.02)
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     registry, asked, gate = gateway.memory, asyncio.Event(), asyncio.Event()
     confirm = registry.confirm
 
@@ -187,9 +192,9 @@ async def test_a_renewal_that_our_own_confirmation_overtook_ends_no_call(gateway
     registry.confirm = slow
     session.link_dead()
     await asked.wait()
-    renewing = asyncio.create_task(renew_claims(gateway.node))
+    renewing = asyncio.create_task(renew_claims(gateway.sessions))
     await asyncio.sleep(0.3)  # a renewal or two have found the old fence lost
-    assert list(gateway.node.sessions.values()) == [session]
+    assert list(gateway.sessions) == [session]
     gate.set()
     await until(lambda: sum(len(bot.of("start")) for bot in gateway.bots) == 2)
     assert carrier.code is None
@@ -201,7 +206,7 @@ async def test_a_renewal_between_a_claim_and_its_confirmation_ends_no_call(gatew
     carrier = await gateway.call()
     await gateway.started()
     gateway.node.leases = Leases().scaled(0.02)
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     client = gateway.node.registry
     claim, renew = client.claim, gateway.memory.renew
     gate, lost = asyncio.Event(), asyncio.Event()
@@ -221,10 +226,10 @@ async def test_a_renewal_between_a_claim_and_its_confirmation_ends_no_call(gatew
     gateway.memory.renew = renewed
     gateway.node.registry.suspect(session.claim.worker.id)
     session.link_dead()
-    renewing = asyncio.create_task(renew_claims(gateway.node))
+    renewing = asyncio.create_task(renew_claims(gateway.sessions))
     await asyncio.wait_for(lost.wait(), PATIENCE)
     await asyncio.sleep(0.05)
-    assert list(gateway.node.sessions.values()) == [session]
+    assert list(gateway.sessions) == [session]
     gate.set()
     await gateway.started(2)
     assert carrier.code is None
@@ -236,10 +241,10 @@ async def test_a_session_that_somebody_else_holds_is_let_go(gateway):
     await gateway.started()
     [bot] = [bot for bot in gateway.bots if bot.of("start")]
     gateway.node.leases = Leases().scaled(0.02)
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     again = await gateway.memory.claim("support.acme", session.id)
     await gateway.memory.confirm(session.id, again.attempt)
-    renewing = asyncio.create_task(renew_claims(gateway.node))
+    renewing = asyncio.create_task(renew_claims(gateway.sessions))
     await carrier.until_closed()
     await until(lambda: bot.closed_with == 4001)
     renewing.cancel()

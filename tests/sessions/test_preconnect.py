@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from gateway.pool.registry import Leases
-from gateway.sessions import preconnect as early
-from gateway.sessions import worker_search as linking
+from gateway.sessions import preconnect
+from gateway.sessions.open_link import open_link
 from tests.kit.node import MEDIA, start
 from tests.waiting import until
 
@@ -23,7 +23,7 @@ async def test_the_webhook_opens_the_link_and_the_stream_uses_it(gateway):
     carrier.send(start())
     await gateway.started()
     assert connections(gateway) == 1
-    assert not gateway.node.early
+    assert not gateway.sessions.preopened
 
 
 async def test_a_repeated_webhook_opens_no_second_link(gateway):
@@ -38,7 +38,7 @@ async def test_a_link_whose_caller_never_comes_is_closed_with_its_claim(gateway)
     await gateway.voice()
     await until(lambda: connections(gateway) == 1)
     await until(lambda: any(bot.closed_with == 1000 for bot in gateway.bots))
-    assert not gateway.node.early
+    assert not gateway.sessions.preopened
 
 
 async def test_a_call_that_ends_before_its_stream_gives_the_worker_back(gateway):
@@ -55,7 +55,7 @@ async def test_a_link_that_broke_before_its_stream_came_is_opened_again(gateway)
     path = await gateway.stream_path()
     await until(lambda: connections(gateway) == 1)
     next(bot for bot in gateway.bots if bot.socket is not None).socket.abort()
-    await until(lambda: any(early.link.gone.is_set() for early in gateway.node.early.values()))
+    await until(lambda: any(waiting.link.gone.is_set() for waiting in gateway.sessions.preopened))
     carrier = await gateway.open(path)
     carrier.send(start())
     await gateway.started()
@@ -78,9 +78,9 @@ async def test_a_link_that_opens_when_its_call_is_over_is_closed(gateway, monkey
     async def slow(*args):
         began.set()
         await gate.wait()
-        return await linking.dial(*args)
+        return await open_link(*args)
 
-    monkeypatch.setattr(early, "dial", slow)
+    monkeypatch.setattr(preconnect, "open_link", slow)
     await gateway.voice()
     await began.wait()
     ended = {"CallSid": "CA1", "AccountSid": "AC1", "CallStatus": "completed"}
@@ -93,13 +93,13 @@ async def test_a_link_that_opens_when_its_call_is_over_is_closed(gateway, monkey
 async def test_a_stream_that_takes_the_link_the_moment_it_opens_keeps_it(gateway, monkeypatch):
     opened, gate = asyncio.Event(), asyncio.Event()
 
-    async def dial(*args):
-        socket = await linking.dial(*args)
+    async def opening(*args):
+        socket = await open_link(*args)
         opened.set()
         await gate.wait()
         return socket
 
-    monkeypatch.setattr(early, "dial", dial)
+    monkeypatch.setattr(preconnect, "open_link", opening)
     path = await gateway.stream_path()
     await opened.wait()
     carrier = await gateway.open(path)

@@ -47,13 +47,15 @@ async def test_the_worker_gets_connected_and_start_as_the_carrier_sent_them(gate
     first, second, *_ = bytes(bot.audio).split(b"\n")
     assert b'"connected"' in first
     assert b'"start"' in second
-    assert bot.headers[0]["x-daily-session-id"] in gateway.node.sessions
+    assert bot.headers[0]["x-daily-session-id"] in gateway.sessions
     assert "sec-websocket-protocol" not in bot.headers[0]
 
 
 @pytest.mark.parametrize("how", ["close", "abort"])
-async def test_every_end_of_the_workers_socket_is_the_end_of_the_call(gateway, how):
+async def test_every_end_of_a_worker_that_spoke_is_the_end_of_the_call(gateway, how):
     carrier, bot = await relayed(gateway)
+    bot.say(event="clear", streamSid="MZ1")
+    await carrier.until("clear")
     getattr(bot.socket, how)()
     assert await carrier.until_closed() == 1000
     assert b"Hangup" in (await gateway.resume()).content
@@ -68,8 +70,8 @@ async def test_a_lost_stream_ends_the_session_and_resume_brings_another_bot(gate
 
 async def test_a_worker_that_does_not_answer_is_let_go_and_ends_the_call(gateway):
     carrier, bot = await relayed(gateway)
-    [session] = await until(lambda: list(gateway.node.sessions.values()))
-    await until(lambda: session.bot.link)
+    [session] = await until(lambda: list(gateway.sessions))
+    await until(lambda: session.worker.link)
     session.link_dead()  # as the bridge says after its pings
     assert await carrier.until_closed() == 1000
     await until(lambda: bot.closed_with == 1006)

@@ -14,12 +14,12 @@ from tests.waiting import until
 
 
 async def ended(gateway, session_id: str) -> str:
-    await until(lambda: session_id not in gateway.node.sessions)
+    await until(lambda: session_id not in gateway.sessions)
     return (await gateway.memory.find(session_id)).end_reason
 
 
 async def session_id(gateway) -> str:
-    return next(iter(await until(lambda: gateway.node.sessions)))
+    return next(iter(await until(lambda: list(gateway.sessions)))).id
 
 
 async def state_known(gateway, session_id: str) -> Facts:

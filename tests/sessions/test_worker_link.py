@@ -10,7 +10,8 @@ from lxml import etree
 from gateway.pool.registry import Host
 from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import Worker
-from gateway.sessions import worker_link as bot_side
+from gateway.sessions import worker_link
+from gateway.sessions.preconnect import PreopenedLinks
 from tests.kit.node import SERVICE, start
 from tests.waiting import until
 
@@ -41,15 +42,15 @@ async def test_a_stream_that_comes_back_while_a_worker_starts_still_gets_it(gate
     ready, _ = state.host.workers
     await registry.put_host(replace(state.host, workers=()))
     broken = await gateway.call()
-    await until(lambda: len(gateway.node.sessions) == 1)
+    await until(lambda: len(gateway.sessions) == 1)
     broken.socket.abort()
     carrier = await attach_again(gateway)
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     await until(lambda: session.stream is not None)
     await registry.put_host(replace(state.host, workers=(ready,)))
     await gateway.bots[0].until("start")
     assert carrier.code is None
-    assert list(gateway.node.sessions.values()) == [session]
+    assert list(gateway.sessions) == [session]
 
 
 async def test_a_worker_that_takes_the_call_and_drops_it_is_dialled_once_more_and_then_not_again(gateway):
@@ -73,12 +74,12 @@ async def test_a_worker_with_an_address_that_is_none_does_not_leave_the_caller_a
     assert await carrier.until_closed() == 1000
 
 
-async def test_a_bug_in_the_quest_does_not_leave_the_caller_alone(gateway, monkeypatch):
+async def test_a_bug_in_the_search_does_not_leave_the_caller_alone(gateway, monkeypatch):
     async def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(bot_side, "link_up", broken)
-    monkeypatch.setattr(bot_side, "take_early", lambda *_: None)
+    monkeypatch.setattr(worker_link, "acquire_worker", broken)
+    monkeypatch.setattr(PreopenedLinks, "claim", lambda *_: None)
     carrier = await gateway.call()
     assert await ended(gateway) == EndReason.NO_WORKER
     assert await carrier.until_closed() == 1000
@@ -113,11 +114,11 @@ async def test_a_bot_that_hangs_up_behind_its_keys_is_heard_when_they_are_presse
     assert await again.until_closed() == 1000
 
 
-async def test_a_fence_that_comes_when_its_quest_is_over_is_the_sessions_all_the_same(gateway):
+async def test_a_fence_that_comes_when_its_search_is_over_is_the_sessions_all_the_same(gateway):
     """A worker is sought, the registry confirms, and before it is heard a new stream brings a claim of its own."""
     carrier = await gateway.call()
     await gateway.started()
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     before, asked, gate = session.claim.fence, asyncio.Event(), asyncio.Event()
     registry = gateway.memory
     confirm = registry.confirm
@@ -131,7 +132,7 @@ async def test_a_fence_that_comes_when_its_quest_is_over_is_the_sessions_all_the
     registry.confirm = slow
     session.link_dead()
     await asked.wait()
-    session.bot.stop_seeking()
+    session.worker.stop()
     gate.set()
     await until(lambda: session.claim is not None and session.claim.fence > before)
     assert await registry.renew({session.id: session.claim.fence}) == set()

@@ -97,7 +97,7 @@ async def test_a_call_does_not_wait_for_a_worker_of_a_host_that_has_left(gateway
     await gateway.bots[1].until("start")
     await gateway.call("CA2")
     async with asyncio.timeout(PATIENCE):
-        while len(gateway.node.sessions) < 2:
+        while len(gateway.sessions) < 2:
             await asyncio.sleep(0.005)
     assert not gateway.bots[0].of("start")
     await registry.release("somebody else's", 0)
@@ -110,7 +110,7 @@ async def test_a_node_that_wakes_to_a_dead_link_does_not_take_back_a_call_that_a
     carrier = await gateway.call()
     await gateway.started()
     [bot] = [bot for bot in gateway.bots if bot.of("start")]
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     registry = gateway.memory
     again = await registry.claim(SERVICE, session.id)
     elsewhere = await registry.confirm(session.id, again.attempt)
@@ -124,7 +124,7 @@ async def test_a_node_that_wakes_to_a_dead_link_does_not_take_back_a_call_that_a
 async def test_a_dead_link_is_made_again_while_the_registry_cannot_say_who_has_the_call(gateway):
     await gateway.call()
     await gateway.started()
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     registry = gateway.memory
     look, asked, fence = registry.look, [], session.claim.fence
 

@@ -43,7 +43,7 @@ async def comes_back(gateway, call_id: str = "CA1"):
 async def test_a_stream_whose_session_ends_while_it_is_confirmed_is_served_all_the_same(gateway):
     broken = await gateway.call()
     await bots_heard(gateway, 1)
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     gateway.node.limits = replace(gateway.node.limits, reattach_timeout=0.1)
     gateway.node.registry.timeout = 5.0
     broken.socket.abort()
@@ -54,22 +54,22 @@ async def test_a_stream_whose_session_ends_while_it_is_confirmed_is_served_all_t
     await until(lambda: session.ended)
     slow.gate.set()
     await bots_heard(gateway, 2)
-    await until(lambda: any(live.stream is not None for live in gateway.node.sessions.values()))
+    await until(lambda: any(live.stream is not None for live in gateway.sessions))
     assert carrier.code is None
 
 
 async def test_of_two_static_streams_of_one_call_at_once_one_is_served_and_keeps_its_claim(gateway):
     gateway.node.leases = Leases(renew=0.05)
-    renewing = asyncio.create_task(renew_claims(gateway.node))
+    renewing = asyncio.create_task(renew_claims(gateway.sessions))
     both = [await gateway.open("/ws/twilio?serviceHost=support.acme") for _ in range(2)]
     for stream, carrier in enumerate(both):
         carrier.send(start("CA1", f"MZ{stream}"))
     await until(lambda: [carrier.code for carrier in both].count(1008) == 1)
     await bots_heard(gateway, 1)
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     await asyncio.sleep(0.3)  # some renewals, none of which may find that it was superseded
     assert [carrier.code for carrier in both].count(None) == 1
-    assert list(gateway.node.sessions.values()) == [session]
+    assert list(gateway.sessions) == [session]
     assert sum(len(bot.of("start")) for bot in gateway.bots) == 1
     assert (await gateway.memory.slots("support.acme")).used == 1
     renewing.cancel()
@@ -79,13 +79,13 @@ async def test_a_caller_on_hold_whose_stream_breaks_goes_on_waiting_in_his_place
     talking = [await gateway.call(f"CA-{n}") for n in range(2)]
     await bots_heard(gateway, 2)
     broken = await gateway.call("CA1")
-    await until(lambda: len(gateway.node.sessions) == 3)
+    await until(lambda: len(gateway.sessions) == 3)
     later = await gateway.call("CA2")
-    await until(lambda: len(gateway.node.sessions) == 4)
+    await until(lambda: len(gateway.sessions) == 4)
     broken.socket.abort()
     carrier = await comes_back(gateway)
     await asyncio.sleep(0.05)
-    assert carrier.code is None and len(gateway.node.sessions) == 4
+    assert carrier.code is None and len(gateway.sessions) == 4
     talking[0].send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA-0"}})
     await bots_heard(gateway, 3)
     heard = [message["call"]["call_id"] for bot in gateway.bots for message in bot.of("start")]

@@ -7,6 +7,7 @@ import base64
 import pytest
 
 from gateway.serve.app import make_doorkeeper, make_node
+from gateway.sessions.table import Sessions
 from gateway.settings import load
 from gateway.sockets import Accept, Refusal, Upgrade
 from gateway.streams.handshake import StreamHandshake
@@ -31,7 +32,7 @@ async def decide(tmp_path):
     file = tmp_path / "gateway.toml"
     file.write_text(CONFIG)
     settings = load(str(file), {})
-    doorkeeper = make_doorkeeper(make_node(settings), settings, dev=False, local_key="k")
+    doorkeeper = make_doorkeeper(Sessions(make_node(settings)), settings, dev=False, local_key="k")
 
     def decide(path: str, query: str = "", **headers: str) -> str | int:
         """The service that an accepted upgrade names, or the status of a refusal."""

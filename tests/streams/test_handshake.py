@@ -161,7 +161,7 @@ async def test_a_carrier_that_reconnects_by_itself_is_welcome_when_its_stream_is
     first = await gateway.open(path)
     first.send(start())
     await gateway.started()
-    [session] = gateway.node.sessions.values()
+    [session] = gateway.sessions
     first.socket.abort()
     await until(lambda: session.stream is None)
     again = await gateway.open(path)
@@ -193,9 +193,9 @@ async def test_static_streams_find_their_service_by_url_parameter_or_number(gate
         carrier = await gateway.open(path)
         carrier.send(CONNECTED)
         carrier.send(start(f"CA{number}", **custom))
-        await until(lambda: gateway.node.sessions)
+        await until(lambda: gateway.sessions)
         carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {}})
-        await until(lambda: not gateway.node.sessions)
+        await until(lambda: not gateway.sessions)
 
 
 async def test_a_static_stream_for_an_unknown_service_is_closed(gateway):

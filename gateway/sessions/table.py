@@ -1,0 +1,50 @@
+"""The sessions that live in this process, and the links that wait for their streams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.node.node import Node
+from gateway.node.services import Service
+from gateway.pool.facts import Facts
+from gateway.pool.registry import Claim
+from gateway.sessions.preconnect import PreopenedLinks
+from gateway.sessions.session import Session
+
+
+class Sessions:
+    """One for each node. Iterating gives the sessions of this moment."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.preopened = PreopenedLinks(node)
+        self._live: dict[str, Session] = {}
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(tuple(self._live.values()))
+
+    def __contains__(self, session: str) -> bool:
+        return session in self._live
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def get(self, session: str) -> Session | None:
+        """Return the session of this id, which may be wrapping up."""
+        return self._live.get(session)
+
+    def make(self, service: Service, claim: Claim | None, facts: Facts) -> Session:
+        """Make a session that is not served yet."""
+        return Session(self.node, service, claim, facts, self.preopened)
+
+    def serve(self, session: Session) -> None:
+        """Run the session to its end, and keep it in the table until then."""
+        self._live[session.id] = session
+        self.node.spawn(self._serve(session), f"session {session.id}")
+
+    async def _serve(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            if self._live.get(session.id) is session:
+                del self._live[session.id]
