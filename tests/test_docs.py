@@ -215,7 +215,7 @@ def test_assignments_exist() -> None:
 
 
 def test_toml_blocks_are_settings(tmp_path: Path) -> None:
-    blocks = [block for page in PAGES for block in fenced(text(page), "toml")]
+    blocks = [block for page in ("README.md", "docs/configuration.md") for block in fenced(text(page), "toml")]
     assert blocks
     for block in blocks:
         file = tmp_path / "gateway.toml"
@@ -345,12 +345,12 @@ def test_make_targets_exist(name: str) -> None:
 
 
 def test_rooms_are_those_that_the_linter_checks() -> None:
-    layers = re.findall(r"^    (gateway\S*|serializers)$", text(".importlinter").partition("layers =\n")[2], re.M)
-    for layer in layers[: layers.index("gateway.errors")]:
-        path = layer.replace(".", "/")
-        assert path.removeprefix("gateway/") in text("CONTRIBUTING.md"), (
-            f"CONTRIBUTING.md does not name the room {layer}"
-        )
+    layers = text(".importlinter").partition("layers =\n")[2].partition("\n[")[0]
+    rooms = re.findall(r"gateway\.[\w.]+|serializers", layers)
+    assert len(rooms) > 15
+    for room in rooms:
+        path = room.replace(".", "/").removeprefix("gateway/")
+        assert path in text("CONTRIBUTING.md"), f"CONTRIBUTING.md does not name the room {room}"
 
 
 def test_changelog_has_this_version() -> None:
