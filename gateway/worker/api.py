@@ -1,4 +1,4 @@
-"""What a bot is written against: `Call` and its events.
+"""`Call` and its events: what a bot is written against.
 
     async def bot(call: Call) -> None:
         async for event in call:                # Audio | Dtmf | Mark | Status
@@ -33,12 +33,15 @@ __all__ = ["Audio", "Call", "Dtmf", "Event", "Mark", "Status"]
 PLAY_AHEAD = 30.0
 """Seconds of unplayed audio from which `play` waits. The gateway holds 120; a caller interrupts long before."""
 REPORT_TIMEOUT = 5.0
-"""Seconds without a word of what was played. The gateway reports every second while something is unplayed, so
-nothing is."""
+"""Seconds without a report of what was played, after which nothing is unplayed: the gateway reports every second while
+something is."""
+HALF_SAMPLE = 2.0
+"""Seconds for which the odd byte of one `play` waits for its other half. It belongs to a stream that comes in pieces;
+before later speech it would make noise of all of it."""
 
 
 class _Done:
-    """What has been done already may be awaited all the same."""
+    """An awaitable of what has been done already."""
 
     def __await__(self) -> Generator[None, None, None]:
         return
@@ -55,24 +58,26 @@ class Call:
     `save_state` take effect at once; what they return may be awaited or not.
     """
 
-    def __init__(self, line: LinkWriter) -> None:
-        self._line = line
-        self._conversation = line.conversation
+    def __init__(self, writer: LinkWriter) -> None:
+        self._writer = writer
+        self._conversation = writer.conversation
+        self._half = b""
+        self._half_at = 0.0
         self._resampling: tuple[int, Resampler] | None = None
         self._cleared = 0
-        start = line.conversation.start
+        start = writer.conversation.start
         self.session_id = start.session_id
         """The key of this conversation, everywhere: API, logs, records."""
         self.service_host = start.service_host
         """The name of this bot's deployment."""
         self.sample_rate = start.sample_rate
-        """Of the audio both ways, Hz."""
+        """Hz, of the audio both ways."""
         self.resumed = start.resumed
         """An earlier worker has served this conversation and was lost."""
         self.attempt = start.attempt
-        """Worker starts in this conversation, this one included."""
+        """The number of worker starts in this conversation, this one included."""
         self.state = start.state
-        """What the last worker left with `save_state`, b"" if nothing."""
+        """What the last worker has left with `save_state`, b"" if nothing."""
 
     @cached_property
     def data(self) -> CallData:
@@ -93,35 +98,39 @@ class Call:
 
     async def __anext__(self) -> Event:
         """The next event. Ends when the call has, and all that was heard before has been read."""
-        self._line.ready()
+        self._writer.ready()
         while True:
             event = self._conversation.next_event()
             if event is not None:
                 return event
             if self._conversation.ended:
                 raise StopAsyncIteration
-            await self._line.event()
+            await self._writer.event()
 
     # Speaking.
 
     async def play(self, pcm: Pcm, sample_rate: int | None = None) -> None:
         """Play to the caller, behind what was played before.
 
-        pcm: 16 bit mono, native byte order: bytes, or an int16 array of one dimension. sample_rate: Hz, if it is
-        not the call's. Returns when all has been handed over, which is at once for a bot that speaks in real time:
-        it waits while 30 s are unplayed, and for a lost connection to come back. Returns early after `clear`.
-        Raises TypeError or ValueError for what is not 16 bit samples.
+        pcm: 16 bit mono, native byte order: bytes in pieces of any length, or an int16 array of one dimension.
+        sample_rate: Hz, if it is not the call's.
+        Returns when all has been handed over, which is at once for a bot that speaks in real time: it waits while 30 s
+        are unplayed, and for a lost connection to come back. Returns early after `clear`. The odd byte of a piece waits
+        for the next one (2 s).
+        Raises TypeError for what is not 16 bit samples, and ValueError for a rate that is not above 0.
         """
         audio, rate = _samples(pcm), sample_rate or self.sample_rate
         if rate <= 0:
             raise ValueError(f"a sample rate is above 0, not {rate}")
         cleared = self._cleared
-        async with self._line.turn:
+        async with self._writer.turn:
+            if self._cleared == cleared:
+                audio = self._whole_samples(audio)
             for at in range(0, len(audio), rate * 2):
-                await self._room(cleared)
+                await self._wait_for_room(cleared)
                 if self._cleared != cleared or self._conversation.ended:
                     break
-                self._line.say_audio(self._at_link_rate(audio[at : at + rate * 2], rate))
+                self._writer.say_audio(self._at_link_rate(audio[at : at + rate * 2], rate))
         if self._conversation.ended:
             # A bot that only ever speaks must not keep the loop to itself after the end.
             await asyncio.sleep(0)
@@ -129,10 +138,11 @@ class Call:
     def clear(self) -> Awaitable[None]:
         """Be silent now: drop everything that the caller has not heard yet, a `play` that is under way included."""
         self._cleared += 1
+        self._half = b""
         if self._resampling is not None:
             self._resampling[1].reset()
-        self._line.say(wire.Clear())
-        self._line.wake_speaker()
+        self._writer.say(wire.Clear())
+        self._writer.wake_speaker()
         return _DONE
 
     def mark(self, name: str) -> Awaitable[None]:
@@ -161,26 +171,36 @@ class Call:
         """
         if len(state) > wire.MAX_STATE:
             raise ValueError(f"a state is at most {wire.MAX_STATE} bytes, not {len(state)}")
-        self._line.say(wire.State(bytes(state)))
+        self._writer.say(wire.State(bytes(state)))
         return _DONE
 
     def _behind_audio(self, message: wire.ToGateway) -> Awaitable[None]:
-        if not self._line.turn.locked():
+        if not self._writer.turn.locked():
+            self._half = b""
             self._finish_resampling()
-        self._line.say(message)
+        self._writer.say(message)
         return _DONE
 
-    async def _room(self, cleared: int) -> None:
-        """Wait until there is a link and it has not too much of our audio, or there is no point in waiting."""
-        conversation, line = self._conversation, self._line
+    def _whole_samples(self, audio: bytes) -> bytes:
+        """The audio behind the half sample that the last piece has left; its own half waits."""
+        now = asyncio.get_running_loop().time()
+        if self._half and now - self._half_at < HALF_SAMPLE:
+            audio = self._half + audio
+        whole = len(audio) & ~1
+        self._half, self._half_at = audio[whole:], now
+        return audio[:whole]
+
+    async def _wait_for_room(self, cleared: int) -> None:
+        """Wait until there is a link and it has not too much of our audio, or waiting is of no use any more."""
+        conversation, writer = self._conversation, self._writer
         while not conversation.ended and self._cleared == cleared:
-            if not line.attached:
-                await line.change(None)
+            if not writer.attached:
+                await writer.change(None)
             elif conversation.unplayed < PLAY_AHEAD:
                 return
             else:
                 reports = conversation.reports
-                if not await line.change(REPORT_TIMEOUT) and conversation.reports == reports:
+                if not await writer.change(REPORT_TIMEOUT) and conversation.reports == reports:
                     conversation.forget_unplayed()
 
     def _at_link_rate(self, audio: bytes, rate: int) -> bytes:
@@ -197,11 +217,11 @@ class Call:
         return self._resampling[1].process(np.frombuffer(audio, np.int16)).tobytes()
 
     def _finish_resampling(self) -> None:
-        """What is still in the filter belongs to what was played so far."""
+        """Send what is still in the filter: it belongs to what was played so far."""
         if self._resampling is not None:
             _, stream = self._resampling
             self._resampling = None
-            self._line.say_audio(stream.flush().tobytes())
+            self._writer.say_audio(stream.flush().tobytes())
 
 
 def _samples(pcm: Any) -> bytes:
@@ -211,6 +231,4 @@ def _samples(pcm: Any) -> bytes:
         raise TypeError(f"play takes bytes or an int16 array, not {type(pcm).__name__}") from None
     if view.ndim != 1 or view.format.lstrip("<=@") not in ("h", "B", "b", "c"):
         raise TypeError(f"play takes int16 samples, mono; this is {view.ndim}-dimensional, of type {view.format!r}")
-    if view.nbytes % 2:
-        raise ValueError(f"play takes whole 16 bit samples; {view.nbytes} bytes are none")
     return view.tobytes()

@@ -1,4 +1,4 @@
-"""The line between a `Call` and whatever link serves it at the moment; links come and go, the bot stays."""
+"""Writes what a `Call` says to the link that serves it at the moment; links come and go, the bot stays."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PENDING = 256
 class LinkWriter:
     """Sends for the call, and wakes those of its tasks that wait.
 
-    ready: the bot listens; a new gateway is told again. turn: held while audio is being sent.
+    turn: held while audio is being sent.
     """
 
     def __init__(self, conversation: Conversation) -> None:
@@ -32,7 +32,7 @@ class LinkWriter:
 
     @property
     def attached(self) -> bool:
-        """There is a link."""
+        """True if there is a link."""
         return self._socket is not None
 
     def attach(self, socket: Socket) -> None:
@@ -45,11 +45,11 @@ class LinkWriter:
         self._wake()
 
     def detach(self) -> None:
-        """The link is gone; words wait for the next one, audio is not sent."""
+        """Note that the link is gone: messages wait for the next one, audio is not sent."""
         self._socket = None
 
     def received(self, data: bytes, text: bool) -> None:
-        """One message of the link's."""
+        """Take one message of the link's."""
         self.conversation.received(data, text)
         if text:
             self._wake()
@@ -57,7 +57,7 @@ class LinkWriter:
             self._reader.set_result(None)
 
     def end(self, reason: str) -> None:
-        """The call is over."""
+        """Note that the call is over."""
         self.conversation.end(reason)
         self._wake()
 
@@ -73,14 +73,14 @@ class LinkWriter:
             self._pending.append(pcm.encode(message))
 
     def say_audio(self, audio: bytes) -> None:
-        """Send PCM of the link's rate, at most a second of it."""
+        """Send PCM at the link's rate, at most a second of it."""
         self.ready()
         if self._socket is not None and audio and not self.conversation.ended:
             self.conversation.sent(audio)
             self._socket.send(audio)
 
     def ready(self) -> None:
-        """The bot listens, or speaks: let the caller's audio come."""
+        """Let the caller's audio come, as the bot listens or speaks; a new gateway is told again."""
         if not self._ready:
             self._ready = True
             self.say(pcm.Ready())
@@ -96,7 +96,7 @@ class LinkWriter:
             self._reader = None
 
     async def change(self, seconds: float | None) -> bool:
-        """Wait, holding the turn, until something was said about the call. False: nothing was, for so long."""
+        """Wait, holding the turn, until there is news of the call. False: there was none for so long."""
         self._speaker = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(seconds):
@@ -108,7 +108,7 @@ class LinkWriter:
             self._speaker = None
 
     def wake_speaker(self) -> None:
-        """Whoever waits in `change`: look again."""
+        """Make the task that waits in `change` look again."""
         if self._speaker is not None and not self._speaker.done():
             self._speaker.set_result(None)
 

@@ -27,11 +27,12 @@ from gateway.worker.logs import describe, without_our_frames
 log = logging.getLogger(__name__)
 
 WORKER_GRACE = 15.0
-"""Seconds that a bot, and a host, waits for a gateway to come back for it."""
+"""Seconds for which a bot, and a host, waits for a gateway to come back for it."""
 START_TIMEOUT = 120.0
 """Seconds from the upgrade to `start`: as long as a telephone may ring."""
 RESERVED = 30.0
-"""Seconds that a worker started for a session waits for it; afterwards it is anybody's. A claim lives as long."""
+"""Seconds for which a worker that was started for a session waits for it; then it is free for any. A claim lives as
+long."""
 
 Report = Callable[[WorkerState, str, int], None]
 """Called with state, session and fence, whenever one of them has changed."""
@@ -40,8 +41,10 @@ Report = Callable[[WorkerState, str, int], None]
 class Slot:
     """See the module's docstring.
 
-    key: bearer that links must bring, "" for none. reserved: the only session to be served, "" for any. report: is
-    told of each change. `finished` becomes the exit status when the process may end.
+    key: the bearer key that links must bring, "" for none.
+    reserved: the only session to be served, "" for any.
+    report: is told of each change.
+    `finished` becomes the exit status when the process may end.
     """
 
     def __init__(self, bot: Bot, key: str, report: Report, *, reserved: str = "", grace: float = WORKER_GRACE) -> None:
@@ -55,7 +58,7 @@ class Slot:
         self._session = ""
         self._fence = 0
         self._link: _Link | None = None
-        self._line: LinkWriter | None = None
+        self._writer: LinkWriter | None = None
         self._task: asyncio.Task[None] | None = None
         self._status: int | None = None  # of the bot, once it has ended
         self._timer: asyncio.TimerHandle | None = None
@@ -65,7 +68,7 @@ class Slot:
 
     @property
     def free(self) -> bool:
-        """Nobody is served."""
+        """True if no session is served."""
         return not self._held
 
     # Who may come in.
@@ -79,7 +82,7 @@ class Slot:
             return Refusal(401)
         session, fence = upgrade.headers.get(pcm.SESSION_HEADER, ""), _fence(upgrade)
         if self._held:
-            over = self._line is not None and self._line.conversation.ended
+            over = self._writer is not None and self._writer.conversation.ended
             if over or not session or session != self._session:
                 return Refusal(503)
             # An equal fence is the same holder, whose link has broken. While it stands it is a copy.
@@ -109,40 +112,40 @@ class Slot:
     # The links' events.
 
     def opened(self, link: _Link) -> None:
-        """A link was accepted: it is the one that counts."""
+        """Make this link, which was accepted, the one that counts."""
         old, self._link = self._link, link
         if old is not None and old.socket is not None:
             old.socket.close(CloseCode.SUPERSEDED)
-        if self._line is not None:
-            self._line.detach()
+        if self._writer is not None:
+            self._writer.detach()
         self._report("busy", self._session, self._fence)
         self._after(START_TIMEOUT, self._no_start)
 
     def received(self, link: _Link, data: bytes, text: bool) -> None:
-        """A message of a link's; only the newest link's count, and only after its `start`."""
+        """Take a message of a link's: only the newest link's count, and only after its `start`."""
         if link is not self._link:
             return
         if link.started:
-            assert self._line is not None
-            self._line.received(data, text)
-            if self._line.conversation.ended:
+            assert self._writer is not None
+            self._writer.received(data, text)
+            if self._writer.conversation.ended:
                 self._call_over()
         elif text and isinstance(start := pcm.decode_to_worker(data), pcm.Start):
             self._start(link, start)
 
     def closed(self, link: _Link, code: int) -> None:
-        """A link is gone."""
+        """Note that a link is gone."""
         if link is not self._link:
             return
         self._link = None
-        if self._line is None:  # the caller never came: nothing of him is here, the slot is as new, and anybody's
+        if self._writer is None:  # the caller never came: the slot is as new, and free for any session
             self._reserved = ""
             self._held, self._session, self._fence = False, "", 0
             self._after(0, None)
             self._report("ready", "", 0)
             return
-        self._line.detach()
-        if self._line.conversation.ended:
+        self._writer.detach()
+        if self._writer.conversation.ended:
             return
         if code in (CloseCode.NORMAL, CloseCode.NO_STATUS):
             self._end(EndReason.UNKNOWN_END)
@@ -161,14 +164,14 @@ class Slot:
         self._fence = max(self._fence, start.fence)
         self._report("busy", self._session, self._fence)
         assert link.socket is not None
-        if self._line is None:
-            self._line = LinkWriter(Conversation(start))
-            self._line.attach(link.socket)
-            self._task = self._loop.create_task(self._run(Call(self._line)))
+        if self._writer is None:
+            self._writer = LinkWriter(Conversation(start))
+            self._writer.attach(link.socket)
+            self._task = self._loop.create_task(self._run(Call(self._writer)))
             return
-        self._line.conversation.attached()
-        self._line.attach(link.socket)
-        if self._status is not None:  # the bot has hung up while nobody heard it
+        self._writer.conversation.attached()
+        self._writer.attach(link.socket)
+        if self._status is not None:  # the bot has hung up while there was no link
             self._close()
 
     # The bot.
@@ -183,28 +186,28 @@ class Slot:
                 "the bot raised %s", describe(e), exc_info=without_our_frames(e), extra={"session": self._session}
             )
             self._status = 1
-        line = self._line
+        line = self._writer
         assert line is not None
         if self._status == 0 and not line.attached and not line.conversation.ended:
             return  # waits for the next link, to tell it; bounded by the grace
         self._close()
 
     def _end(self, reason: str) -> None:
-        assert self._line is not None
-        self._line.end(reason)
+        assert self._writer is not None
+        self._writer.end(reason)
         self._call_over()
 
     def _call_over(self) -> None:
-        """The caller is gone: the bot reads the end and wraps up. How long it may take is the host's business."""
+        """The caller is gone: the bot reads the end and wraps up, for as long as its host lets it."""
         self._after(0, None)
         self._report("done", self._session, self._fence)
         if self._status is not None:
             self._close()
 
     def _close(self) -> None:
-        """The bot has ended: so does the link, then the process."""
-        assert self._line is not None and self._status is not None
-        self._line.end(EndReason.BOT_ERROR if self._status else EndReason.BOT_HANGUP)
+        """The bot has ended: the link ends too, then the process."""
+        assert self._writer is not None and self._status is not None
+        self._writer.end(EndReason.BOT_ERROR if self._status else EndReason.BOT_HANGUP)
         self._report("done", self._session, self._fence)
         link = self._link
         if link is None or link.socket is None:
@@ -219,7 +222,7 @@ class Slot:
             self.finished.set_result(self._status or 0)
 
     def _after(self, seconds: float, then: Callable[[], None] | None) -> None:
-        """One timer: what happens if nothing else does. None: nothing."""
+        """Set the one timer: what happens if nothing else does. None: nothing."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(seconds, then) if then is not None else None

@@ -54,16 +54,16 @@ class Wire:
 class Scene:
     def __init__(self, **start: Any) -> None:
         fields = {"session_id": "s1", "service_host": "a.b", "carrier": "twilio", "fence": 1, "call": CALL}
-        self.line = LinkWriter(Conversation(pcm.Start(**{**fields, "sample_rate": RATE, **start})))
+        self.writer = LinkWriter(Conversation(pcm.Start(**{**fields, "sample_rate": RATE, **start})))
         self.wire = Wire()
-        self.line.attach(self.wire)
-        self.call = Call(self.line)
+        self.writer.attach(self.wire)
+        self.call = Call(self.writer)
 
     def hear(self, message: bytes | dict[str, Any]) -> None:
         if isinstance(message, dict):
-            self.line.received(json.dumps(message).encode(), text=True)
+            self.writer.received(json.dumps(message).encode(), text=True)
         else:
-            self.line.received(message, text=False)
+            self.writer.received(message, text=False)
 
 
 async def settle() -> None:
@@ -118,7 +118,7 @@ async def test_two_readers_are_told_that_only_one_can() -> None:
     await settle()
     with pytest.raises(RuntimeError, match="only one"):
         await anext(s.call)
-    s.line.end("bot_hangup")
+    s.writer.end("bot_hangup")
     with pytest.raises(StopAsyncIteration):
         await task
 
@@ -151,7 +151,6 @@ async def test_play_takes_what_holds_16_bit_samples(pcm_like: Any) -> None:
 @pytest.mark.parametrize(
     ("pcm_like", "error"),
     [
-        (b"\x01", ValueError),
         ("text", TypeError),
         (None, TypeError),
         (np.zeros(4, np.float32), TypeError),
@@ -161,6 +160,45 @@ async def test_play_takes_what_holds_16_bit_samples(pcm_like: Any) -> None:
 async def test_play_says_what_it_cannot_play(pcm_like: Any, error: type[Exception]) -> None:
     with pytest.raises(error, match="play takes"):
         await Scene().call.play(pcm_like)
+
+
+@pytest.mark.parametrize("length", [1, 3, 1001, 1003, 32001])
+@pytest.mark.parametrize("rate", [RATE, 8000])
+async def test_play_takes_pieces_of_any_length(length: int, rate: int) -> None:
+    audio = (10000 * np.sin(np.arange(16000) / 10)).astype(np.int16).tobytes()
+    pieces, whole = Scene(), Scene()
+    for at in range(0, len(audio), length):
+        await pieces.call.play(audio[at : at + length], sample_rate=rate)
+    await whole.call.play(audio, sample_rate=rate)
+    for scene in (pieces, whole):
+        scene.call.mark("end")
+    assert pieces.wire.audio == whole.wire.audio and (rate != RATE or whole.wire.audio == audio)
+    assert all(len(m) % 2 == 0 for m in pieces.wire.sent if isinstance(m, bytes))
+
+
+@pytest.mark.parametrize("then", ["mark", "clear", "two seconds"])
+async def test_half_a_sample_spoils_no_later_speech(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = Scene()
+    await s.call.play(b"\x01\x00\x02")
+    if then == "two seconds":
+        monkeypatch.setattr(api, "HALF_SAMPLE", 0.0)
+    else:
+        s.call.mark("end") if then == "mark" else s.call.clear()
+    await s.call.play(b"\x03\x00\x04\x00")
+    assert s.wire.audio == b"\x01\x00\x03\x00\x04\x00"
+
+
+async def test_half_a_sample_does_not_cross_a_clear_that_ends_a_waiting_play() -> None:
+    s = Scene()
+    first = asyncio.create_task(s.call.play(SECOND * 40 + b"\x07"))
+    waiting = asyncio.create_task(s.call.play(b"\x08"))
+    await settle()
+    s.call.clear()
+    await asyncio.wait_for(asyncio.gather(first, waiting), 1)
+    s.hear({"type": "cleared", "played_ms": 0, "dropped_ms": 30000})
+    before = len(s.wire.audio)
+    await s.call.play(b"\x05\x00")
+    assert s.wire.audio[before:] == b"\x05\x00"
 
 
 async def test_play_at_a_rate_of_nothing_is_refused() -> None:
@@ -289,14 +327,14 @@ async def test_speaking_after_the_end_does_nothing_and_lets_the_loop_live() -> N
 async def test_while_no_link_is_there_words_wait_and_play_waits() -> None:
     s = Scene()
     await s.call.play(SECOND)
-    s.line.detach()
+    s.writer.detach()
     s.call.mark("waits")
     task = asyncio.create_task(s.call.play(b"\x09\x00"))
     await settle()
-    assert s.wire.words == [] and not task.done() and not s.line.attached
+    assert s.wire.words == [] and not task.done() and not s.writer.attached
     new = Wire()
-    s.line.conversation.attached()
-    s.line.attach(new)
+    s.writer.conversation.attached()
+    s.writer.attach(new)
     await asyncio.wait_for(task, 1)
     assert new.sent == [{"type": "ready"}, {"type": "mark", "name": "waits"}, b"\x09\x00"]
     assert await anext(s.call) == Status("reattached")
@@ -304,10 +342,10 @@ async def test_while_no_link_is_there_words_wait_and_play_waits() -> None:
 
 async def test_play_does_not_wait_for_a_link_after_the_end() -> None:
     s = Scene()
-    s.line.detach()
+    s.writer.detach()
     task = asyncio.create_task(s.call.play(SECOND))
     await settle()
-    s.line.end("stream_lost")
+    s.writer.end("stream_lost")
     await asyncio.wait_for(task, 1)
 
 
