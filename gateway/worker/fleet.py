@@ -21,7 +21,7 @@ from pathlib import Path
 from gateway.errors import BotError
 from gateway.protocol.workers import Running, Worker, WorkerEnd
 from gateway.worker.handle import WorkerHandle
-from gateway.worker.options import HostOptions
+from gateway.worker.options import HostOptions, worker_url
 from gateway.worker.process import Report, WorkerSpec
 from gateway.worker.spawn import END_TIMEOUT, ExecSpawner, ForkServer, Spawner
 from gateway.worker.starts import Backoff, StartTimes
@@ -245,7 +245,7 @@ class Fleet:
         if report == before:
             return
         if report.port:
-            process.url = _url(self._options.advertise or self._options.listen, report.port)
+            process.url = worker_url(self._options.advertise or self._options.listen, report.port)
         if report.state == "ready" and not process.ready_at:
             process.ready_at = self._loop.time()
             self._start_times.add(process.ready_at - process.born)
@@ -367,8 +367,3 @@ class Fleet:
                 why = f"has not answered for {HUNG:g} s (stopped, or its bot blocks the loop)"
                 self._kill(process, why, "hung")
         self._top_up()
-
-
-def _url(host: str, port: int) -> str:
-    """The URL of a worker on TCP. host: a name, or an address of either kind."""
-    return f"ws://{f'[{host}]' if ':' in host else host}:{port}/ws"

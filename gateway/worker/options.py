@@ -1,4 +1,4 @@
-"""What a worker host is told."""
+"""The options of a worker host."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HostOptions:
     """Address of the interface on which the workers listen, each on a port of its own; "": unix sockets, for a
     gateway on this machine that ends its hosts when it ends."""
     advertise: str = ""
-    """The name or address that gateways reach `listen` by; "": the same."""
+    """The name or address, without scheme and port, by which gateways reach `listen`; "": the same."""
     run_dir: str = ""
     """Where the directory with the unix sockets is made (their paths are limited to some 100 bytes); "": a temporary
     directory."""
@@ -59,6 +59,12 @@ class HostOptions:
         for name in ("target", "service_host"):
             if not getattr(self, name):
                 raise UserError(f"worker host: {name} is missing")
+        if len(self.service_host) > workers.MAX_SERVICE or not self.service_host.isprintable():
+            raise UserError(f"worker host: service_host is not a name of at most {workers.MAX_SERVICE} characters")
+        if self.host_id and not workers.NAME.fullmatch(self.host_id):
+            raise UserError(f"worker host: host_id {self.host_id!r} is not of letters, digits, '.', '_' and '-'")
+        if self.listen:
+            check_advertised("advertise" if self.advertise else "listen", self.advertise or self.listen)
         if not self.gateways:
             raise UserError("worker host: no gateway to register with")
         if not 1 <= self.max <= workers.MAX_CAP:
@@ -109,8 +115,26 @@ class HostOptions:
             raise UserError(f"worker host: no options in {OPTIONS_FD_VARIABLE}: {e.strerror or e}") from None
 
 
+def worker_url(host: str, port: int) -> str:
+    """The URL of a worker on TCP. host: a name, or an address of either kind."""
+    return f"ws://{f'[{host}]' if ':' in host else host}:{port}/ws"
+
+
+def check_advertised(option: str, host: str) -> None:
+    """Raise UserError for what is no host of a URL: gateways send our link key to what is advertised."""
+    try:
+        parts = urlsplit(worker_url(host, 65535))
+        good = parts.hostname is not None and parts.port == 65535 and parts.path == "/ws" and "@" not in parts.netloc
+    except ValueError:
+        good = False
+    if not good or not workers.WORKER_URL.fullmatch(worker_url(host, 65535)):
+        raise UserError(
+            f"worker host: {option} is {host!r}, not a host's name or address alone, without scheme or port"
+        )
+
+
 def connect_url(url: str) -> str:
-    """The WebSocket URL of a gateway's workers' door. Raises UserError for what is no URL of a gateway."""
+    """Make the WebSocket URL at which a gateway takes worker hosts. Raises UserError for what is no gateway's URL."""
     if url.startswith("unix:"):
         return url
     try:

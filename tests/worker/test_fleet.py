@@ -160,11 +160,3 @@ async def test_a_process_that_cannot_be_started_is_said_and_tried_again(
             "worker w1 is of no use: cannot start a process: No such file or directory; the next one in" in caplog.text
         )
         await until(lambda: ready(made), 15)
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [("fd00::1", "ws://[fd00::1]:4000/ws"), ("10.0.0.7", "ws://10.0.0.7:4000/ws"), ("w1.lan", "ws://w1.lan:4000/ws")],
-)
-def test_where_a_worker_on_tcp_is_reached(host: str, url: str) -> None:
-    assert module._url(host, 4000) == url

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import UserError
 from gateway.protocol import workers
-from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions, connect_url
+from gateway.worker.options import OPTIONS_FD_VARIABLE, HostOptions, connect_url, worker_url
 
 
 def test_through_json_and_back() -> None:
@@ -31,6 +31,13 @@ def test_through_json_and_back() -> None:
         ({"warm": 21}, "warm is 21, not between 0 and max"),
         ({"warm": -1}, "warm is -1"),
         ({"listen": "0.0.0.0"}, "needs advertise"),
+        ({"listen": "ws://10.0.0.7"}, "listen is 'ws://10.0.0.7', not a host's name or address alone"),
+        ({"listen": "0.0.0.0", "advertise": "10.0.0.7:80"}, "advertise is '10.0.0.7:80', not a host's name"),
+        ({"listen": "0.0.0.0", "advertise": "user@10.0.0.7"}, "not a host's name or address alone"),
+        ({"listen": "0.0.0.0", "advertise": "10.0.0.7/x?"}, "not a host's name or address alone"),
+        ({"listen": "0.0.0.0", "advertise": "h\r\nX-Forged: 1"}, "not a host's name or address alone"),
+        ({"host_id": "static:a.b"}, "host_id 'static:a.b' is not of letters"),
+        ({"service_host": "x" * 101}, "service_host is not a name of at most 100"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], word: str) -> None:
@@ -83,3 +90,12 @@ def test_from_the_pipe_that_the_environment_names(monkeypatch: pytest.MonkeyPatc
 )
 def test_the_door_of_a_gateway(given: str, url: str) -> None:
     assert connect_url(given) == url
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("fd00::1", "ws://[fd00::1]:4000/ws"), ("10.0.0.7", "ws://10.0.0.7:4000/ws"), ("w1.lan", "ws://w1.lan:4000/ws")],
+)
+def test_where_a_worker_on_tcp_is_reached(host: str, url: str) -> None:
+    assert worker_url(host, 4000) == url
+    assert HostOptions("bot.py", "a.b", listen="0.0.0.0", advertise=host).advertise == host
