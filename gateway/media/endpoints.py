@@ -91,7 +91,7 @@ class LinkEndpoint(Handler):
         self.gone.set()
         self.lose(code)
 
-    def lose(self, code: int = CloseCode.ABNORMAL) -> None:
+    def lose(self, code: int = CloseCode.ABNORMAL_CLOSURE) -> None:
         """Count the link as closed. Without a code: the worker does not answer, as if the connection had broken."""
         if self._bridge is not None:
             self.spoke = self._bridge.counts.from_bot > self._spoken_before
@@ -103,7 +103,7 @@ class LinkEndpoint(Handler):
         """Return the close code, 1006 if the link broke or its worker does not answer."""
         return await asyncio.shield(self._code)
 
-    def close(self, code: int = CloseCode.NORMAL) -> None:
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE) -> None:
         """Close the WebSocket; nothing more is passed on."""
         self._bridge = None
         if self.socket is not None:

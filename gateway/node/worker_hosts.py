@@ -48,13 +48,13 @@ class WorkerHostConnection:
             self._inbox.put_nowait(message)
         except asyncio.QueueFull:
             assert self._socket is not None
-            self._socket.close(CloseCode.POLICY, "too many messages")
+            self._socket.close(CloseCode.POLICY_VIOLATION, "too many messages")
 
     def closed(self, code: int, reason: str) -> None:
         if self.host is not None and self._node.hosts.get(self.host.id) is self:
             del self._node.hosts[self.host.id]
             log.info("worker host left", host=self.host.id, service=self.host.service, code=code)
-            if code != CloseCode.NORMAL:
+            if code != CloseCode.NORMAL_CLOSURE:
                 self._node.registry.suspect_host(self.host.id)
         if self._task is not None:
             self._task.cancel()
@@ -69,7 +69,7 @@ class WorkerHostConnection:
         self._say(workers.Drain())
 
     def close(self) -> None:
-        self._close(CloseCode.NORMAL)
+        self._close(CloseCode.NORMAL_CLOSURE)
 
     def _close(self, code: CloseCode, reason: str = "") -> None:
         if self._socket is not None:
@@ -107,7 +107,7 @@ class WorkerHostConnection:
         service = self._node.services.get(message.service_host)
         if service is None:
             self._node.refuse("worker_host", "unknown_service", service=message.service_host)
-            self._close(CloseCode.POLICY, "no service has this --service-host")
+            self._close(CloseCode.POLICY_VIOLATION, "no service has this --service-host")
             return
         host = Host(
             id=message.host,

@@ -1,4 +1,4 @@
-"""How sessions end, and how links are closed: the closed vocabularies of both worker protocols."""
+"""How sessions end and how links are closed: the vocabularies of both worker protocols."""
 
 from __future__ import annotations
 
@@ -29,17 +29,20 @@ class EndReason(StrEnum):
 
 
 class CloseCode(IntEnum):
-    """WebSocket close codes on links and streams (RFC 6455, section 7.4; 4000-4999 are ours)."""
+    """WebSocket close codes on links and streams: the names of RFC 6455, section 7.4.1; 4000 to 4999 are ours."""
 
-    NORMAL = 1000
+    NORMAL_CLOSURE = 1000
     GOING_AWAY = 1001
-    UNSUPPORTED = 1003
-    NO_STATUS = 1005
-    ABNORMAL = 1006
+    UNSUPPORTED_DATA = 1003
+    NO_STATUS_RECEIVED = 1005
+    ABNORMAL_CLOSURE = 1006
     INVALID_DATA = 1007
-    POLICY = 1008
-    TOO_BIG = 1009
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
     INTERNAL_ERROR = 1011
+    """A bug of the side that closes."""
+    BOT_RAISED = 1011
+    """The same number, on a link, from a worker: its bot has failed, and says so in its own log."""
     SUPERSEDED = 4001
-    """A higher fence took the session: no failure, nobody claims again, nobody hangs up."""
+    """A higher fence took the session: no failure; this side neither claims again nor hangs up."""
     DRAINING = 4002

@@ -1,9 +1,9 @@
-"""`gateway.pcm.v1`: what gateway and worker say to each other over a link.
+"""`gateway.pcm.v1`: the messages between a gateway and a worker over a link.
 
 Binary messages are audio (s16le mono at the service's rate). Text messages are JSON objects with a `type`; both
 sides ignore types and fields that they do not know, so that either may be newer than the other.
 
-Encoding and decoding are here, once, for both sides. `decode_*` are total: None for what cannot be understood.
+Encoding and decoding are here for both sides. `decode_*` never raise: None for what cannot be understood.
 """
 
 from __future__ import annotations
@@ -36,8 +36,10 @@ MAX_AUDIO = 4 * 1024 * 1024
 class Start:
     """The session begins, or this worker takes it over.
 
-    call: CallData in its wire keys. sample_rate: of the link's PCM, Hz. attempt: worker starts so far, from 1.
-    state: what the last worker left, b"" if nothing.
+    call: CallData in its wire keys.
+    sample_rate: Hz, of the link's PCM.
+    attempt: the number of worker starts so far, from 1.
+    state: what the last worker has left, b"" if nothing.
     """
 
     session_id: str
@@ -83,7 +85,7 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Something happened to the call. fields: what the status brings along, e.g. `what`, `reason`."""
+    """Something happened to the call. fields: what comes with the status, such as `what` and `reason`."""
 
     status: str
     fields: Mapping[str, Any]
@@ -91,7 +93,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The session is over. reason: an `EndReason`; a newer gateway's word passes as it came."""
+    """The session is over. reason: an `EndReason`; one of a newer gateway's passes as it came."""
 
     reason: str
 
@@ -113,7 +115,7 @@ class Clear:
 
 @dataclass(frozen=True, slots=True)
 class SetMark:
-    """Tell me when the audio sent so far has been played."""
+    """Report when the audio sent so far has been played."""
 
     name: str
 
@@ -141,7 +143,7 @@ class Hangup:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Keep this for whoever serves the session after me."""
+    """Keep this for the worker that serves the session next."""
 
     state: bytes
 
@@ -198,7 +200,7 @@ def _fields(message: ToWorker | ToGateway) -> dict[str, Any]:
 
 
 def decode_to_worker(text: str | bytes) -> ToWorker | None:
-    """What the gateway says, or None for a type we do not know or fields that make no sense."""
+    """The gateway's message, or None for an unknown type or fields that make no sense."""
     m = json_object(text)
     if m is None:
         return None
@@ -222,7 +224,7 @@ def decode_to_worker(text: str | bytes) -> ToWorker | None:
 
 
 def decode_to_gateway(text: str | bytes) -> ToGateway | None:
-    """What a worker says, or None for a type we do not know or fields that make no sense."""
+    """The worker's message, or None for an unknown type or fields that make no sense."""
     m = json_object(text)
     if m is None:
         return None
@@ -247,7 +249,7 @@ def decode_to_gateway(text: str | bytes) -> ToGateway | None:
 
 
 def keys_in(text: str) -> str:
-    """What of it can be pressed on a telephone, and the pauses that all carriers know: w is 0.5 s, W is 1 s."""
+    """Keep the keys of a telephone, and the pauses that all carriers know: w is 0.5 s, W is 1 s."""
     return "".join(key for key in text if key in "0123456789*#ABCDabcdwW")
 
 

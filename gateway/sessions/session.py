@@ -85,12 +85,12 @@ class Session:
         self.bridge.attach_stream(stream, self._now())
         older, self.stream, self.call = self.stream, stream, call
         if older is not None:
-            older.socket.close(CloseCode.NORMAL, "a newer stream took the call")
+            older.socket.close(CloseCode.NORMAL_CLOSURE, "a newer stream took the call")
         self._parked_until = None
         self.worker.use_claim(claim)
 
     def stream_closed(self, stream: Stream, code: int) -> None:
-        self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL, CloseCode.NO_STATUS)))
+        self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)))
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside (drain, API)."""
@@ -154,7 +154,7 @@ class Session:
                 try:
                     await self._wrap_up(reason)
                 finally:
-                    self._leave(CloseCode.NORMAL)
+                    self._leave(CloseCode.NORMAL_CLOSURE)
 
     async def _serve(self) -> EndReason | None:
         """Until the session ends. None: somebody else serves it now."""
@@ -213,7 +213,7 @@ class Session:
         stream, self.stream = self.stream, None
         self.bridge.detach_stream(self._now())
         if stream is not None:
-            stream.socket.close(CloseCode.NORMAL)
+            stream.socket.close(CloseCode.NORMAL_CLOSURE)
 
     async def _give_away(self) -> bool:
         """The carrier is led to /resume on another node; our claim and the bot wait for it, each for its own grace.
@@ -276,7 +276,7 @@ class Session:
         status: Status = "ended" if ended else "ending"
         await self.remember(FactEvent(status=status, end_reason=reason, ended=self.node.unix_time()))
         await self.worker.wait_closed()
-        self._leave(CloseCode.NORMAL)
+        self._leave(CloseCode.NORMAL_CLOSURE)
         self._log.info("session ended", reason=reason, seconds=round(self._now() - self._began, 3))
         await self.worker.release()
 

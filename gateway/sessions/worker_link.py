@@ -160,7 +160,7 @@ class WorkerLink:
                 self._count_resume("superseded" if found.superseded else "no_worker")
                 return EndSession(None if found.superseded else found.reason)
             # Attach, and wait.
-            code = await found.link.wait_closed() if self._attach(found) else CloseCode.ABNORMAL
+            code = await found.link.wait_closed() if self._attach(found) else CloseCode.ABNORMAL_CLOSURE
             self.link, self.state = None, State.SEARCHING
             self._bridge.detach_link()
             # Decide.
@@ -173,7 +173,7 @@ class WorkerLink:
             found.link.abort()
             if self.starts >= self._node.limits.max_worker_starts:
                 self._node.metrics.resumes["worker_lost", "too_many_starts"] += 1
-                return EndSession(EndReason.BOT_ERROR if code == CloseCode.INTERNAL_ERROR else EndReason.WORKER_LOST)
+                return EndSession(EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST)
             self._log.warning("worker lost, taking another", code=code, worker=_worker(self.claim))
             self._lost_worker = True
             # Again: on the same worker if it may live, and at once on another one if it said that it does not.
@@ -243,8 +243,8 @@ class WorkerLink:
         bot of that kind that has not said anything at all has crashed, or could not log in to its carrier.
         """
         if self._service.protocol == "relay":
-            return code not in (CloseCode.INTERNAL_ERROR, CloseCode.SUPERSEDED) and spoke
-        return code in (CloseCode.NORMAL, CloseCode.NO_STATUS)
+            return code not in (CloseCode.BOT_RAISED, CloseCode.SUPERSEDED) and spoke
+        return code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)
 
     async def _avoid_after(self, code: int, lost: Connected) -> frozenset[str]:
         """Return which workers to avoid after this loss, when it is time to look for the next.
@@ -253,7 +253,7 @@ class WorkerLink:
         answer, too: this process may have been suspended, and its 409 says that another node has the call.
         """
         in_vain = not lost.claim.fresh and self._now() - self._attached_at < BRIEF
-        told = code in (CloseCode.INTERNAL_ERROR, CloseCode.DRAINING) or self._service.protocol == "relay"
+        told = code in (CloseCode.BOT_RAISED, CloseCode.DRAINING) or self._service.protocol == "relay"
         if in_vain or told:
             return frozenset({_worker(self.claim)})
         await asyncio.sleep(self._node.limits.redial)

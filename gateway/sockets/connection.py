@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         if self._conn.state is not OPEN:
             return
         self._closing = True
-        if code in (CloseCode.NO_STATUS, CloseCode.ABNORMAL):
+        if code in (CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE):
             self._conn.send_close()
         else:
             # RFC 6455 5.5: a control frame has at most 125 bytes, two of them for the code.
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         self._conn.receive_eof()
         self._conn.data_to_send()
-        self._finish(Close(CloseCode.ABNORMAL, ""))
+        self._finish(Close(CloseCode.ABNORMAL_CLOSURE, ""))
         self._transport = None
 
     # Inside
@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
             case Opcode.PONG:
                 self.last_pong = self.last_received
             case Opcode.CLOSE:
-                self._finish(self._conn.close_rcvd or Close(CloseCode.NO_STATUS, ""))
+                self._finish(self._conn.close_rcvd or Close(CloseCode.NO_STATUS_RECEIVED, ""))
 
     def _deliver(self, message: bytes) -> None:
         if self._handler is None or self._closing:

@@ -50,7 +50,7 @@ class Denied:
     """The stream is closed with this code; reason: one word for metric and log."""
 
     reason: str
-    code: CloseCode = CloseCode.POLICY
+    code: CloseCode = CloseCode.POLICY_VIOLATION
 
 
 async def admit(sessions: Sessions, ticket: StreamGrant, stream: Stream) -> Session | Denied:
@@ -188,14 +188,14 @@ async def _join(
     node = sessions.node
     live = _live(sessions, facts.session)  # now: it may have ended while the registry was asked
     if claim is None and live is None and service.when_full.kind != "hold":
-        return Denied("full", CloseCode.NORMAL)
+        return Denied("full", CloseCode.NORMAL_CLOSURE)
     session = live or sessions.make(service, claim, facts)
     try:
         session.attach(stream, claim, call_data(stream.start, facts, service))
     except UnsupportedCodec as error:
         log.warning("unsupported codec", session=facts.session, error=str(error))
         await _end_unheard(node, facts.session, claim, EndReason.UNSUPPORTED_CODEC)
-        return Denied("unsupported_codec", CloseCode.UNSUPPORTED)
+        return Denied("unsupported_codec", CloseCode.UNSUPPORTED_DATA)
     if live is None:
         sessions.serve(session)
     node.spawn(_note_start(node, session.id, claim.attempt if claim is not None else 0), f"facts {session.id}")

@@ -89,7 +89,7 @@ class StreamHandshake:
         if self._starting:
             self._node.ticker.discard(self)
         elif now >= self._deadline:
-            self.refuse("no_start", CloseCode.POLICY)
+            self.refuse("no_start", CloseCode.POLICY_VIOLATION)
 
     # The handshake.
 
@@ -136,7 +136,7 @@ class StreamHandshake:
         self._bad += 1
         self._node.rejected["stream", reason] += 1
         if self._bad >= self._node.limits.bad_before_start:
-            self.refuse("bad_messages", CloseCode.UNSUPPORTED)
+            self.refuse("bad_messages", CloseCode.UNSUPPORTED_DATA)
 
     async def _admit(self, start: Start) -> None:
         assert self._socket is not None and self._serializer is not None

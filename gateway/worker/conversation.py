@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from gateway.protocol import pcm
 
 MAX_BACKLOG = 30.0
-"""Seconds of the caller's audio that wait for a bot that does not read. Older than that nobody answers it."""
+"""Seconds of the caller's audio that wait for a bot that does not read. What is older needs no answer."""
 MAX_EVENTS = 4000
 """Events that wait, of all kinds: 30 s of 20 ms audio are 1,500."""
 
@@ -67,34 +67,34 @@ class Conversation:
         self.end_reason = ""
         """An `EndReason` once the call is over."""
         self.reports = 0
-        """Grows with each word of the gateway's about what was played."""
+        """The number of the gateway's reports of what was played."""
         self._events: deque[Event] = deque()
         self._backlog = 0  # bytes of audio among the events
         self._backlog_max = int(MAX_BACKLOG * self.sample_rate) * 2
         self._dropped = 0  # bytes of audio that the bot has not been told of
         self._unplayed = 0.0  # ms sent and not reported as played or dropped
-        # The gateway counts what was played over the whole session. Whoever comes in later does not know where it
-        # stands, and takes the first report as his zero.
+        # The gateway counts what was played over the whole session. A worker that comes in later does not know where
+        # the count stands, and takes the first report as zero.
         self._played: int | None = None if start.resumed else 0
 
     @property
     def ended(self) -> bool:
-        """The call is over; what it said before may still be read."""
+        """True if the call is over; what it said before may still be read."""
         return self.end_reason != ""
 
     def end(self, reason: str) -> None:
-        """The call is over. The first reason counts."""
+        """Note that the call is over. The first reason counts."""
         self.end_reason = self.end_reason or reason or "unknown_end"
 
     def attached(self) -> None:
-        """Another link serves the session: what the old one had not played is gone."""
+        """Note that another link serves the session: what the old one had not played is gone."""
         self._unplayed, self._played = 0.0, None
         self._put(Status("reattached"))
 
     # From the gateway.
 
     def received(self, data: bytes, text: bool) -> None:
-        """One message of the link's. What cannot be understood is ignored, as the protocol asks."""
+        """Take one message of the link's. What cannot be understood is ignored, as the protocol asks."""
         if self.ended:
             return
         if not text:
@@ -128,7 +128,7 @@ class Conversation:
             self._drop_oldest()
 
     def _drop_oldest(self) -> None:
-        """The oldest audio goes first; words only when there is nothing else."""
+        """Drop the oldest audio; another event only when there is no audio."""
         for i, event in enumerate(self._events):
             if isinstance(event, Audio):
                 self._backlog -= len(event.pcm)
@@ -140,7 +140,7 @@ class Conversation:
     # To the bot.
 
     def next_event(self) -> Event | None:
-        """What the bot hears next, None if there is nothing (yet)."""
+        """Take what the bot hears next, None if there is nothing (yet)."""
         if self._dropped:
             ms, self._dropped = self._ms(self._dropped), 0
             return Status("audio_dropped", {"ms": round(ms)})
@@ -159,7 +159,7 @@ class Conversation:
         return self._unplayed / 1000
 
     def sent(self, audio: bytes) -> None:
-        """This audio went to the gateway."""
+        """Note that this audio went to the gateway."""
         self._unplayed += self._ms(len(audio))
 
     def forget_unplayed(self) -> None:
@@ -167,7 +167,7 @@ class Conversation:
         self._unplayed = 0.0
 
     def _report(self, played: int, dropped: int) -> None:
-        """Only differences count, and never below nothing: an error of the count heals with the next silence."""
+        """Count differences only, and never below 0: an error of the count heals with the next silence."""
         before = played if self._played is None else self._played
         self._played = max(before, played)
         self._unplayed = max(0.0, self._unplayed - max(0, played - before) - max(0, dropped))

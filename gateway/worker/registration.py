@@ -144,8 +144,8 @@ class Registration:
         """
         self._stop_timer()
         known, self._socket, self.connected = self.connected, None, False
-        self.left = self._gateway_drains and code == CloseCode.NORMAL
-        if code == CloseCode.POLICY and reason:
+        self.left = self._gateway_drains and code == CloseCode.NORMAL_CLOSURE
+        if code == CloseCode.POLICY_VIOLATION and reason:
             self.refused = "" if self._was_known else reason
             self._complain(f"does not take this host: {reason}")
         elif not self.left and not self._leaving:

@@ -147,7 +147,7 @@ class Slot:
         self._writer.detach()
         if self._writer.conversation.ended:
             return
-        if code in (CloseCode.NORMAL, CloseCode.NO_STATUS):
+        if code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED):
             self._end(EndReason.UNKNOWN_END)
         else:
             log.warning("the gateway is gone (%d), waiting %g s", code, self._grace, extra={"session": self._session})
@@ -155,7 +155,7 @@ class Slot:
 
     def _no_start(self) -> None:
         if self._link is not None and self._link.socket is not None:
-            self._link.socket.close(CloseCode.POLICY, "no start")
+            self._link.socket.close(CloseCode.POLICY_VIOLATION, "no start")
 
     def _start(self, link: _Link, start: pcm.Start) -> None:
         link.started = True
@@ -213,7 +213,7 @@ class Slot:
         if link is None or link.socket is None:
             self._finish()
             return
-        link.socket.close(CloseCode.INTERNAL_ERROR if self._status else CloseCode.NORMAL)
+        link.socket.close(CloseCode.BOT_RAISED if self._status else CloseCode.NORMAL_CLOSURE)
         link.on_closed = self._finish
         self._after(CLOSE_TIMEOUT + 0.5, self._finish)
 
