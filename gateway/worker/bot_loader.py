@@ -26,7 +26,11 @@ OUR_PACKAGES = ("gateway", "serializers")
 
 @dataclass(frozen=True, slots=True)
 class Bot:
-    """A bot that can be run. prewarm: to be called once in each worker before it is offered."""
+    """A bot that can be run.
+
+    target: how it was named.
+    prewarm: called once in each worker before the worker is offered.
+    """
 
     target: str
     run: BotFunction

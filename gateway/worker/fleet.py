@@ -70,7 +70,7 @@ class Fleet:
     # What there is.
 
     def workers(self) -> tuple[Worker, ...]:
-        """All of them, as they are now."""
+        """List all of them, as they are now."""
         return tuple(
             Worker(p.id, p.url, p.report.state, p.report.session)
             for p in self._processes.values()
@@ -78,7 +78,7 @@ class Fleet:
         )
 
     def running(self) -> tuple[Running, ...]:
-        """The sessions that are being served."""
+        """List the sessions that are being served."""
         return tuple(
             Running(p.report.session, p.report.fence, p.id)
             for p in self._processes.values()
@@ -87,7 +87,7 @@ class Fleet:
 
     @property
     def talking(self) -> bool:
-        """There is a call, or a bot that wraps one up."""
+        """True if there is a call, or a bot that wraps one up."""
         return any(p.talking for p in self._processes.values())
 
     @property
@@ -120,7 +120,7 @@ class Fleet:
             process.dismiss()
 
     async def stop(self) -> None:
-        """End all that is idle, kill what of it does not end. A worker with a call goes on without us."""
+        """End what is idle, and kill what of it does not end. A worker with a call goes on without us."""
         self._stopped = True
         self.drain()
         for timer in (self._retry, self._ticker):
@@ -260,7 +260,7 @@ class Fleet:
         self._top_up()
 
     def _lost(self, process: WorkerHandle) -> None:
-        """The worker has ended: out of the pool at once."""
+        """Take a worker that has ended out of the pool, at once."""
         if process.lost:
             return
         self._loop.remove_reader(process.channel)
@@ -298,7 +298,7 @@ class Fleet:
                 self._loop.call_later(EXIT_WAIT, self._lost, process)
 
     def _ended_early(self, process: WorkerHandle) -> bool:
-        """A worker that will not live, as opposed to one that had an accident, or was told to end."""
+        """True for a worker that could not live, not for one that had an accident or was told to end."""
         if process.killed or self._draining or process.report.state in ("busy", "done"):
             return False
         return not process.ready_at or self._loop.time() - process.ready_at < STABLE
@@ -355,8 +355,8 @@ class Fleet:
     def _tick(self, due: float) -> None:
         """Look for workers that are stuck, and for those that could not be started."""
         now = self._loop.time()
-        self._ticker = self._loop.call_later(TICK, self._tick, now + TICK)  # whatever becomes of this one
-        stopped = now - due > HUNG / 5  # we were: give those a chance who could not reach us
+        self._ticker = self._loop.call_later(TICK, self._tick, now + TICK)  # even if this one raises
+        stopped = now - due > HUNG / 5  # we were: those that could not reach us have another chance
         for process in list(self._processes.values()):
             if stopped:
                 process.heard = now

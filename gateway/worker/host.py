@@ -147,7 +147,7 @@ class _Host:
         self._lag_timer = self._loop.call_later(0.1, self._measure_lag, now + 0.1)
 
     def _workers_changed(self) -> None:
-        """Beat at once, but once for all that changes in the same breath."""
+        """Beat at once, but once for all that changes in one turn of the loop."""
         self._news.set()
         if not self._beat_due:
             self._beat_due = True

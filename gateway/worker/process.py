@@ -86,7 +86,7 @@ class Report:
 
     @staticmethod
     def read(line: bytes) -> Report:
-        """The report in a line. Raises ValueError for what is none: bots share our process, and may write here."""
+        """Read the report in a line. Raises ValueError for what is none: bots share our process, and may write here."""
         fields = orjson.loads(line)
         if not isinstance(fields, Mapping) or set(fields) != set(Report.__slots__):
             raise ValueError("not a report")
@@ -94,7 +94,7 @@ class Report:
 
 
 def ignore_signals() -> None:
-    """Ctrl-C and service managers signal the whole group; we obey our gateway.
+    """Ignore what Ctrl-C and service managers send to the whole group; we obey our gateway.
 
     A handler and not SIG_IGN, which what a bot executes (ffmpeg, say) would inherit.
     """
@@ -149,7 +149,7 @@ def fail(channel: socket.socket, why: str) -> None:
 
 
 def _remove(path: Path, *, host_gone: bool) -> None:
-    """The socket; and its directory, if a host that was killed has left it to us, the last worker."""
+    """Remove the socket; and its directory, if a host that was killed has left it to us, the last worker."""
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
         if host_gone:
@@ -157,7 +157,7 @@ def _remove(path: Path, *, host_gone: bool) -> None:
 
 
 def _at_end(channel: socket.socket) -> bool:
-    """The host's end of the channel is closed, not only its direction of it."""
+    """True if the host's end of the channel is closed, not only its direction of it."""
     try:
         channel.send(b"\n")
     except BlockingIOError:
@@ -190,58 +190,68 @@ def _read_spec(channel: socket.socket) -> WorkerSpec | None:
     return WorkerSpec(**orjson.loads(data))
 
 
-async def _serve(channel: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
-    loop = asyncio.get_running_loop()
-    channel.setblocking(False)
-    current = Report()
-    port = 0
+class _Channel:
+    """The worker's end of the channel: reports go out; its end says that the host is gone."""
 
-    def report(state: WorkerState, session: str, fence: int) -> None:
-        nonlocal current
+    def __init__(self, end: socket.socket) -> None:
+        self.port = 0
+        """Where the worker listens, 0 on a unix socket."""
+        self.host_gone = asyncio.Event()
+        self._end = end
+        self._loop = asyncio.get_running_loop()
+        self._report = Report()
+        end.setblocking(False)
+        self._loop.add_reader(end, self._readable)
+
+    def report(self, state: WorkerState, session: str, fence: int) -> None:
+        """Tell the host of a change; what is logged from now on bears this session."""
         logs.context["session"] = session
-        current = Report(state, session, fence, port)
-        tell()
+        self._report = Report(state, session, fence, self.port)
+        self._send()
 
-    def tell() -> None:
+    def beat(self) -> None:
+        """Tell the host every HEARTBEAT that this process is not stuck."""
+        self._send()
+        self._loop.call_later(HEARTBEAT, self.beat)
+
+    def _send(self) -> None:
         # A full channel is a host that is stopped: it hears the next heartbeat. A closed one is a host that is gone.
         with contextlib.suppress(OSError):
-            channel.send(current.line())
+            self._end.send(self._report.line())
 
-    def beat() -> None:
-        tell()
-        loop.call_later(HEARTBEAT, beat)
-
-    slot = Slot(bot, spec.key, report, reserved=spec.session, grace=spec.grace)
-
-    def host_gone() -> None:
+    def _readable(self) -> None:
         try:
-            if channel.recv(4096):
+            if self._end.recv(4096):
                 return
         except BlockingIOError:
             return
         except OSError:
             pass
-        loop.remove_reader(channel)
-        gone.set()
+        self._loop.remove_reader(self._end)
+        self.host_gone.set()
 
-    gone = asyncio.Event()
-    loop.add_reader(channel, host_gone)
+
+async def _serve(end: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
+    """Listen, report, and serve one call. Returns the exit status. Raises OSError if it cannot listen."""
+    loop = asyncio.get_running_loop()
+    channel = _Channel(end)
+    slot = Slot(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
     protocol = server_protocol(slot.decide, plain=slot.plain)
     if spec.path:
         server = await loop.create_unix_server(protocol, spec.path)
     else:
         server = await loop.create_server(protocol, spec.listen, 0)
-        port = server.sockets[0].getsockname()[1]
-    report("ready", spec.session, 0)
-    beat()
+        channel.port = server.sockets[0].getsockname()[1]
+    channel.report("ready", spec.session, 0)
+    channel.beat()
     loop.call_soon(import_what_calls_need)
-    status = await _until_over(slot, gone)
+    status = await _until_over(slot, channel.host_gone)
     server.close()
     return status
 
 
 async def _until_over(slot: Slot, gone: asyncio.Event) -> int:
-    """Wait for the call's end; for the host's only while nobody calls."""
+    """Wait for the call's end, and while there is no call for the host's."""
     host = asyncio.ensure_future(gone.wait())
     try:
         await asyncio.wait((slot.finished, host), return_when=asyncio.FIRST_COMPLETED)

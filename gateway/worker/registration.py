@@ -117,7 +117,7 @@ class Registration:
     # sockets.Handler
 
     def opened(self, socket: Socket) -> None:
-        """Present ourselves."""
+        """Present the host."""
         self._socket, self._gateway_drains, self.left = socket, False, False
         self._register(socket)
         self._timer = self._loop.call_later(CONNECT_TIMEOUT, self._unanswered)
@@ -189,7 +189,7 @@ class Registration:
             self._timer = None
 
     def _complain(self, what: str) -> None:
-        """Once for each trouble, not for each attempt."""
+        """Log each trouble once, not at each attempt."""
         if what != self._complained:
             self._complained = what
             log.warning("%s %s", self.url, what)

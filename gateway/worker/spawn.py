@@ -22,8 +22,8 @@ LOAD_TIMEOUT = 300.0
 END_TIMEOUT = 2.0
 
 MAX_BIRTHS = 64
-"""Workers asked for and not yet born. The fork server's control socket takes some 270 requests (Linux, the default of
-net.core.wmem_default); and what forks more at once starts none of them sooner."""
+"""Workers that may be asked for and not yet born. The fork server's control socket takes some 270 requests (Linux, the
+default of net.core.wmem_default), and to fork more at once starts none of them sooner."""
 
 ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -36,9 +36,9 @@ ONE_THREAD = (
 3 MB and 18 ms instead of 3 ms (numpy 2, OpenBLAS). A voice has 20 ms blocks: threads never pay."""
 
 Born = Callable[[int], None]
-"""Called with the pid."""
+"""A function that is called with the pid."""
 Exited = Callable[[int, int], None]
-"""Called with pid and status: the exit status, or minus the signal."""
+"""A function that is called with the pid and the exit status, or minus the signal."""
 
 
 class Spawner(Protocol):

@@ -17,9 +17,9 @@ from gateway.secrecy import INSPECTABLE_VARIABLE
 from gateway.serve import local_hosts
 from gateway.serve.local_hosts import HostProcesses
 from gateway.settings import ServiceSettings, Settings
+from tests.kit.fake_gateway import KEY, FakeGateway
 from tests.proc import descendants
 from tests.waiting import SCALE, until
-from tests.worker.fake_gateway import KEY, FakeGateway
 
 CapFd = pytest.CaptureFixture[str]
 Start = Callable[[str], HostProcesses]

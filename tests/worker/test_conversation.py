@@ -54,7 +54,7 @@ def test_half_samples_and_unknown_messages_are_ignored() -> None:
     assert events(c) == [Audio(b"\x01\x02", 16000)]
 
 
-def test_a_bot_that_does_not_read_loses_the_oldest_audio_and_is_told_how_much() -> None:
+def test_a_bot_that_does_not_read_loses_the_oldest_audio_and_is_told() -> None:
     c = Conversation(START)
     c.received(b'{"type":"dtmf","digit":"1"}', text=True)
     for n in range(1600):  # 32 s

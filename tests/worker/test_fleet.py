@@ -92,7 +92,7 @@ async def test_a_dead_worker_of_a_dead_fork_server_is_found_by_its_silence(
     await until(lambda: second.id not in {w.id for w in forking.workers()}, 15)
 
 
-async def test_those_who_wait_for_a_fork_server_get_one_worker_each_the_oldest_first(tmp_path: Path) -> None:
+async def test_sessions_that_wait_get_one_worker_each_the_oldest_first(tmp_path: Path) -> None:
     async with fleet(tmp_path, warm=0) as made:
         for session in ("s1", "s2", "s1", "s3", "s2"):
             made.start_worker_for(session)

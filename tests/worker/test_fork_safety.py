@@ -19,8 +19,8 @@ from gateway.protocol import pcm, workers
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import HostOptions
 from gateway.worker.spawn import environment
+from tests.kit.fake_gateway import Link
 from tests.waiting import until
-from tests.worker.fake_gateway import Link
 
 FOUND = """
 import sys

@@ -21,9 +21,9 @@ from gateway.protocol import pcm, workers
 from gateway.worker import registration
 from gateway.worker.host import DRAIN_SIGNAL, run_host
 from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
+from tests.kit.fake_gateway import KEY, FakeGateway, Link
 from tests.proc import alive, descendants, kill, until_dead
 from tests.waiting import SCALE, until
-from tests.worker.fake_gateway import KEY, FakeGateway, Link
 
 ECHO = "gateway.worker.echo"
 
@@ -116,7 +116,7 @@ async def host(given: HostOptions, **environment: str) -> AsyncIterator[HostProc
         await process.communicate()
 
 
-async def test_a_host_registers_its_workers_serves_a_call_and_replaces_the_worker(gateway: FakeGateway) -> None:
+async def test_a_host_registers_serves_a_call_and_replaces_the_worker(gateway: FakeGateway) -> None:
     async with host(options(gateway, warm=2)) as h:
         await gateway.until(lambda: len(gateway.ready()) == 2)
         (register,) = gateway.registers
@@ -177,9 +177,7 @@ async def test_a_worker_that_dies_idle_is_out_of_the_pool_and_replaced(gateway: 
             await gateway.link(worker)
 
 
-async def test_a_worker_that_dies_in_a_call_breaks_its_link_and_the_next_one_resumes(
-    gateway: FakeGateway, bot: str
-) -> None:
+async def test_a_worker_that_dies_in_a_call_breaks_its_link_and_another_resumes(gateway: FakeGateway, bot: str) -> None:
     async with host(options(gateway, target=bot)) as h:
         worker = await gateway.ready_worker()
         link = (await gateway.link(worker)).start()
@@ -280,7 +278,7 @@ async def test_a_gateway_that_comes_back_within_the_grace_finds_its_calls(gatewa
         again.die()
 
 
-async def test_a_host_that_nobody_takes_back_ends_after_its_grace_and_its_last_call(gateway: FakeGateway) -> None:
+async def test_a_host_that_no_gateway_takes_back_ends_after_its_last_call(gateway: FakeGateway) -> None:
     async with host(options(gateway, grace_seconds=0.5 * SCALE)) as h:
         link = (await gateway.link(await gateway.ready_worker())).start()
         await link.echoes()
@@ -344,9 +342,7 @@ async def test_a_fork_server_that_is_killed_is_replaced_and_calls_go_on(gateway:
         await link.end()
 
 
-async def test_importing_that_starts_threads_makes_each_worker_a_process_of_its_own(
-    gateway: FakeGateway, tmp_path: Path
-) -> None:
+async def test_an_import_that_starts_threads_makes_each_worker_a_process(gateway: FakeGateway, tmp_path: Path) -> None:
     target = tmp_path / "mybot.py"
     target.write_text(
         "import threading, time\nthreading.Thread(target=time.sleep, args=(3600,), daemon=True).start()\n" + BOT
@@ -386,7 +382,7 @@ async def test_workers_on_ipv6_can_be_reached(gateway: FakeGateway) -> None:
 @pytest.mark.parametrize(
     ("how", "why"), [("exit", "exit status 3"), ("raise", "prewarm() raised RuntimeError: no model (mybot.py, line 7)")]
 )
-async def test_workers_that_cannot_start_are_tried_ever_more_slowly_though_a_caller_waits(
+async def test_failing_starts_are_tried_ever_more_slowly_though_a_caller_waits(
     gateway: FakeGateway, bot: str, how: str, why: str
 ) -> None:
     """While a session waits the gateway asks for a worker at each beat, and each end of a worker is a beat."""

@@ -15,8 +15,8 @@ from gateway.sockets import connect, server_protocol
 from gateway.worker import Audio, Call, Status, server
 from gateway.worker.bot_loader import Bot
 from gateway.worker.server import Slot
+from tests.kit.fake_gateway import Link
 from tests.waiting import PATIENCE, SCALE, until
-from tests.worker.fake_gateway import Link
 
 KEY = "link-key"
 
