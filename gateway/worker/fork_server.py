@@ -6,8 +6,8 @@ of its sight first.
 
 Control channel (SOCK_SEQPACKET; a JSON object each): host → us: an empty object with the worker's channel attached.
 Us → host: `{"loaded": true, "shared": [what makes forking unsafe]}` or `{"failed": why}`, `{"spawned": pid}` for each
-request in order, `{"exited": pid, "status": n}` with n as `os.waitstatus_to_exitcode` gives it. If forking is unsafe we
-end. At the control channel's end nothing more is forked, and we end after our last child.
+request, in the same order, `{"exited": pid, "status": n}` with n as `os.waitstatus_to_exitcode` gives it. If forking is
+unsafe we end. At the control channel's end nothing more is forked, and we end after our last child.
 """
 
 from __future__ import annotations

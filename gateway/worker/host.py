@@ -2,7 +2,7 @@
 
 `run_host(options)` from Python; `python -m gateway.worker.host`, with options as `options` says, for a parent that
 starts one. It ignores SIGTERM and SIGINT, which a terminal and service managers send to the whole group. It ends when
-its gateway has ended in order and the calls are done, on its parent's SIGUSR1 when the calls are done, or when all
+its gateway has left and the calls are done, on its parent's SIGUSR1 when the calls are done, or when all
 gateways are gone and none has taken it back for `grace_seconds`. On another machine than theirs it waits for the first
 one as long as it takes.
 """

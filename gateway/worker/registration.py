@@ -44,8 +44,10 @@ class RegisteredHost(Protocol):
 class Registration:
     """One gateway.
 
-    connected: it knows us. left: it has ended in order, after saying so. refused: why it will never take us, "" if it
-    may. return_to_left: a gateway that ends in order is expected back.
+    connected: it knows us.
+    left: it has ended as it was meant to, after saying so.
+    refused: why it will never take us, "" if it may.
+    return_to_left: a gateway that has left is expected back.
     """
 
     def __init__(self, url: str, key: str, host: RegisteredHost, *, return_to_left: bool) -> None:

@@ -44,7 +44,7 @@ class FakeGateway:
         return self
 
     async def open_tcp(self) -> int:
-        """On a loopback port in place of the path; which."""
+        """Listen on a loopback port in place of the path; returns the port."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(server_protocol(self._decide), "127.0.0.1", 0)
         port: int = self._server.sockets[0].getsockname()[1]
@@ -89,7 +89,7 @@ class FakeGateway:
         self.socket.send(workers.encode(message))
 
     def die(self) -> None:
-        """As SIGKILL would have it."""
+        """Break off, as after a SIGKILL."""
         if self._server is not None:
             self._server.close()
         self.path.unlink(missing_ok=True)
@@ -97,7 +97,7 @@ class FakeGateway:
             self.socket.abort()
 
     def leave(self) -> None:
-        """In order."""
+        """Say that the gateway drains, and close the connection."""
         if self._server is not None:
             self._server.close()
         self.path.unlink(missing_ok=True)
@@ -116,7 +116,7 @@ class FakeGateway:
         return ready[0]
 
     async def ready_besides(self, *others: workers.Worker) -> workers.Worker:
-        """One that is ready, and none of these: what we know may be older than what we have just done to them."""
+        """Wait for a ready worker besides these: what is known of them may be older than what was done to them."""
         ids = {w.id for w in others}
         found: workers.Worker = await self.until(lambda: next((w for w in self.ready() if w.id not in ids), None))
         return found
@@ -162,7 +162,7 @@ class Link:
         await until(condition, self.seconds)
 
     async def echoes(self, audio: bytes = b"\x01\x02\x03\x04") -> None:
-        """The bot is there: it says back what it hears."""
+        """Wait until the bot says back what it hears."""
         before = self.said.count(audio)
         self.socket.send(audio)
         await self.until(lambda: self.said.count(audio) > before)

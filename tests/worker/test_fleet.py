@@ -101,7 +101,7 @@ async def test_sessions_that_wait_get_one_worker_each_the_oldest_first(tmp_path:
         await until(lambda: len(ready(made)) == 3, 15)
 
 
-async def test_nobody_is_started_for_while_the_host_drains(tmp_path: Path) -> None:
+async def test_no_worker_is_started_while_the_host_drains(tmp_path: Path) -> None:
     async with fleet(tmp_path, warm=0) as made:
         await made.start()
         made.drain()

@@ -291,7 +291,7 @@ async def test_a_host_that_no_gateway_takes_back_ends_after_its_last_call(gatewa
         assert status == 0 and "no gateway for" in output
 
 
-async def test_signals_of_the_group_end_nobody(gateway: FakeGateway) -> None:
+async def test_signals_of_the_group_end_no_process(gateway: FakeGateway) -> None:
     async with host(options(gateway)) as h:
         worker = await gateway.ready_worker()
         link = (await gateway.link(worker)).start()
@@ -470,7 +470,7 @@ async def test_drain_says_so_ends_the_idle_and_waits_for_the_call(gateway: FakeG
     await asyncio.wait_for(task, 10 * SCALE)
 
 
-async def test_a_host_that_drains_says_so_to_whoever_registers_it(gateway: FakeGateway) -> None:
+async def test_a_host_that_drains_says_so_at_each_registration(gateway: FakeGateway) -> None:
     """A gateway that was away, and one whose registry has forgotten the host."""
     drain = asyncio.Event()
     task = asyncio.create_task(run_host(options(gateway), drain))
@@ -488,7 +488,7 @@ async def test_a_host_that_drains_says_so_to_whoever_registers_it(gateway: FakeG
     again.die()
 
 
-async def test_a_host_whom_nobody_registers_connects_again(
+async def test_a_host_that_is_not_registered_connects_again(
     gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(registration, "CONNECT_TIMEOUT", 0.3 * SCALE)

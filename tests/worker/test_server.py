@@ -175,7 +175,7 @@ async def test_a_broken_link_waits_for_the_next_even_of_the_same_fence(tmp_path:
         assert await new.end() == 1000 and await w.status() == 0
 
 
-async def test_a_broken_link_that_nobody_replaces_ends_the_call_as_stream_lost(tmp_path: Path) -> None:
+async def test_a_broken_link_that_is_not_replaced_ends_the_call_as_stream_lost(tmp_path: Path) -> None:
     reasons: list[str] = []
 
     async def bot(call: Call) -> None:
@@ -207,7 +207,7 @@ async def test_a_gateway_that_closes_in_order_ends_the_call(tmp_path: Path) -> N
     assert reasons == ["unknown_end"]
 
 
-async def test_a_bot_that_hangs_up_while_nobody_hears_it_tells_the_next_gateway(tmp_path: Path) -> None:
+async def test_a_bot_that_hangs_up_without_a_link_tells_the_next_gateway(tmp_path: Path) -> None:
     gone = asyncio.Event()
 
     async def bot(call: Call) -> None:
@@ -228,7 +228,7 @@ async def test_a_bot_that_hangs_up_while_nobody_hears_it_tells_the_next_gateway(
     assert new.said == [{"type": "hangup", "reason": "bye"}]
 
 
-async def test_a_bot_that_hangs_up_while_nobody_hears_it_does_not_wait_for_ever(tmp_path: Path) -> None:
+async def test_a_bot_that_hangs_up_without_a_link_does_not_wait_for_ever(tmp_path: Path) -> None:
     gone = asyncio.Event()
 
     async def bot(call: Call) -> None:
@@ -243,7 +243,7 @@ async def test_a_bot_that_hangs_up_while_nobody_hears_it_does_not_wait_for_ever(
         assert await w.status() == 0
 
 
-async def test_after_the_call_nobody_may_come_in(tmp_path: Path) -> None:
+async def test_after_the_call_no_link_may_come_in(tmp_path: Path) -> None:
     wrapped = asyncio.Event()
 
     async def bot(call: Call) -> None:
@@ -337,7 +337,7 @@ async def test_the_key_never_shows_in_a_log(tmp_path: Path, caplog: pytest.LogCa
     assert KEY not in caplog.text and "+15550100" not in caplog.text
 
 
-async def test_a_reserved_worker_whose_caller_never_came_is_anybodys(tmp_path: Path) -> None:
+async def test_a_reserved_worker_whose_caller_never_came_is_free_for_any(tmp_path: Path) -> None:
     async with worker(tmp_path, listen, reserved="s7") as w:
         with pytest.raises(LinkRefused, match="503"):
             await w.dial("s1")
