@@ -233,7 +233,9 @@ def test_variables_exist(name: str) -> None:
             continue
         *parents, key = variable.removeprefix(PREFIX).lower().split("__")
         setting = variable.startswith(PREFIX) and key in sections().get(".".join(parents), set())
-        assert setting or f'"{variable}"' in sources or re.search(rf"^{variable}(: .*)? = ", sources, re.M), f"{variable} in {name} is unknown"
+        assert setting or f'"{variable}"' in sources or re.search(rf"^{variable}(: .*)? = ", sources, re.M), (
+            f"{variable} in {name} is unknown"
+        )
 
 
 # The example.
