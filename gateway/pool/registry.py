@@ -23,6 +23,9 @@ from typing import Protocol, TypeAlias
 from gateway.pool.facts import FactEvent, Facts
 from gateway.protocol.workers import LinkProtocol, Running, Worker
 
+FENCE_AHEAD = 3600 * 1_000_000
+"""Microseconds that a reported fence may be ahead of the registry's clock: two servers' clocks may differ. A registry
+counts on from the highest fence it believes, so one from the far future would outlive every clock."""
 STATIC = "static:"
 """What the ids of hosts begin with that stand for static workers, and no other host's."""
 
@@ -150,8 +153,9 @@ class Registry(Protocol):
 
         running: sessions that its workers serve. One with a higher fence than is known is believed, and one whose claim
         was lost; not one that was released, avoids that worker, or has gone to another service: its bot outstays the
-        call. If that leaves the cap too small, sessions that have no worker yet, or no stream, give way. A host that
-        drains still does.
+        call. Nor one with a fence that no registry can have given yet (see FENCE_AHEAD), nor one that another live host
+        serves, unless an outage may have lost a newer claim. If that leaves the cap too small, sessions that have no
+        worker yet, or no stream, give way. A host that drains still does.
         """
 
     async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker], seq: int = 0) -> tuple[str, ...] | None:

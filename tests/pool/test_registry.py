@@ -10,7 +10,7 @@ import pytest
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Continuation, FactEvent
-from gateway.pool.registry import Claim, Full, Queued, Slots, Stale
+from gateway.pool.registry import FENCE_AHEAD, Claim, Full, Queued, Slots, Stale
 from gateway.protocol.workers import Running
 from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, insistently, running, worker
 
@@ -923,3 +923,47 @@ async def test_a_registry_that_is_down_says_so_everywhere(world, registry):
         with pytest.raises(RegistryUnavailable):
             await call
     await world.mend()
+
+
+@pytest.mark.parametrize("fence", [2**64 - 1, 2**53, 2**52, int(4e15)])
+async def test_a_fence_from_the_far_future_is_not_believed(registry, fence):
+    """It would be the floor of all later fences: a worker closes links whose fence it cannot read with 1011."""
+    await registry.put_host(host(worker("x1"), name="other"))
+    before = (await confirmed(registry, "s0")).fence
+    await registry.put_host(host(worker("w1", "busy", "s1"), worker("w2"), cap=2), [Running("s1", fence, "w1")])
+    assert isinstance(await registry.look("s1", fence), Stale)
+    claim = await confirmed(registry, "s2")
+    assert before < claim.fence < before + FENCE_AHEAD
+
+
+async def test_a_fence_a_little_ahead_of_the_clock_is_believed(registry):
+    """Two servers' clocks differ."""
+    await registry.put_host(host(worker("x1"), name="other"))
+    fence = (await confirmed(registry, "s0")).fence + 60 * 1_000_000
+    await registry.put_host(host(worker("w1", "busy", "s1"), cap=1), [Running("s1", fence, "w1")])
+    assert (await registry.look("s1", fence)).worker.id == "w1"
+
+
+async def test_a_session_that_a_live_host_serves_is_not_believed_of_another(registry):
+    await registry.put_host(host(worker("w1")))
+    mine = await confirmed(registry, "s1")
+    await registry.put_host(host(worker("x1", "busy", "s1"), name="thief"), [Running("s1", mine.fence + 1, "x1")])
+    assert (await registry.look("s1", mine.fence)).host == "h1"
+    assert await registry.renew({"s1": mine.fence}) == set()
+
+
+async def test_after_an_outage_a_newer_claim_on_another_host_is_believed(world, registry, clock):
+    """A server that came back may have lost the newest claims."""
+    await registry.put_host(host(worker("w1")))
+    older = await confirmed(registry, "s1")
+    await world.cut()
+    with pytest.raises(RegistryUnavailable):
+        await registry.slots(SERVICE)
+    await clock.advance(2.0)
+    with pytest.raises(RegistryUnavailable):
+        await registry.slots(SERVICE)
+    await clock.advance(2.0)
+    await world.mend()
+    run = Running("s1", older.fence + 1, "x1")
+    await insistently(lambda: registry.put_host(host(worker("x1", "busy", "s1"), name="h2"), [run]))
+    assert (await registry.look("s1", run.fence)).host == "h2"

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
-from gateway.pool.registry import Host
+from gateway.pool.registry import Claim, Host
 from gateway.protocol.workers import Worker
 
 
@@ -157,3 +157,19 @@ class HostState:
             if not self.ready and not self.own:
                 return
             self.enter(session, self.held[session])
+
+    def claim_of(self, session: str, held: Reservation, attempt: int, *, fence: int, expires: float) -> Claim:
+        """Make the claim that its holder is given."""
+        assert self.host is not None
+        return Claim(
+            session=session,
+            service=held.service,
+            host=held.host,
+            worker=self.workers.get(held.worker),
+            attempt=attempt,
+            fence=fence,
+            expires=expires,
+            protocol=self.host.protocol,
+            link_key=self.host.link_key,
+            fresh=held.fresh,
+        )

@@ -16,7 +16,7 @@ from gateway.pool.memory.hold_queue import Queues
 from gateway.pool.memory.hosts import HostState, Reservation
 from gateway.pool.memory.records import Records
 from gateway.pool.memory.slot_notifier import SlotNotifier
-from gateway.pool.registry import Claim, ClaimResult, Full, Host, Leases, Once, Queued, Slots, Stale
+from gateway.pool.registry import FENCE_AHEAD, Claim, ClaimResult, Full, Host, Leases, Once, Queued, Slots, Stale
 from gateway.protocol.workers import Running, Worker
 
 
@@ -126,7 +126,7 @@ class MemoryRegistry:
             held.pending = attempts.given
             held.pending_expires = _whole_ms(now + self.leases.reserved)
             self._claim_ends.set(session, held.until)
-        return self._claim_of(session, held, held.pending, fence=0, expires=held.pending_expires)
+        return self._hosts[held.host].claim_of(session, held, held.pending, fence=0, expires=held.pending_expires)
 
     async def confirm(self, session: str, attempt: int) -> Claim | Stale:
         now = await self._enter()
@@ -139,7 +139,7 @@ class MemoryRegistry:
         attempts.confirmed, attempts.fence, attempts.over = attempt, held.fence, False
         held.expires = now + self.leases.confirmed
         self._claim_ends.set(session, held.until)
-        claim = self._claim_of(session, held, attempt, fence=held.fence, expires=held.expires)
+        claim = self._hosts[held.host].claim_of(session, held, attempt, fence=held.fence, expires=held.expires)
         held.fresh = False
         return claim
 
@@ -148,7 +148,7 @@ class MemoryRegistry:
         held = self._held.get(session)
         if held is None or held.fence != fence or not self._alive(held):
             return Stale(spent=held is not None and held.fence > fence)
-        return self._claim_of(session, held, held.attempt, fence=fence, expires=held.expires)
+        return self._hosts[held.host].claim_of(session, held, held.attempt, fence=fence, expires=held.expires)
 
     async def renew(self, claims: Mapping[str, int]) -> set[str]:
         now = await self._enter()
@@ -335,6 +335,8 @@ class MemoryRegistry:
             return
         if held is not None and (held.fence >= run.fence or held.service != host.service):
             return
+        if run.fence > max(self._fence, int(now * 1e6) + FENCE_AHEAD) or self._is_served_elsewhere(held, host, now):
+            return
         rival = state.held.get(state.taken.get(run.worker, ""))
         if self._attempts.disowns(run.session, run.fence) or (rival is not None and rival.fence > run.fence):
             return
@@ -356,6 +358,12 @@ class MemoryRegistry:
         self._claim_ends.set(run.session, found.until)
         self._fence = max(self._fence, run.fence)
 
+    def _is_served_elsewhere(self, held: Reservation | None, host: Host, now: float) -> bool:
+        """Return whether a live host of another name has the session, and no outage can have lost a newer claim."""
+        if held is None or held.fence == 0 or held.host == host.id:
+            return False
+        return self._hosts[held.host].host is not None and self._outage.back(now) >= self.leases.confirmed
+
     def _displace(self, rival: Reservation, run: Running, state: HostState, now: float) -> None:
         """The worker serves somebody else than we thought. It is not to be offered meanwhile."""
         session = state.taken[run.worker]
@@ -375,22 +383,6 @@ class MemoryRegistry:
             ]
             for _, _, session in sorted(giving)[:excess]:
                 self._give_up(session, now)
-
-    def _claim_of(self, session: str, held: Reservation, attempt: int, *, fence: int, expires: float) -> Claim:
-        state = self._hosts[held.host]
-        assert state.host is not None
-        return Claim(
-            session=session,
-            service=held.service,
-            host=held.host,
-            worker=state.workers.get(held.worker),
-            attempt=attempt,
-            fence=fence,
-            expires=expires,
-            protocol=state.host.protocol,
-            link_key=state.host.link_key,
-            fresh=held.fresh,
-        )
 
 
 def _whole_ms(seconds: float) -> float:

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
+from gateway.pool.registry import FENCE_AHEAD
+
 SERVER_TIME = "redis.call('TIME')"
 """The Lua that tells the time: {seconds, microseconds}. No node's clock decides a lease."""
 
@@ -28,7 +30,10 @@ def load_scripts(clock: str = SERVER_TIME) -> dict[str, Script]:
     """All of them by name. clock: see SERVER_TIME; tests pass their own."""
     common = _read("common")
     texts = {name: f"{common}\n{_read(name)}" for name in _ON_A_SERVICE} | {name: _read(name) for name in _ALONE}
-    return {name: _script(text.replace("CLOCK", clock)) for name, text in texts.items()}
+    filled = {
+        name: text.replace("CLOCK", clock).replace("FENCE_AHEAD", str(FENCE_AHEAD)) for name, text in texts.items()
+    }
+    return {name: _script(text) for name, text in filled.items()}
 
 
 def _read(name: str) -> str:

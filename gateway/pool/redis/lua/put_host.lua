@@ -34,7 +34,12 @@ for i = OWN + 8 + count, #ARGV, 3 do
   local f = call('HMGET', key('session', session), 'last', 'how', 'count')
   local last = tonumber(f[1] or 0)
   local newer = fence > 0 and fence >= last and not is_over(last, f[2], fence) and not (claim and claim.fence >= fence)
-  if newer and known[worker] then
+  -- No registry can have given this fence yet: it would be the floor of all later ones.
+  local possible = fence <= math.max(tonumber(call('HGET', P .. ':meta', 'fence') or 0), now_us + FENCE_AHEAD)
+  -- A live host of another name has the session, and no outage can have lost a newer claim.
+  local elsewhere = claim and claim.fence > 0 and claim.host ~= host and BACK >= CONFIRMED
+    and call('EXISTS', key('host', claim.host)) == 1
+  if newer and possible and not elsewhere and known[worker] then
     local attempt = math.max(1, tonumber(f[3] or 0))
     if restore(session, fence, host, worker, attempt, static) then
       believed[#believed + 1] = session
