@@ -20,6 +20,8 @@ KEY = "key"
 _SESSION = f"{RESERVED_PREFIX}session"
 _ATTEMPT = f"{RESERVED_PREFIX}attempt"
 _AFTER = f"{RESERVED_PREFIX}after"
+_OPENED = f"{RESERVED_PREFIX}opened"
+_ROUNDS = f"{RESERVED_PREFIX}rounds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +30,44 @@ class OwnParameters:
 
     service_host: the service that the author asks for. session: the id, for logs only: not every carrier signs its
     URLs. attempt: the stream that the carrier comes from, 0 if unknown. after: what the call comes back from: "dial",
-    "digits", "forward" or "".
+    "digits", "forward" or "". opened: the newest attempt whose stream had opened when the URL was made. rounds: how
+    often the carrier had come back by then without having opened another.
     """
 
     service_host: str = ""
     session: str = ""
     attempt: int = 0
     after: str = ""
+    opened: int = 0
+    rounds: int = 0
 
     @classmethod
     def read(cls, named: Mapping[str, str]) -> OwnParameters:
         """From those of our names that a query holds."""
-        attempt = named.get(_ATTEMPT, "")
         return cls(
             service_host=named.get(SERVICE_HOST, ""),
             session=named.get(_SESSION, ""),
-            attempt=int(attempt) if attempt.isascii() and attempt.isdigit() and len(attempt) < 9 else 0,
+            attempt=_number(named.get(_ATTEMPT, "")),
             after=named.get(_AFTER, ""),
+            opened=_number(named.get(_OPENED, "")),
+            rounds=_number(named.get(_ROUNDS, "")),
         )
 
     def query(self) -> str:
         """As it is written into a URL, "" if it says nothing."""
-        said = {SERVICE_HOST: self.service_host, _SESSION: self.session, _ATTEMPT: self.attempt, _AFTER: self.after}
+        said = {
+            SERVICE_HOST: self.service_host,
+            _SESSION: self.session,
+            _ATTEMPT: self.attempt,
+            _AFTER: self.after,
+            _OPENED: self.opened,
+            _ROUNDS: self.rounds,
+        }
         return urlencode({name: value for name, value in said.items() if value})
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 
 
 def is_own(name: str) -> bool:

@@ -13,6 +13,8 @@ import secrets
 from dataclasses import dataclass
 
 MAX_TOKEN = 400
+STATIC_PREFIX = "s-"
+"""What the session ids of static streams begin with; all others are hexadecimal."""
 ON_HOLD = 0
 """The attempt of a token that was given without a claim: its caller waits in the stream for a slot."""
 
@@ -39,6 +41,13 @@ class Signer:
     def session_id(self, carrier: str, account: str, call_id: str) -> str:
         """The session of an inbound call: the same on every node, unguessable without the secret."""
         return self._mac(self._keys[0], "session", carrier, account, call_id).hex()[:32]
+
+    def static_session_id(self, carrier: str, account: str, call_id: str) -> str:
+        """The session of a static stream: never that of a call that a webhook has named.
+
+        Any holder of a stream key can name any call's id, and must not get at that call by it.
+        """
+        return STATIC_PREFIX + self._mac(self._keys[0], "static", carrier, account, call_id).hex()[:30]
 
     def owns(self, session: str, carrier: str, account: str, call_id: str) -> bool:
         """Is this the session of that call, under any key that is still valid?"""

@@ -40,6 +40,8 @@ class _Known:
     raw_from: str = ""
     raw_to: str = ""
     body: Mapping[str, Any] = field(default_factory=dict)
+    caller: Mapping[str, Any] = field(default_factory=dict)
+    """What the carrier knows of the caller, by the names of `CallData`: caller_name, stir and so on."""
     status: Status = ""
     end_reason: str = ""
     attempt: int = 0
@@ -70,7 +72,7 @@ class FactEvent(_Known):
 
 _FIRST_KEPT = (
     "carrier", "account", "call_id", "service", "direction", "from_number", "to_number", "raw_from", "raw_to",
-    "body", "end_reason",
+    "body", "caller", "end_reason",
 )  # fmt: skip
 _GREATER = ("attempt", "starts")
 _EARLIEST = ("created", "answered", "ended")
@@ -102,6 +104,15 @@ def _order(continuation: Continuation) -> tuple[int, int, str]:
 def to_dict(facts: Facts) -> dict[str, Any]:
     """A plain dict, for JSON."""
     return asdict(facts)
+
+
+def own_number(facts: Facts) -> str:
+    """Return our number in this call, "" if it has none that is a telephone number.
+
+    It is the caller id of a call that we pass on: on a call of ours that is whom it comes from.
+    """
+    number = facts.from_number if facts.direction == "outbound" else facts.to_number
+    return number if number.startswith("+") else ""
 
 
 def call_alias(carrier: str, account: str, call_id: str) -> str:

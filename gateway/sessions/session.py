@@ -17,6 +17,7 @@ from gateway.media.bridge import Bridge
 from gateway.media.playout import PlayoutLimits
 from gateway.media.relay import Relay
 from gateway.media.types import BridgeLimits, Stream
+from gateway.node.dial_policy import NotDialled, as_dialled
 from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, Status, merge
@@ -31,6 +32,8 @@ from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
 
+FRAME = 0.02
+"""Seconds from one message of media to the next."""
 PAUSE_CHECK = 0.1
 """Seconds between two checks whether the bot still speaks."""
 AWAY_CHECK = 1.0
@@ -91,6 +94,16 @@ class Session:
 
     def stream_closed(self, stream: Stream, code: int) -> None:
         self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)))
+
+    async def is_heard(self, within: float) -> bool:
+        """True if media of the carrier come in the next `within` seconds: its stream is alive."""
+        stream, before = self.stream, self.bridge.counts.from_carrier
+        until = self._now() + within
+        while self.stream is stream is not None and self._now() < until:
+            if self.bridge.counts.from_carrier > before:
+                return True
+            await asyncio.sleep(FRAME)
+        return False
 
     def end(self, reason: EndReason) -> None:
         """End the session from outside (drain, API)."""
@@ -190,7 +203,7 @@ class Session:
                 case BotCommand("hangup"):
                     return EndReason.BOT_HANGUP
                 case BotCommand("transfer", to):
-                    if not (refusal := self._refusal_to_transfer(to) or await self._continue("dial", to)):
+                    if not (refusal := await self._transfer(to)):
                         return EndReason.TRANSFERRED
                     self._tell_refused("transfer", refusal)
                 case BotCommand("digits", digits):
@@ -236,10 +249,16 @@ class Session:
         self.facts = merge(self.facts, FactEvent(continuation=Continuation(seq=seq + 1)))  # take it back
         return AWAY
 
-    def _refusal_to_transfer(self, to: str) -> str:
+    async def _transfer(self, to: str) -> str:
+        """Lead the carrier to this number. Returns why not."""
         if not self.node.carriers[self.facts.carrier].can.transfer:
             return "this carrier cannot transfer a call"
-        return "" if self.node.dial_allowed(to) else "the number is not in [dialout] allow"
+        number = as_dialled(to)
+        if isinstance(number, NotDialled):
+            return number.reason
+        if not self.node.dial_allowed(number):
+            return "the number is not in [dialout] allow"
+        return await self._continue("dial", number)
 
     def _tell_refused(self, what: str, reason: str) -> None:
         self.bridge.tell(pcm.Status("refused", {"what": what, "reason": reason}))

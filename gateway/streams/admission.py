@@ -37,12 +37,14 @@ class StreamGrant:
 
     token: ours, from our own XML; None for a static stream, where `service` is what its URL names ("" for nothing).
     account: whom the upgrade's signature proves, "" if it proves nobody.
+    carriers: those whose stream key was shown, where the handshake is to tell the carrier.
     """
 
     carrier: str
     token: StreamToken | None = None
     service: str = ""
     account: str = ""
+    carriers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ async def _admit_static(sessions: Sessions, ticket: StreamGrant, stream: Stream)
     service = node.services.choose(named, start.call.to_number or "")
     if service is None:
         return Denied("unknown_service")
-    session = node.signer.session_id(ticket.carrier, start.account_id, start.call_id)
+    session = node.signer.static_session_id(ticket.carrier, start.account_id, start.call_id)
     async with node.session_lock(session):
         return await _admit_call(sessions, ticket.carrier, service, session, stream)
 
@@ -233,5 +235,6 @@ def call_data(start: Start, facts: Facts, service: Service) -> CallData:
             "raw_from": facts.raw_from or call.raw_from,
             "raw_to": facts.raw_to or call.raw_to,
             "body": {**body, **facts.body},
+            **facts.caller,
         }
     )

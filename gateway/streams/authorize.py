@@ -95,11 +95,15 @@ class UpgradeAuthorizer:
         return Refused("bad_key" if verified.reason == "unsigned" else verified.reason)
 
     def _any_carrier(self, upgrade: Upgrade) -> Decision:
-        """`/ws`: the handshake says whose it is; any carrier's stream key opens it."""
-        keys = tuple(k for carrier in self.node.carriers.values() for k in self._stream_keys(carrier))
-        if not self.dev and not _opens(keys, offered_keys(_request(upgrade, upgrade.path))):
+        """`/ws`: the handshake tells the carrier, which must be one whose stream key was shown."""
+        offered = offered_keys(_request(upgrade, upgrade.path))
+        carriers = self.node.carriers.values()
+        shown = [carrier.name for carrier in carriers if self.dev or _opens(self._stream_keys(carrier), offered)]
+        if not shown:
             return self._refuse("bad_key", 403)
-        return self._open(StreamGrant("", service=read_one(upgrade.query, SERVICE_HOST)), None)
+        return self._open(
+            StreamGrant("", service=read_one(upgrade.query, SERVICE_HOST), carriers=frozenset(shown)), None
+        )
 
     def _stream_keys(self, carrier: Carrier) -> tuple[SecretStr, ...]:
         return tuple(carrier.config.stream_key) if carrier.config is not None else ()

@@ -125,6 +125,9 @@ class StreamHandshake:
                 self._unread.append((data, text))
             return
         carrier = next(carrier for carrier in carriers if carrier.serializer is found)
+        if carrier.name not in self._ticket.carriers:  # the key of another carrier
+            self.refuse("bad_key", CloseCode.POLICY_VIOLATION)
+            return
         self._serializer = carrier.make_serializer()
         self._ticket = replace(self._ticket, carrier=carrier.name)
         unread, self._unread = self._unread, []

@@ -7,7 +7,7 @@ from gateway.carriers.parameters import OwnParameters
 from gateway.node.node import Node
 from gateway.node.services import Fallback, Service
 from gateway.node.tokens import ON_HOLD, StreamToken
-from gateway.pool.facts import Facts
+from gateway.pool.facts import Facts, own_number
 from gateway.pool.registry import Claim
 from gateway.webhooks.receive import VerifiedWebhook
 
@@ -32,6 +32,12 @@ def attempt_of(visit: VerifiedWebhook) -> int:
     return visit.webhook.own.attempt
 
 
+def unopened_rounds(visit: VerifiedWebhook, facts: Facts) -> int:
+    """Return how often the carrier has come back by now without having opened the stream that it was given."""
+    own = visit.webhook.own
+    return own.rounds + 1 if own.attempt and own.opened == facts.attempt else 0
+
+
 def hold_answer(node: Node, visit: VerifiedWebhook, service: Service, facts: Facts, since: float) -> StreamAnswer:
     """A stream in which the caller waits for a slot. A pure function of since when he is to wait, in whole ms."""
     expires = int((since + node.leases.reserved) * 1000) / 1000
@@ -41,11 +47,15 @@ def hold_answer(node: Node, visit: VerifiedWebhook, service: Service, facts: Fac
 
 def _answer(node: Node, visit: VerifiedWebhook, service: Service, token: StreamToken, facts: Facts) -> StreamAnswer:
     name, session = token.carrier, token.session
+    resume = OwnParameters(
+        session=session,
+        attempt=max(token.attempt, attempt_of(visit) + 1),
+        opened=facts.attempt,
+        rounds=unopened_rounds(visit, facts),
+    )
     return StreamAnswer(
         url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
-        resume_url=webhook_url(
-            node, visit, "resume", OwnParameters(session=session, attempt=max(token.attempt, attempt_of(visit) + 1))
-        ),
+        resume_url=webhook_url(node, visit, "resume", resume),
         status_url=webhook_url(node, visit, "stream", OwnParameters(session=session)),
         parameters=_parameters(facts),
         media=service.media,
@@ -74,7 +84,9 @@ def fall_back(node: Node, visit: VerifiedWebhook, fallback: Fallback, *, at_voic
     carrier = visit.carrier
     if fallback.kind == "forward" and carrier.can.transfer and node.dial_allowed(fallback.to):
         action = webhook_url(node, visit, "resume", OwnParameters(session=visit.session, after="forward"))
-        return carrier.answer_dial(fallback.to, caller=visit.webhook.to_number, action_url=action)
+        webhook = visit.webhook
+        leg = Facts(direction=webhook.direction, from_number=webhook.from_number, to_number=webhook.to_number)
+        return carrier.answer_dial(fallback.to, caller=own_number(visit.facts or leg), action_url=action)
     if not at_voice:
         return carrier.answer_hangup()
     return carrier.answer_over() if visit.webhook.status == "answered" else carrier.answer_reject("busy")

@@ -12,11 +12,11 @@ import structlog
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import RegistryUnavailable
 from gateway.node.services import Service
-from gateway.pool.facts import Continuation, FactEvent, Facts
+from gateway.pool.facts import Continuation, FactEvent, Facts, own_number
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import EndReason
 from gateway.sessions.table import Sessions
-from gateway.webhooks.answers import attempt_of, fall_back, hold_answer, stream_answer, webhook_url
+from gateway.webhooks.answers import attempt_of, fall_back, hold_answer, stream_answer, unopened_rounds, webhook_url
 from gateway.webhooks.receive import VerifiedWebhook, receive
 from gateway.webhooks.voice import choose_service
 
@@ -24,6 +24,10 @@ log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS = 30
 """Streams of one session. A call whose every stream breaks at once would otherwise go round for ever."""
+HEARD_WITHIN = 0.5
+"""Seconds in which a stream that runs brings media: 25 messages are due."""
+MAX_UNOPENED = 4
+"""As many documents in a row whose streams did not open, and the call is given up: the carrier cannot reach us."""
 
 
 async def resume(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
@@ -51,7 +55,7 @@ async def connect(sessions: Sessions, carrier: Carrier, request: HttpRequest) ->
         return visit
     facts = visit.facts
     to = facts.continuation.value if facts is not None and facts.continuation.kind == "dial" else ""
-    return carrier.answer_connect(to, caller=facts.to_number if facts is not None else "")
+    return carrier.answer_connect(to, caller=own_number(facts) if facts is not None else "")
 
 
 async def _continue(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
@@ -66,6 +70,9 @@ async def _continue(sessions: Sessions, visit: VerifiedWebhook, service: Service
         facts = Facts(session=visit.session)
     if after == "forward" or (after == "dial" and visit.webhook.dial in ("completed", "")):
         return visit.carrier.answer_hangup()
+    if await _is_streaming(sessions, visit, facts):
+        log.warning("resume of a stream that runs", session=visit.session, carrier=visit.carrier.name)
+        return visit.carrier.answer_park()
     if after in ("dial", "digits"):
         return await _attach(sessions, visit, service, facts)
     if facts.status == "ended" and not _goes_on(facts):
@@ -75,7 +82,7 @@ async def _continue(sessions: Sessions, visit: VerifiedWebhook, service: Service
             return visit.carrier.answer_hangup()
         case Continuation("dial", to):
             action = webhook_url(node, visit, "resume", replace(visit.webhook.own, session=visit.session, after="dial"))
-            return visit.carrier.answer_dial(to, caller=facts.to_number, action_url=action)
+            return visit.carrier.answer_dial(to, caller=own_number(facts), action_url=action)
         case Continuation("digits", digits):
             back = webhook_url(node, visit, "resume", replace(visit.webhook.own, session=visit.session, after="digits"))
             return visit.carrier.answer_digits(digits, resume_url=back)
@@ -90,6 +97,10 @@ async def _attach(sessions: Sessions, visit: VerifiedWebhook, service: Service, 
     if max(facts.attempt, attempt_of(visit)) >= MAX_ATTEMPTS:
         node.refuse("resume", "too_many_attempts", carrier=visit.carrier.name)
         node.metrics.resumes[cause, "too_many_attempts"] += 1
+        return visit.carrier.answer_hangup()
+    if unopened_rounds(visit, facts) >= MAX_UNOPENED:
+        node.refuse("resume", "stream_never_opened", carrier=visit.carrier.name)
+        node.metrics.resumes[cause, "stream_never_opened"] += 1
         return visit.carrier.answer_hangup()
     again = FactEvent(
         carrier=visit.carrier.name,
@@ -118,6 +129,18 @@ async def _attach(sessions: Sessions, visit: VerifiedWebhook, service: Service, 
     node.metrics.resumes[cause, "attached"] += 1
     log.info("attaching again", session=visit.session, carrier=visit.carrier.name, attempt=claim.attempt)
     return visit.carrier.answer_attach(stream_answer(node, visit, service, claim, facts))
+
+
+async def _is_streaming(sessions: Sessions, visit: VerifiedWebhook, facts: Facts) -> bool:
+    """True if the session's stream runs on this node, and we have not told the carrier to leave it.
+
+    A webhook that came twice gives two documents. The stream of one is refused, and its next verb leads here: it must
+    not take the call from the stream that runs.
+    """
+    live = sessions.get(visit.session)
+    if live is None or live.ended is not None or facts.continuation.kind not in ("", "attach"):
+        return False
+    return await live.is_heard(HEARD_WITHIN)
 
 
 def _goes_on(facts: Facts) -> bool:

@@ -9,6 +9,7 @@ import structlog
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import FactEvent
+from gateway.protocol import pcm
 from gateway.protocol.codes import EndReason
 from gateway.sessions.table import Sessions
 from gateway.webhooks.receive import VerifiedWebhook, receive
@@ -31,6 +32,9 @@ async def note_status(sessions: Sessions, visit: VerifiedWebhook) -> None:
     node = sessions.node
     webhook = visit.webhook
     log.info("status", carrier=visit.carrier.name, kind=webhook.kind, status=webhook.status, detail=webhook.detail)
+    live = sessions.get(visit.session)
+    if webhook.answered_by and live is not None:
+        live.bridge.tell(pcm.Status(webhook.answered_by, {}))
     if webhook.status != "ended":
         return
     # Of a call that we have not heard of yet, too: the end may overtake the beginning, and must not find it open.
@@ -42,6 +46,5 @@ async def note_status(sessions: Sessions, visit: VerifiedWebhook) -> None:
     except RegistryUnavailable:
         pass
     sessions.preopened.discard(visit.session)
-    live = sessions.get(visit.session)
     if live is not None:
         live.end(EndReason.CALLER_HANGUP)

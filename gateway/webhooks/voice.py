@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind
+from typing import Any
+
+from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Webhook
 from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
 from gateway.node.services import Service
@@ -74,8 +76,20 @@ def _heard(node: Node, visit: VerifiedWebhook, service: Service) -> FactEvent:
         to_number=webhook.to_number,
         raw_from=webhook.raw_from,
         raw_to=webhook.raw_to,
+        caller=_caller(webhook),
         body=dict(webhook.custom_params),
         status="ringing",
         created=node.unix_time(),
         aliases=(call_alias(visit.carrier.name, visit.account, webhook.call_id),),
     )
+
+
+def _caller(webhook: Webhook) -> dict[str, Any]:
+    """What the carrier knows of the caller, beside the number."""
+    known = {
+        "caller_name": webhook.caller_name,
+        "forwarded_from": webhook.forwarded_from,
+        "stir": webhook.stir,
+        "sip_headers": dict(webhook.sip_headers),
+    }
+    return {name: value for name, value in known.items() if value}

@@ -184,11 +184,17 @@ async def test_unknown_service_host(name: str, gateway: Gateway) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("of", NAMES)
 async def test_one_path_for_all(name: str, of: str, gateway: Gateway, other_bot: Path) -> None:
-    """``/ws`` tells the carriers apart by their handshake, and takes any of the stream keys."""
+    """``/ws`` tells the carriers apart by their handshake; each stream key opens its own carrier only."""
     carrier = CARRIERS[name](gateway.url)
     url = f"{ws(gateway)}/ws?serviceHost=other.acme&key={STREAM_KEYS[of]}"
-    note = await answered_by(carrier, url, other_bot, {}, additional_headers={})
-    assert note["carrier"] == name
+    if of == name:
+        note = await answered_by(carrier, url, other_bot, {}, additional_headers={})
+        assert note["carrier"] == name
+        return
+    async with carrier.open(url, additional_headers={}) as phone:
+        await phone.shake(carrier.new_call())
+        assert await phone.ends(2 * SCALE) == 1008
+        assert phone.seconds() == 0
 
 
 async def test_one_path_for_all_refused(gateway: Gateway) -> None:

@@ -1,0 +1,46 @@
+"""A webhook that came twice gives two documents; the second one leads to /resume while the first one's stream runs."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.kit.node import MEDIA
+
+
+async def test_resume_takes_no_call_from_a_stream_that_runs(gateway):
+    carrier = await gateway.call()
+    await gateway.started()
+
+    async def speak() -> None:
+        while True:
+            carrier.send(MEDIA)
+            await asyncio.sleep(0.02)
+
+    speaking = asyncio.create_task(speak())
+    answer = await gateway.resume("CA1", "?gw_attempt=1")
+    speaking.cancel()
+    assert b"<Stream" not in answer.content and b"<Hangup" not in answer.content
+    assert b"<Pause" in answer.content
+    assert carrier.code is None
+
+
+async def test_resume_attaches_again_where_the_stream_is_silent(gateway):
+    carrier = await gateway.call()
+    await gateway.started()
+    answer = await gateway.resume("CA1", "?gw_attempt=1")
+    assert b"<Stream" in answer.content
+    assert carrier.code is None
+
+
+async def test_a_stream_that_never_opens_is_given_up(gateway):
+    await gateway.voice("CA1")
+    query, documents = "?gw_attempt=1", 0
+    while documents < 10:
+        answer = await gateway.resume("CA1", query)
+        documents += 1
+        if b"<Stream" not in answer.content:
+            break
+        query = "?" + answer.text.partition("/resume?")[2].partition("<")[0].replace("&amp;", "&")
+    assert documents == 4
+    assert b"<Hangup" in answer.content
+    assert gateway.node.rejected["resume", "stream_never_opened"] == 1
