@@ -154,6 +154,8 @@ class Capabilities:
     """A continuation can dial another number."""
     digits: bool = True
     """A continuation can press keys."""
+    body_signed: bool = True
+    """Webhooks are signed. False: a secret of ours in them says who calls, and nothing vouches for the rest."""
     upgrade_signed: bool = False
     """The WebSocket upgrade carries a signature that can stand alone (Twilio)."""
 
@@ -251,11 +253,16 @@ class Carrier(ABC):
         """Thank you, nothing to do."""
 
     def hang_up(self, call_id: str, account: str) -> RestCall | None:
-        """The request that ends a call at once; None where the carrier has none, or we have no key to its API.
+        """The request that ends a call at once; None where there is none, or for what can be no call's id.
 
         Plain requests, not the SDKs: Twilio's and Plivo's take no base URL, Plivo's repeats a POST (a call could be
         placed twice), Telnyx' takes 1.2 s to import and repeats too.
         """
+        # "." and ".." stay what they are when they are quoted, and would lead the request to another resource.
+        return self.hang_up_request(call_id, account) if self.serializer.ids.is_call(call_id) else None
+
+    def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
+        """The same for a call id of this carrier's form; None where it has no such request, or we no key to its API."""
         return None
 
     def rest_url(self, account: Any, usual: str) -> str:

@@ -153,7 +153,7 @@ class ExotelCarrier(Carrier):
 
     name: ClassVar[str] = "exotel"
     serializer: ClassVar[type[Serializer]] = ExotelSerializer
-    can: ClassVar[Capabilities] = Capabilities(digits=False)
+    can: ClassVar[Capabilities] = Capabilities(digits=False, body_signed=False)
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)

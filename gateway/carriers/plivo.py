@@ -324,14 +324,14 @@ class PlivoCarrier(Carrier):
             custom_params=parsed.custom_params,
         )
 
-    def hang_up(self, call_id: str, account: str) -> RestCall | None:
+    def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
         owner = self.config.account(account) if self.config is not None else None
         if owner is None or not owner.auth_token:
             return None
         base = self.rest_url(owner, "https://api.plivo.com")
         return RestCall(
             "DELETE",
-            f"{base}/v1/Account/{owner.auth_id}/Call/{quote(call_id, safe='')}/",
+            f"{base}/v1/Account/{quote(owner.auth_id, safe='')}/Call/{quote(call_id, safe='')}/",
             auth=(owner.auth_id, owner.auth_token[0].get_secret_value()),
             done=("404",),  # over already
         )

@@ -163,7 +163,7 @@ class TelnyxCarrier(TwimlCarrier):
         secret = secret_of(self.accounts, account) if self._by_key else ""
         return with_query(url, KEY, secret) if secret else url
 
-    def hang_up(self, call_id: str, account: str) -> RestCall | None:
+    def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
         owner = self.config.account(account) if self.config is not None else None
         if owner is None or not owner.api_key:
             return None

@@ -143,14 +143,14 @@ class TwilioCarrier(TwimlCarrier):
                 return Verified(account.id)
         return Refused("bad_signature" if known else "unknown_key")
 
-    def hang_up(self, call_id: str, account: str) -> RestCall | None:
+    def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
         owner = self.config.account(account) if self.config is not None else None
         if owner is None or not owner.auth_token:
             return None
         sid, base = owner.account_sid, self.rest_url(owner, "https://api.twilio.com")
         return RestCall(
             "POST",
-            f"{base}/2010-04-01/Accounts/{sid}/Calls/{quote(call_id, safe='')}.json",
+            f"{base}/2010-04-01/Accounts/{quote(sid, safe='')}/Calls/{quote(call_id, safe='')}.json",
             auth=(sid, owner.auth_token[0].get_secret_value()),
             form={"Status": "completed"},
             done=("20404", "21220"),  # no such call; not in progress any more

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import ModuleType
 
-from gateway.cli import call, check, demo, load, replay, serve, worker
+from gateway.cli import call, check, conformance, demo, load, replay, serve, worker
 
 COMMANDS: Mapping[str, ModuleType] = {
     "demo": demo,
@@ -15,4 +15,5 @@ COMMANDS: Mapping[str, ModuleType] = {
     "load": load,
     "replay": replay,
     "check": check,
+    "conformance": conformance,
 }

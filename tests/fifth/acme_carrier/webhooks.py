@@ -11,7 +11,7 @@ from pydantic import Field
 
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Refused, StreamAnswer, Verified, Webhook
 from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import WebhookSchema, parse_request
+from gateway.carriers.form import WebhookSchema, parse_request, readable, wire
 from gateway.carriers.secrets import Secrets, same
 from gateway.carriers.url import signed_url
 from serializers.base import MediaFormat, Serializer
@@ -45,7 +45,7 @@ class AcmeCarrier(Carrier):
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         if self.unauthenticated:
             return Verified()
-        signed = signed_url(self.public_url, request).encode() + request.body
+        signed = wire(signed_url(self.public_url, request)) + request.body
         for account in self.config.accounts:
             for secret in account.secret:
                 made = hmac.digest(secret.get_secret_value().encode(), signed, "sha256").hex()
@@ -77,7 +77,8 @@ class AcmeCarrier(Carrier):
         return AcmeSerializer.default_format
 
     def answer_stream(self, answer: StreamAnswer) -> HttpAnswer:
-        return _told(stream=answer.url, parameters=dict(answer.parameters), then=answer.resume_url)
+        parameters = {readable(name): readable(value) for name, value in answer.parameters}
+        return _told(stream=answer.url, parameters=parameters, then=answer.resume_url)
 
     def answer_reject(self, reason: str) -> HttpAnswer:
         return _told(reject=reason)
@@ -86,7 +87,7 @@ class AcmeCarrier(Carrier):
         return _told(hangup=True)
 
     def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:
-        return _told(dial=to, caller=caller, then=action_url)
+        return _told(dial=readable(to), caller=readable(caller), then=action_url)
 
     def answer_digits(self, digits: str, *, resume_url: str) -> HttpAnswer:
         return _told(digits=digits, then=resume_url)
