@@ -1,1 +1,4 @@
-"""The carriers' media-stream wire, without I/O: one serializer per carrier, and the handshake they share."""
+"""The carriers' media-stream wire, without I/O.
+
+One serializer per carrier, and the handshake they share.
+"""

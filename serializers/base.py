@@ -1,4 +1,6 @@
-"""What every carrier's wire is made of: events in, commands out, and the serializer between.
+"""What every carrier's wire is made of.
+
+Events in, commands out, and the serializer between.
 
 A serializer is one object for one stream. It does no I/O and knows no clock: `decode()` turns one WebSocket
 message into typed events, the command methods turn a wish into the message that this carrier understands.
@@ -61,7 +63,10 @@ class Media:
 
 @dataclass(slots=True)
 class Silence(Media):
-    """Silence in place of audio that the carrier numbered and that never came; as long as that was."""
+    """Silence in place of audio that was lost on the way.
+
+    The carrier numbered it, and it never came; as long as that was.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,10 @@ class Dtmf:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A mark of ours came back. played: all audio before it was heard; False: it was flushed by a clear."""
+    """A mark of ours came back.
+
+    played: all audio before it was heard; False: it was flushed by a clear.
+    """
 
     name: str
     played: bool
@@ -81,19 +89,25 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """The carrier says that it has dropped what it had not played (Plivo; Exotel's page lists it too)."""
+    """The carrier says that it has dropped what it had not played.
+
+    Plivo does; Exotel's page lists it too.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The carrier ended the stream in good order. reason: its own word, or ""."""
+    """The carrier said that the stream is over. reason: its own word, or ""."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The carrier complains in band (Telnyx `error`, Plivo `playFailed`). It does not end the stream."""
+    """The carrier complains in band, and the stream goes on.
+
+    Telnyx `error`, Plivo `playFailed`.
+    """
 
     code: str
     text: str
@@ -130,7 +144,10 @@ Event: TypeAlias = Connected | Start | Media | Dtmf | Mark | Cleared | Stop | Fa
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """What a carrier's stream can and cannot do; the bridge goes by this and never by the carrier's name."""
+    """What a carrier's stream can and cannot do.
+
+    The bridge goes by this and never by the carrier's name.
+    """
 
     chunk: int = 0
     """Outgoing audio goes in multiples of this many bytes (Exotel: 320); 0: of 20 ms."""
@@ -142,7 +159,9 @@ class Wire:
 
 @dataclass(frozen=True, slots=True)
 class IdPatterns:
-    """How a carrier writes its ids; what does not match is no id, and goes into no URL, key or log.
+    """How a carrier writes its ids.
+
+    What does not match is no id, and goes into no URL, key or log.
 
     Regular expressions that the whole id matches. Looser than what the carriers write today, but without "." and "/",
     and apart from each other's where the carriers' are.
@@ -184,7 +203,9 @@ class Serializer(ABC):
     @classmethod
     @abstractmethod
     def recognizes(cls, handshake: Mapping[str, Any]) -> bool:
-        """Whether this JSON message is the `start` of this carrier and of no other. Never raises.
+        """Say whether this JSON message is the `start` of this carrier alone.
+
+        Never raises.
 
         For URLs that do not name the carrier (`/ws`).
         """
@@ -198,7 +219,10 @@ class Serializer(ABC):
         """
 
     def tick(self, now: float) -> Sequence[Event]:
-        """Events that time alone brings: media kept back for an earlier chunk that never came."""
+        """Give out what time alone brings.
+
+        Media kept back for an earlier chunk that never came.
+        """
         return ()
 
     # Commands. Each gives the text message to send. Only after `Start`.
@@ -209,7 +233,10 @@ class Serializer(ABC):
 
     @abstractmethod
     def clear(self) -> str:
-        """Drop what has not been played. Pending marks are reported by `flush_marks()`, not the carrier."""
+        """Drop what has not been played.
+
+        Pending marks are reported by `flush_marks()`, not the carrier.
+        """
 
     @abstractmethod
     def mark(self, name: str) -> str:

@@ -48,7 +48,10 @@ class CallData(BaseModel):
     sip_headers: dict[str, str] = Field(default_factory=dict)
 
     def wire(self) -> dict[str, Any]:
-        """The JSON object in wire keys, unset fields as None: `call` of the worker protocol's `start`."""
+        """Write the JSON object in wire keys, unset fields as None.
+
+        It is `call` in the worker protocol's `start`.
+        """
         return self.model_dump(mode="json", by_alias=True)
 
     @staticmethod
@@ -77,7 +80,10 @@ class CallData(BaseModel):
 
 
 class TelnyxCallData(CallData):
-    """outbound_encoding: Telnyx' word for the leg's codec ("PCMA"). Outbound from Telnyx: what we receive."""
+    """A call of Telnyx'.
+
+    outbound_encoding: its word for the leg's codec ("PCMA"). Outbound from Telnyx: what we receive.
+    """
 
     carrier: str = "telnyx"
     outbound_encoding: str | None = None

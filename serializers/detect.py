@@ -15,13 +15,15 @@ from serializers.base import Serializer
 from serializers.stream import MAX_MESSAGE
 
 EARLY: Final = "early"
-"""A stream's message that is no `start`: what came before it may be anybody's."""
+"""A stream's message that is no `start`: what came before it may be any carrier's."""
 
 Detected: TypeAlias = type[Serializer] | Literal["early"] | None
 
 
 def detect(message: str | bytes, serializers: Iterable[type[Serializer]]) -> Detected:
-    """The first of these whose `start` the message is; EARLY before that; None for what no carrier sends. Never raises.
+    """Find the first of these whose `start` the message is.
+
+    EARLY before that; None for what no carrier sends. Never raises.
 
     The built-in carriers exclude each other, so that only a carrier from another package may depend on the order.
     """

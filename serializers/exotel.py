@@ -18,7 +18,9 @@ from serializers.stream import CLEARED, JsonStream, json_text
 
 
 class ExotelSerializer(JsonStream):
-    """Audio is s16le, and what we send is numbered: streams without numbers were reported to drop early.
+    """Audio is s16le, and what we send is numbered.
+
+    Streams without numbers were reported to drop early.
 
     region: Exotel writes national numbers; India's unless said otherwise.
     """
@@ -102,14 +104,19 @@ class ExotelSerializer(JsonStream):
 
 
 def has_twilio_ids(top: Mapping[str, Any], start: Mapping[str, Any]) -> bool:
-    """Whether a `start` names call and stream as Twilio and Exotel both do, and as no other carrier."""
+    """Say whether a `start` names call and stream as Twilio and Exotel do.
+
+    No other carrier does.
+    """
     if text_of(start, "callcontrolid", "callid", "calluuid"):
         return False
     return bool(text_of(start, "callsid") and (text_of(start, "streamsid") or text_of(top, "streamsid")))
 
 
 def is_exotel(start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
-    """Whether a `start` with ids as Twilio's is Exotel's. start: folded. raw: as it came.
+    """Say whether a `start` with ids as Twilio's is Exotel's.
+
+    start: folded. raw: as it came.
 
     Exotel's names are in snake case as a rule, and only its `start` has numbers; else the account says it:
     Twilio's begin with AC.

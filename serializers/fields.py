@@ -1,4 +1,6 @@
-"""Reading JSON that a carrier wrote: lenient about case, type and absence, total on everything.
+"""Reading JSON that a carrier wrote.
+
+Lenient about case, type and absence, total on everything.
 
 Carriers differ, and differ from their own documents: `streamSid` or `stream_sid`, "8000" or 8000, a member
 absent or null, parameters as an object, as a list of name and value, or as text. All of that is levelled
@@ -28,7 +30,9 @@ so many again, and CallData must go on to the worker."""
 
 
 def folded(value: object) -> dict[str, Any]:
-    """A copy of a JSON object with its keys in lower case and without underscores; {} for anything else.
+    """Copy a JSON object with its keys in lower case, without underscores.
+
+    {} for anything else.
 
     Where two keys fall together the first one that is not null stays.
     """
@@ -42,7 +46,10 @@ def folded(value: object) -> dict[str, Any]:
 
 
 def text_of(fields: Mapping[str, Any], *keys: str) -> str:
-    """The first of these members that is text or a whole number, as text; "" if there is none."""
+    """Read the first of these members that is text or a whole number.
+
+    As text; "" if there is none.
+    """
     for key in keys:
         value = fields.get(key)
         if isinstance(value, int) and not isinstance(value, bool):
@@ -53,7 +60,9 @@ def text_of(fields: Mapping[str, Any], *keys: str) -> str:
 
 
 def media_format(value: object, default: MediaFormat) -> MediaFormat:
-    """The media format that `start` announces; what it leaves out is taken from `default`.
+    """Read the media format that `start` announces.
+
+    What it leaves out is taken from `default`.
 
     Plivo's content type may be given whole ("audio/x-l16;rate=16000"); a rate may be 8000,
     16000.0, "8000", "8000Hz" or "16kHz".
@@ -76,7 +85,10 @@ _ENCODINGS = {
 
 
 def encoding_name(word: str) -> str:
-    """Ours for a carrier's word: "mulaw" for audio/x-mulaw, PCMU, …; unknown ones in lower case."""
+    """Translate a carrier's word for an encoding.
+
+    "mulaw" for audio/x-mulaw, PCMU, …; unknown ones in lower case.
+    """
     word = word.strip().lower()
     return _ENCODINGS.get(word.removeprefix("audio/").removeprefix("x-"), word)
 
@@ -85,7 +97,10 @@ _RATE = re.compile(r"\s*([0-9]{1,6})(?:\.([0-9]{1,3})[0-9]{0,9})?\s*(k?)(?![0-9.
 
 
 def _rate(value: object) -> int:
-    """Hz out of 8000, 16000.0, "8000", "8000Hz", "16kHz", "22.05 kHz"; 0 for what is no sample rate."""
+    """Read a sample rate in Hz; 0 for what is none.
+
+    8000, 16000.0, "8000", "8000Hz", "16kHz", "22.05 kHz".
+    """
     written = _RATE.match(str(value)) if isinstance(value, int | float | str) else None
     if written is None:
         return 0

@@ -1,4 +1,6 @@
-"""Media in the order of their chunk numbers, without waiting while they come in order.
+"""Media in the order of their chunk numbers.
+
+Without waiting while they come in order.
 
 Telnyx: "media frame order is not guaranteed", with a number in each to order them by. What is early is held
 back for the one before it, 60 ms at most; then silence takes the place of what did not come, so that the
@@ -69,7 +71,10 @@ class JitterBuffer:
         return self._close_gaps(float("inf")) if self._held else ()
 
     def give_up(self) -> Sequence[Event]:
-        """The numbers turn out not to be this track's own: from now on media pass as they come."""
+        """Let media pass as they come from now on.
+
+        The numbers turn out not to be this track's own.
+        """
         self._numbered = False
         return self.flush()
 
@@ -114,7 +119,10 @@ class JitterBuffer:
         return events
 
     def _close_gaps(self, now: float) -> list[Event]:
-        """Put silence into each gap that audio has waited behind for too long, and go on after it."""
+        """Put silence into each gap that audio has waited behind for too long.
+
+        Go on after it.
+        """
         events: list[Event] = []
         while self._held:
             oldest = min(came for _, came in self._held.values())

@@ -1,4 +1,6 @@
-"""Silence in place of media that the carrier numbered and that never came, so that the caller's timeline stays whole.
+"""Silence in place of media that a carrier numbered and that never came.
+
+The caller's timeline stays whole.
 
 The numbers are a stranger's. So a gap is filled for seconds, not for hours, and all silence together is at most as long
 as all audio that did come, and those seconds: a message of a hundred bytes does not become a minute of sound.
@@ -35,7 +37,10 @@ class LostMedia:
         self._left = self._most
 
     def fill(self, missing: int, size: int, received: int) -> Sequence[Event]:
-        """Silence for `missing` chunks of `size` bytes, one each. received: chunks that came since the last gap."""
+        """Make silence for `missing` chunks of `size` bytes, one each.
+
+        received: chunks that came since the last gap.
+        """
         self._left = min(self._most, self._left + received * size)
         if not size or missing > MAX_CHUNKS:
             return ()
@@ -45,7 +50,10 @@ class LostMedia:
 
 
 class InOrder:
-    """The numbers of media that come in order, as TCP keeps it: what is skipped is lost."""
+    """The numbers of media that come in order, as TCP keeps it.
+
+    What is skipped is lost.
+    """
 
     def __init__(self, media: MediaFormat) -> None:
         self._lost = LostMedia(media)
@@ -53,7 +61,10 @@ class InOrder:
         self._since_gap = 0  # the number after the last gap
 
     def skipped(self, number: int, size: int) -> Sequence[Event]:
-        """A number came that is not the one due: silence for those between. size: of its audio."""
+        """Fill the place of what is missing before this number.
+
+        It is not the one due. size: of its audio.
+        """
         due, self.due = self.due, number + 1
         if due < 0 or number < due - MAX_LATE:  # the first; or the numbering has begun again
             self._since_gap = number

@@ -1,4 +1,6 @@
-"""The marks that are out on a stream: which echo belongs to which mark, and which was flushed.
+"""The marks that are out on a stream.
+
+Which echo belongs to which mark, and which was flushed.
 
 A carrier returns a mark by its name when the audio before it has been played, and after a clear it returns,
 or does not, those that were dropped. So an echo means something only if no two marks ever share a name on the
@@ -25,7 +27,10 @@ _Names: TypeAlias = dict[str, None]  # a set that knows which is the oldest
 
 
 class MarkTracker:
-    """The marks of one stream. Names on the wire are the bot's own; used again, they get "#2", "#3", …"""
+    """The marks of one stream.
+
+    Names on the wire are the bot's own; used again, they get "#2", "#3", …
+    """
 
     def __init__(self) -> None:
         self._out: dict[str, str] = {}  # name on the wire -> the bot's name, oldest first
@@ -33,7 +38,10 @@ class MarkTracker:
         self._used: dict[str, int] = {}  # name on the wire -> the last number given to it
 
     def put(self, name: str) -> str:
-        """A mark goes out: its name on the wire. The oldest beyond MAX_OUT is forgotten as if flushed."""
+        """Note a mark that goes out, and choose its name on the wire.
+
+        The oldest beyond MAX_OUT is forgotten as if flushed.
+        """
         wire_name = self._unused(name)
         self._out[wire_name] = name
         if len(self._out) > MAX_OUT:
@@ -41,7 +49,10 @@ class MarkTracker:
         return wire_name
 
     def echoed(self, wire_name: str) -> Sequence[Event]:
-        """A name came back: the mark, played; nothing for a flushed one; Rejected for one that never was."""
+        """Match a name that came back with its mark.
+
+        The mark, played; nothing for a flushed one; Rejected for one that never was.
+        """
         name = self._out.pop(wire_name, None)
         if name is not None:
             return (Mark(name, played=True),)

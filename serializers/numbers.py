@@ -1,4 +1,6 @@
-"""Telephone numbers as carriers write them, made E.164 (ITU-T: "+", country code, at most 15 digits).
+"""Telephone numbers as carriers write them, made E.164.
+
+ITU-T: "+", country code, at most 15 digits.
 
 Twilio and Telnyx say `+15550100`, Plivo says `15550100` in one webhook and `+15550100` in the next of the
 same call, Exotel says `09494865411` as one would dial it in India.
@@ -19,7 +21,9 @@ _SEPARATORS = dict.fromkeys(map(ord, " -.()/\t\u00a0\u2010\u2011\u2012\u2013\u20
 
 
 def e164(raw: str | None, region: str | None = None) -> str:
-    """`raw` as E.164 where it is a telephone number; what is none passes as it came ("" for None).
+    """Write `raw` as E.164 where it is a telephone number.
+
+    What is none passes as it came ("" for None).
 
     None are: `sip:` and `client:` names, "anonymous", "Restricted", short codes, "". region: ISO 3166 code of
     the country ("IN") in whose national form a number may come; without one a number needs its "+" or "00", as digits
@@ -48,7 +52,9 @@ _NORTH_AMERICAN = re.compile("[2-9][0-9]{2}[2-9][0-9]{6}")
 
 
 def e164_of_digits(raw: str, other: str = "", region: str | None = None) -> str:
-    """`raw` as E.164 where digits alone begin with a country code: Plivo leaves out the plus in some callbacks.
+    """Write digits that begin with a country code as E.164.
+
+    Plivo leaves out the plus in some callbacks.
 
     other: the number at the other end. What could be a national number in a call of North America's passes as it came.
     region: as for `e164`, and asked first.
@@ -67,13 +73,19 @@ def _is_digits(text: str) -> bool:
 
 
 def _international(digits: str) -> str:
-    """No country code begins with 0. No table of ranges is asked: numbers of new ones must pass too."""
+    """Put the plus before digits that can be a whole number.
+
+    No country code begins with 0. No table of ranges is asked: numbers of new ones must pass too.
+    """
     sound = _is_digits(digits) and 7 <= len(digits) <= 15 and digits[0] != "0"
     return f"+{digits}" if sound else ""
 
 
 def _national(digits: str, region: str) -> str:
-    """A number as dialled in `region`, or one with its country code and no plus; "" if it can be neither."""
+    """Read a number as dialled in `region`, or with its country code.
+
+    Without its plus; "" if it can be neither.
+    """
     import phonenumbers  # 16 ms, and only carriers with national numbers need it
 
     def parsed(text: str) -> phonenumbers.PhoneNumber | None:

@@ -1,4 +1,6 @@
-"""Plivo audio streaming, bidirectional (<Stream bidirectional="true">), and clones of it.
+"""Plivo audio streaming, bidirectional, and clones of it.
+
+<Stream bidirectional="true">.
 
 https://www.plivo.com/docs/voice/xml/stream and the audio streaming reference
 """
@@ -18,7 +20,10 @@ _CONTENT_TYPES = {"mulaw": "audio/x-mulaw", "alaw": "audio/x-alaw", "l16": "audi
 
 
 class PlivoSerializer(JsonStream):
-    """`start` is the first message; clones send media before it. A mark is called checkpoint here."""
+    """`start` is the first message; clones send media before it.
+
+    A mark is called checkpoint here.
+    """
 
     carrier: ClassVar[str] = "plivo"
     # Plivo's own are UUIDs; clones of it have others.

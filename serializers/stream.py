@@ -1,4 +1,6 @@
-"""What the carriers' streams have in common: JSON text messages with an `event`, media in base64.
+"""What the carriers' streams have in common.
+
+JSON text messages with an `event`, media in base64.
 
 A carrier's own file says what its `start` holds, how its commands are written, and what is its alone.
 """
@@ -50,7 +52,10 @@ DIGITS = frozenset("0123456789*#ABCD")
 
 
 def rejected(reason: Reason) -> Sequence[Event]:
-    """The events of a message that gave nothing. Made once: a flood of bad messages should cost little."""
+    """Make the events of a message that gave nothing.
+
+    Made once: a flood of bad messages should cost little.
+    """
     return (Rejected(reason),)
 
 
@@ -96,7 +101,10 @@ class JsonStream(Serializer):
     @classmethod
     @abstractmethod
     def owns_start(cls, top: Mapping[str, Any], start: Mapping[str, Any], raw: Mapping[str, Any]) -> bool:
-        """Whether these are this carrier's names. top, start: of the message, folded. raw: `start` as it came."""
+        """Say whether these are this carrier's names.
+
+        top, start: of the message, folded. raw: `start` as it came.
+        """
 
     # In
 
@@ -133,7 +141,10 @@ class JsonStream(Serializer):
         return self.deliver(media.get("chunk"), audio, now)
 
     def deliver(self, chunk: object, audio: bytes, now: float) -> Sequence[Event]:
-        """Audio of the caller, and silence for what was lost before it. chunk: its number, as the carrier wrote it."""
+        """Give out audio of the caller, and silence for what was lost before it.
+
+        chunk: its number, as the carrier wrote it.
+        """
         order = self._order
         number = chunk_number(chunk)
         if number == order.due:
@@ -197,15 +208,19 @@ class JsonStream(Serializer):
 
     @abstractmethod
     def read_start(self, top: Mapping[str, Any], start: Mapping[str, Any]) -> Start | None:
-        """The handshake out of the message and its `start`, both folded; None where an id is missing."""
+        """Read the handshake out of the message and its `start`, both folded.
+
+        None where an id is missing.
+        """
 
     @abstractmethod
     def write_heads(self, start: Start) -> None:
         """Whatever of the outgoing messages is known from now on."""
 
     def party_numbers(self, raw_from: object, raw_to: object) -> dict[str, str | None]:
-        """CallData's four fields for the two numbers. A number that is not there stays what it is: "" or
-        None.
+        """Fill CallData's four fields for the two numbers.
+
+        A number that is not there stays what it is: "" or None.
         """
         sender, callee = text_of({"from": raw_from}, "from"), text_of({"to": raw_to}, "to")
         return {
@@ -241,7 +256,10 @@ def chunk_number(chunk: object) -> int:
 
 
 def is_foreign(track: object) -> bool:
-    """Is this track not the caller's? Unknown words pass: silence for a whole call is the worse mistake."""
+    """Say whether this track is not the caller's.
+
+    Unknown words pass: silence for a whole call is the worse mistake.
+    """
     return isinstance(track, str) and track.lower().startswith("outbound")
 
 
@@ -253,7 +271,10 @@ def _dtmf(dtmf: Mapping[str, Any]) -> Sequence[Event]:
 
 
 def failure(fields: Mapping[str, Any]) -> Failure:
-    """A complaint in any of the shapes seen: `payload: {code, title, detail}`, `error: {reason}`, or flat."""
+    """Read a complaint in any of the shapes seen.
+
+    `payload: {code, title, detail}`, `error: {reason}`, or flat.
+    """
     event = text_of(fields, "event")
     inner = next((f for name in ("payload", "error", event) if (f := folded(fields.get(name)))), fields)
     words = [text_of(inner, "title"), text_of(inner, "detail", "reason", "message", "error")]
@@ -262,5 +283,8 @@ def failure(fields: Mapping[str, Any]) -> Failure:
 
 
 def json_text(text: str) -> str:
-    """`text` as a JSON string, pure ASCII, so that it can be put into a message by concatenation."""
+    """Write `text` as a JSON string, pure ASCII.
+
+    It can be put into a message by concatenation.
+    """
     return dumps(text)

@@ -42,7 +42,7 @@ class TelnyxSerializer(JsonStream):
         return self._reorder.push(number if number >= 0 else None, audio, now)
 
     def foreign_track(self) -> Sequence[Event]:
-        # With both_tracks nobody says whether each track counts its chunks for itself. Were the count shared,
+        # With both_tracks it is not documented whether each track counts its chunks for itself. Were the count shared,
         # every second chunk would be missed; so order no more.
         return [*self._reorder.give_up(), *FOREIGN_TRACK]
 

@@ -16,7 +16,10 @@ from serializers.stream import JsonStream, json_text
 
 
 class TwilioSerializer(JsonStream):
-    """Media, mark and clear are all that may be sent: anything else ends the stream (error 31924)."""
+    """Media, mark and clear are all that may be sent.
+
+    Anything else ends the stream (error 31924).
+    """
 
     carrier: ClassVar[str] = "twilio"
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"CA[A-Za-z0-9_-]{1,64}")

@@ -1,4 +1,6 @@
-"""The carriers' HTTP side: verify, parse, answer. `CARRIERS` is the table of all of them.
+"""The carriers' HTTP side: verify, parse, answer.
+
+`CARRIERS` is the table of all of them.
 
 Importing this package imports neither a carrier's file nor its SDK: those are slow, and `gateway --help` has no use for
 them.

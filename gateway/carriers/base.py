@@ -1,4 +1,6 @@
-"""The carrier's HTTP side: verify, parse, answer. Values in, values out; no I/O, no clock, no settings.
+"""The carrier's HTTP side: verify, parse, answer.
+
+Values in, values out; no I/O, no clock, no settings.
 
 One subclass per carrier, in its own file, beside its pydantic `Config` (the schema of `[carriers.<name>]`).
 """
@@ -43,8 +45,10 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The request is from the carrier. account: which of ours (its id), "" in --dev. nonce: of the signature,
-    where there is one: (nonce, digest of all that was signed).
+    """The request is from the carrier.
+
+    account: which of ours (its id), "" in --dev. nonce: of the signature, where there is one: (nonce, digest of all
+    that was signed).
     """
 
     account: str = ""
@@ -53,7 +57,10 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The request is not to be believed, or not to be understood. reason: a short word for metric and log."""
+    """The request is not to be believed, or not to be understood.
+
+    reason: a short word for metric and log.
+    """
 
     reason: str
 
@@ -62,7 +69,10 @@ Stir: TypeAlias = Literal["A", "B", "C", "failed"]
 
 
 def in_table(table: Mapping[str, str], word: str) -> str:
-    """Our word for a carrier's, which comes in any case, with dashes or underscores; "" for one that is not there."""
+    """Translate a carrier's word into ours.
+
+    It comes in any case, with dashes or underscores; "" for one that is not there.
+    """
     return table.get(word.strip().lower().replace("_", "-"), "")
 
 
@@ -132,7 +142,9 @@ class StreamAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RestCall:
-    """A request to the carrier's REST API. auth: user and password for Basic; else `headers` carry the key.
+    """A request to the carrier's REST API.
+
+    auth: user and password for Basic; else `headers` carry the key.
 
     done: statuses, besides 2xx, and words of an error answer that mean that it needed no doing.
     """
@@ -161,7 +173,9 @@ class Capabilities:
 
 
 class Carrier(ABC):
-    """One carrier with its accounts. public_url: what the carrier calls us by, no trailing slash.
+    """One carrier with its accounts.
+
+    public_url: what the carrier calls us by, no trailing slash.
 
     A carrier without credentials exists only in --dev: it believes every request, and says account "". It is made
     so on purpose: by a config of None, or by `dev=True` with a config that lacks what signatures are checked
@@ -178,11 +192,17 @@ class Carrier(ABC):
         self.unauthenticated: bool = config is None or (dev and config.lacks() != "")
 
     def negotiate(self, wanted: MediaFormat) -> MediaFormat:
-        """Choose what `answer_stream` asks the carrier to speak: the nearest to `wanted` that it can."""
+        """Choose what `answer_stream` asks the carrier to speak.
+
+        The nearest to `wanted` that it can.
+        """
         return NARROWBAND
 
     def make_serializer(self, negotiated: MediaFormat | None = None) -> Serializer:
-        """The wire of one stream. negotiated: what our own answer asked of the carrier, None for a static stream."""
+        """Make the wire of one stream.
+
+        negotiated: what our own answer asked of the carrier, None for a static stream.
+        """
         return self.serializer(negotiated=negotiated, region=self.region)
 
     @property
@@ -192,19 +212,27 @@ class Carrier(ABC):
         return region or None
 
     def callback_url(self, url: str, account: str) -> str:
-        """`url`, one of ours, as this carrier must be given it: with a key in it, if it signs nothing. account: of the
-        webhook that is answered (`Verified.account`), whose key it is.
+        """Write one of our URLs as this carrier must be given it.
+
+        With a key in it, if it signs nothing. account: of the webhook that is answered (`Verified.account`), whose
+        key it is.
 
         URLs in answers have been through this already.
         """
         return url
 
     def warm_up(self) -> None:  # noqa: B027 - nothing to do is the rule
-        """Import what the first webhook will need: SDKs are slow to import, and a call is waiting then."""
+        """Import what the first webhook will need.
+
+        SDKs are slow to import, and a call is waiting then.
+        """
 
     @abstractmethod
     def verify(self, request: HttpRequest, *, now: float) -> Verified | Refused:
-        """Is this webhook from the carrier, and for which account of ours? now: unix time. Never raises."""
+        """Say whether the carrier sent this webhook, and for which account.
+
+        now: unix time. Never raises.
+        """
 
     def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         """The same for the WebSocket upgrade of a stream."""
@@ -221,7 +249,7 @@ class Carrier(ABC):
         """Connect the call to our stream, and come to `resume_url` when it has ended."""
 
     def answer_attach(self, answer: StreamAnswer) -> HttpAnswer:
-        """The same at /resume: the call's stream has ended and a new one shall take its place."""
+        """Connect the call to a new stream at /resume, as its stream has ended."""
         return self.answer_stream(answer)
 
     @abstractmethod
@@ -233,7 +261,10 @@ class Carrier(ABC):
         """End the call."""
 
     def answer_over(self) -> HttpAnswer:
-        """At /voice, to a call that cannot be refused any more: it was answered, or has been served."""
+        """End a call at /voice that cannot be refused any more.
+
+        It was answered, or has been served.
+        """
         return self.answer_hangup()
 
     @abstractmethod
@@ -253,7 +284,9 @@ class Carrier(ABC):
         """Thank you, nothing to do."""
 
     def hang_up(self, call_id: str, account: str) -> RestCall | None:
-        """The request that ends a call at once; None where there is none, or for what can be no call's id.
+        """Make the request that ends a call at once.
+
+        None where there is none, or for what can be no call's id.
 
         Plain requests, not the SDKs: Twilio's and Plivo's take no base URL, Plivo's repeats a POST (a call could be
         placed twice), Telnyx' takes 1.2 s to import and repeats too.
@@ -262,16 +295,24 @@ class Carrier(ABC):
         return self.hang_up_request(call_id, account) if self.serializer.ids.is_call(call_id) else None
 
     def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
-        """The same for a call id of this carrier's form; None where it has no such request, or we no key to its API."""
+        """Make that request for a call id of this carrier's form.
+
+        None where the carrier has no such request, or we no key to its API.
+        """
         return None
 
     def rest_url(self, account: Any, usual: str) -> str:
-        """The root of the REST API: the account's own, else the section's, else the carrier's."""
+        """Choose the root of the REST API.
+
+        The account's own, else the section's, else the carrier's.
+        """
         url: str = account.api_url or self.config.api_url or usual
         return url.rstrip("/")
 
     def answer_connect(self, to: str, *, caller: str) -> HttpAnswer:
-        """Whom a flow's Connect applet shall dial (`GET /webhooks/exotel/connect`). to: E.164, "" for no one.
+        """Tell a flow's Connect applet whom to dial.
+
+        For `GET /webhooks/exotel/connect`. to: E.164, "" for no one.
 
         Carriers that have no such thing answer 404.
         """

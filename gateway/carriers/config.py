@@ -1,4 +1,7 @@
-"""What the settings of all carriers have in common: accounts, and the short form of one account."""
+"""What the settings of all carriers have in common.
+
+Accounts, and the short form of one account.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ class AccountConfig(BaseModel):
 
     @property
     def id(self) -> str:
-        """What the account is called, in the carrier's webhooks where they name it. Never empty."""
+        """What the account is called.
+
+        As in the carrier's webhooks, where they name it. Never empty.
+        """
         raise NotImplementedError
 
     def lacks(self) -> str:
@@ -35,8 +41,9 @@ AccountT = TypeVar("AccountT", bound=AccountConfig)
 
 
 class CarrierConfig(BaseModel, Generic[AccountT]):
-    """`[carriers.<name>]`. An account's keys may stand directly in the section: the short form of one of
-    `accounts`.
+    """`[carriers.<name>]`.
+
+    An account's keys may stand directly in the section: the short form of one of `accounts`.
     """
 
     model_config = STRICT

@@ -1,15 +1,16 @@
-"""Exotel: no markup and no signatures. What a call does is drawn as a flow of applets, which ask us by the
-way.
+"""Exotel: no markup and no signatures.
+
+What a call does is drawn as a flow of applets, which ask us by the way.
 
 The flow that we serve:
 
     Voicebot ──▶ Passthru ──200──▶ hang up
        ▲            └─────302──▶ Connect ──dialled──▶ hang up
-       └────────────────────────────┘ nobody to dial
+       └────────────────────────────┘ none to dial
 
 - Voicebot asks `/voice` for `{"url": "wss://…"}`.
 - When the stream has ended, Passthru asks `/resume`: 200 goes on to the end of the call, 302 goes to Connect.
-- Connect asks `/connect` whom to dial. Nobody leads back to Voicebot, which is how a call is attached
+- Connect asks `/connect` whom to dial. No number leads back to Voicebot, which is how a call is attached
   again. A flow without Connect may lead 302 straight back to Voicebot: it then cannot transfer.
 """
 
@@ -246,7 +247,10 @@ class ExotelCarrier(Carrier):
         return HttpAnswer(content_type=_TEXT)
 
     def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:
-        """Branch B of Passthru; Connect asks for the number by itself: see `answer_connect`."""
+        """Lead Passthru to branch B.
+
+        Connect asks for the number by itself: see `answer_connect`.
+        """
         return HttpAnswer(content_type=_TEXT, status=302)
 
     def answer_connect(self, to: str, *, caller: str) -> HttpAnswer:
@@ -283,8 +287,9 @@ def _parties(fields: Fields, outbound: bool) -> tuple[str, str]:
 
 
 def _stream(fields: Fields) -> dict[str, str]:
-    """What Passthru says of the Voicebot before it: `Stream[Status]=…`, or one JSON object, as text or as it
-    is.
+    """Read what Passthru says of the Voicebot before it.
+
+    As `Stream[Status]=…`, or as one JSON object, as text or as it is.
 
     Names in lower case.
     """
@@ -313,7 +318,10 @@ def _kind(request: HttpRequest, fields: Fields, stream: Mapping[str, str]) -> Ki
 
 
 def _with_parameters(url: str, parameters: Iterable[tuple[str, str]]) -> str:
-    """`url` with those parameters that fit Exotel's limits, in order; the token's path is never cut."""
+    """Add those parameters to `url` that fit Exotel's limits, in order.
+
+    The token's path is never cut.
+    """
     query, count = "", 0
     for name, value in parameters:
         one = f"{quote(_clean(name), safe='')}={quote(_clean(value), safe='')}"

@@ -1,11 +1,13 @@
-"""What came with a webhook, as fields: query, urlencoded form, multipart form or JSON object.
+"""What came with a webhook, as fields.
+
+Query, urlencoded form, multipart form or JSON object.
 
 A signature is computed over the fields as they are read here and the webhook is understood from the same reading, so
 there are no two opinions of what was said. Blanks are kept (they are signed), names are case-sensitive (Plivo's `To`
 beside the user's own `to`), and bytes that are not UTF-8 are signed as they came and read as U+FFFD.
 
-Signed carriers' forms are read before anybody is believed, so reading costs about what hashing the body does: sizes and
-counts are bounded first, and escapes are decoded in C.
+Signed carriers' forms are read before a sender is believed, so reading costs about what hashing the body does: sizes
+and counts are bounded first, and escapes are decoded in C.
 """
 
 from __future__ import annotations
@@ -117,7 +119,10 @@ def wire(text: str) -> bytes:
 
 
 def readable(text: str) -> str:
-    """The text with U+FFFD for bytes that are not UTF-8, so that it can be stored, written and shown."""
+    """Put U+FFFD for bytes that are not UTF-8.
+
+    The text can then be stored, written and shown.
+    """
     return text if text.isascii() else wire(text).decode("utf-8", "replace")
 
 
@@ -142,7 +147,10 @@ def has_long_url(request: HttpRequest) -> bool:
 
 
 class ParsedRequest(NamedTuple):
-    """What a webhook says: the carrier's fields, our own parameters, the flow author's, and the call."""
+    """What a webhook says.
+
+    The carrier's fields, our own parameters, the flow author's, and the call.
+    """
 
     fields: Fields
     own: OwnParameters
@@ -172,7 +180,9 @@ def parse_request(request: HttpRequest, schema: WebhookSchema) -> ParsedRequest 
 
 
 def _author_names(query: Fields, schema: WebhookSchema | None) -> list[str]:
-    """Those names of a query that the flow's author wrote. schema: of the carrier whose fields are among them.
+    """Find the names in a query that the flow's author wrote.
+
+    schema: of the carrier whose fields are among them.
 
     Carriers add their fields behind the author's, and new ones appear over time, all in capitals as the old ones: so an
     unknown capitalized name is the carrier's where it stands behind a known one, else the author's.
@@ -213,7 +223,10 @@ class OfferedKeys(NamedTuple):
 
 
 def offered_keys(request: HttpRequest) -> OfferedKeys:
-    """The `?key=` and the Basic password (of any user; RFC 7617) of a webhook or an upgrade. Never raises."""
+    """Read the keys that a webhook or an upgrade shows.
+
+    The `?key=` and the Basic password (of any user; RFC 7617). Never raises.
+    """
     return OfferedKeys(
         query=read_one(request.query, KEY),  # two keys would be two guesses
         basic=_basic_password(request.headers.get("authorization", "")),
@@ -221,7 +234,10 @@ def offered_keys(request: HttpRequest) -> OfferedKeys:
 
 
 def read_one(query: str, name: str) -> str:
-    """The value of this name in a raw query string, "" unless there is exactly one, and UTF-8. Never raises."""
+    """Read the one value of this name in a raw query string.
+
+    "" unless there is exactly one, and UTF-8. Never raises.
+    """
     fields = read_query(query) if len(query) <= LIMITS.url else Refused("too_large")
     values = fields.getlist(name) if isinstance(fields, Fields) else []
     return values[0] if len(values) == 1 and values[0] == readable(values[0]) else ""
@@ -252,7 +268,10 @@ def _read_body(request: HttpRequest, schema: WebhookSchema) -> Fields | Refused:
 
 
 def _urlencoded(raw: bytes, reason: str) -> Fields | Refused:
-    """`application/x-www-form-urlencoded` (WHATWG URL, section 5.1), with undecodable bytes as lone surrogates."""
+    """Read `application/x-www-form-urlencoded`.
+
+    WHATWG URL, section 5.1; undecodable bytes become lone surrogates.
+    """
     if raw.count(b"&") >= LIMITS.fields:
         return Refused(reason)
     parts = (pair.replace(b"+", b" ").partition(b"=") for pair in raw.split(b"&") if pair)
@@ -266,7 +285,10 @@ def _urlencoded(raw: bytes, reason: str) -> Fields | Refused:
 
 
 def _unescaped(raw: bytes) -> str:
-    """The text of a percent-encoded name or value. Raises UnicodeDecodeError for a percent sign that is no escape."""
+    """Decode a percent-encoded name or value.
+
+    Raises UnicodeDecodeError for a percent sign that is no escape.
+    """
     if b"%" in raw:
         # Python's own escapes are decoded in C: "%41" is "\x41", once the backslashes are out of the way.
         raw = raw.replace(b"\\", b"\\\\").replace(b"%", b"\\x").decode("unicode_escape").encode("latin-1")

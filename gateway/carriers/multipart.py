@@ -23,7 +23,10 @@ _SILENT = logging.Logger("multipart", logging.CRITICAL + 1)
 
 
 def read_multipart(body: bytes, header: str, *, most: int) -> list[tuple[str, str]] | None:
-    """Names and values; None if the body is no such form. header: the Content-Type. most: parts allowed."""
+    """Read names and values; None if the body is no such form.
+
+    header: the Content-Type. most: parts allowed.
+    """
     from python_multipart.exceptions import FormParserError
     from python_multipart.multipart import MultipartParser, parse_options_header
 
@@ -43,7 +46,10 @@ def read_multipart(body: bytes, header: str, *, most: int) -> list[tuple[str, st
 
 @dataclass(slots=True)
 class _Parts:
-    """The callbacks of the multipart parser: collects fields, forgets file names. most: parts allowed."""
+    """Collect fields from the parser's callbacks; forget file names.
+
+    most: parts allowed.
+    """
 
     most: int
     pairs: list[tuple[str, str]] = field(default_factory=list)

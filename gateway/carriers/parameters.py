@@ -1,4 +1,6 @@
-"""The query parameters of our webhook URLs, and how ours, the author's and the carrier's are kept apart.
+"""The query parameters of our webhook URLs.
+
+How ours, the author's and the carrier's are kept apart.
 
 A webhook's query may hold three kinds of names: ours, those that the flow's author wrote into the URL, and, where the
 carrier asks by GET, the carrier's own fields. Ours are `serviceHost` and `key`, which users write themselves, and
@@ -81,5 +83,8 @@ def with_query(url: str, name: str, value: str) -> str:
 
 
 def own_names(names: Iterable[str]) -> list[str]:
-    """Those of the names that are the gateway's, the key left out: it is a secret, and says nothing."""
+    """Choose those of the names that are the gateway's.
+
+    The key is left out: it is a secret, and says nothing.
+    """
     return [name for name in names if is_own(name) and name != KEY]

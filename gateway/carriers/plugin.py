@@ -52,7 +52,10 @@ class CarrierPlugin:
 
 
 class CarrierTable(Mapping[str, CarrierPlugin]):
-    """The plug-ins by name, each loaded when it is first asked for; the built-in ones come first."""
+    """The plug-ins by name, each loaded when it is first asked for.
+
+    The built-in ones come first.
+    """
 
     def __init__(self, built_in: Mapping[str, str]) -> None:
         self._targets = dict(built_in)
@@ -69,7 +72,10 @@ class CarrierTable(Mapping[str, CarrierPlugin]):
         return name in self._names()
 
     def __getitem__(self, name: str) -> CarrierPlugin:
-        """The plug-in of that name. Raises KeyError if there is none, SettingsError if it cannot be used."""
+        """Load the plug-in of that name.
+
+        Raises KeyError if there is none, SettingsError if it cannot be used.
+        """
         plugin = self._loaded.get(name)
         if plugin is None:
             plugin = self._loaded[name] = _load(name, self._names()[name])

@@ -1,4 +1,7 @@
-"""Secrets that may be rotated, and comparing without telling how far a guess was right."""
+"""Secrets that may be rotated, and how they are compared.
+
+Without telling how far a guess was right.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,18 @@ to log in, any is accepted. The model should set `hide_input_in_errors`; print i
 
 
 def same(one: str, other: str) -> bool:
-    """Equality in a time that does not depend on the content. Any text will do, lone surrogates included
-    (`hmac.compare_digest` takes non-ASCII only as bytes).
+    """Compare in a time that does not depend on the content.
+
+    Any text will do, lone surrogates included (`hmac.compare_digest` takes non-ASCII only as bytes).
     """
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
 def accepts(secrets: Iterable[SecretStr], given: str) -> bool:
-    """Whether `given` is one of `secrets`. Looks at all of them; an empty `given` never is."""
+    """Say whether `given` is one of `secrets`.
+
+    Looks at all of them; an empty `given` never is.
+    """
     found = False
     for secret in secrets:
         found |= same(secret.get_secret_value(), given)
@@ -61,14 +68,18 @@ HolderT = TypeVar("HolderT", bound=Holder)
 
 
 def accounts_with_secret(accounts: Iterable[HolderT], offered: Sequence[str]) -> list[HolderT]:
-    """The accounts of which one of these is the `webhook_secret`. Looks at all of them."""
+    """Find the accounts that have one of these as `webhook_secret`.
+
+    Looks at all of them.
+    """
     # A list, not a generator: `any` would stop at the first that is right.
     return [one for one in accounts if any([accepts(one.webhook_secret, key) for key in offered])]  # noqa: C419
 
 
 def secret_of(accounts: Iterable[Holder], account: str) -> str:
-    """The `webhook_secret` to put into the URLs of the account of that id; of the first that has one, if it has none or
-    is not there. "" if nobody has one.
+    """Choose the `webhook_secret` to put into an account's URLs.
+
+    That of the account of that id; of the first that has one, if it has none or is not there. "" if none has one.
     """
     having = [one for one in accounts if one.webhook_secret]
     own = next((one for one in having if one.id == account), having[0] if having else None)

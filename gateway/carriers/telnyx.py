@@ -132,8 +132,9 @@ class TelnyxCarrier(TwimlCarrier):
         return Refused("foreign_account")
 
     def _signers(self, request: HttpRequest, now: float) -> list[Account] | Refused:
-        """The accounts whose key made the signature: more than one, where several are applications of one
-        account.
+        """Find the accounts whose key made the signature.
+
+        More than one, where several are applications of one account.
         """
         signature, timestamp = request.headers.get(SIGNATURE, ""), request.headers.get(TIMESTAMP, "")
         if not any(keys for _, keys in self._verifiers):
@@ -255,9 +256,11 @@ _HANGUP_CAUSES = {
 
 
 def _decoded(request: HttpRequest) -> bytes:
-    """The signature, which is its own nonce, as Telnyx sends no other: its bytes, as several texts decode to the same
-    ones (RFC 4648, section 3.5). Two fetches in the same second may be the same bytes, at /voice and at /resume, so
-    that it is not bound to the URL. Raises ValueError for what `_SIGNATURE` does not match.
+    """Decode the signature, which is its own nonce.
+
+    Telnyx sends no other. Its bytes, as several texts decode to the same ones (RFC 4648, section 3.5). Two fetches in
+    the same second may be the same bytes, at /voice and at /resume, so that it is not bound to the URL. Raises
+    ValueError for what `_SIGNATURE` does not match.
     """
     return base64.b64decode(request.headers[SIGNATURE], validate=True)
 

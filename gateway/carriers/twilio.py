@@ -95,7 +95,10 @@ class TwilioCarrier(TwimlCarrier):
         return self._check(request, self._bases, signed, fields.one("AccountSid"))
 
     def _verify_json(self, request: HttpRequest) -> Verified | Refused:
-        """The URL is signed, and the body by its hash in the URL; it is read only when both are right."""
+        """Verify the URL's signature, and the body by its hash in the URL.
+
+        The body is read only when both are right.
+        """
         if not _body_hash_matches(request):
             return Refused("bad_body_hash")
         verified = self._check(request, self._bases, Fields(), "")
@@ -107,7 +110,10 @@ class TwilioCarrier(TwimlCarrier):
         return verified if fields.one("AccountSid") in ("", verified.account) else Refused("foreign_account")
 
     def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
-        """Signed over the wss URL without parameters (twilio-aspnet issue 162). It names no account."""
+        """Verify the signature over the wss URL without parameters.
+
+        See twilio-aspnet issue 162. It names no account.
+        """
         return self._settled(request) or self._check(request, self._socket_bases, Fields(), "")
 
     def _settled(self, request: HttpRequest) -> Verified | Refused | None:
@@ -175,15 +181,19 @@ class TwilioCarrier(TwimlCarrier):
 
 
 def _signature_settings(header: str) -> dict[str, str]:
-    """`key=<id>,algorithm=HMAC_SHA256` as a dict; {} where there is no such header: HMAC_SHA1 by the auth
-    token.
+    """Read the header of the signature's settings.
+
+    `key=<id>,algorithm=HMAC_SHA256`; {} where there is no such header: HMAC_SHA1 by the auth token.
     """
     pairs = (part.partition("=") for part in header.split(","))
     return {name.strip(): value.strip() for name, separator, value in pairs if separator or name.strip()}
 
 
 def _signed_by(secrets: Iterable[SecretStr], signed: Iterable[bytes], signature: str, algorithm: str) -> bool:
-    """Whether any of the secrets made the signature, over any form of what may have been signed."""
+    """Say whether any of the secrets made the signature.
+
+    Over any form of what may have been signed.
+    """
     digest = _DIGESTS.get(algorithm.upper())
     if digest is None:
         return False
@@ -196,7 +206,9 @@ def _signed_by(secrets: Iterable[SecretStr], signed: Iterable[bytes], signature:
 
 
 def _form_to_sign(params: Fields) -> bytes:
-    """What the form adds to the signed URL: each name and value, sorted, one of several equal ones once.
+    """Join what the form adds to the signed URL.
+
+    Each name and value, sorted, one of several equal ones once.
 
     As long as the form at most, as a name that has several values came as often.
     """

@@ -1,4 +1,7 @@
-"""What Twilio and Telnyx (TeXML) share: the markup, and the fields of their form-encoded callbacks."""
+"""What Twilio and Telnyx (TeXML) share.
+
+The markup, and the fields of their form-encoded callbacks.
+"""
 
 from __future__ import annotations
 
@@ -112,7 +115,10 @@ _PAUSE_SECONDS = 3600
 
 
 class TwimlCarrier(Carrier):
-    """TwiML out, TwiML-shaped callbacks in. Subclasses say what <Stream> needs and what callbacks mean."""
+    """TwiML out, TwiML-shaped callbacks in.
+
+    Subclasses say what <Stream> needs and what callbacks mean.
+    """
 
     schema: ClassVar[WebhookSchema]
 
@@ -217,7 +223,10 @@ class TwimlCarrier(Carrier):
 
 
 def answered_by(word: str) -> str:
-    """Who picked up: "human", "machine" or "" (not known). Carriers also say human_residence, machine_end_beep, fax."""
+    """Say who picked up: "human", "machine" or "" (not known).
+
+    Carriers also say human_residence, machine_end_beep, fax.
+    """
     word = word.strip().lower()
     if word.startswith("human"):
         return "human"
@@ -225,7 +234,10 @@ def answered_by(word: str) -> str:
 
 
 def stir_of(verstat: str) -> Stir | None:
-    """The attestation in a verstat (3GPP TS 24.229) like "TN-Validation-Passed-A"; None if nothing was validated."""
+    """Read the attestation in a verstat (3GPP TS 24.229).
+
+    Like "TN-Validation-Passed-A"; None if nothing was validated.
+    """
     verdict = re.fullmatch(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?", verstat.strip(), re.IGNORECASE)
     if verdict is None:
         return None

@@ -1,4 +1,7 @@
-"""URLs as signatures need them: made from `public_url`, never from what a request says of itself."""
+"""URLs as signatures need them.
+
+Made from `public_url`, never from what a request says of itself.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ def socket_url(public_url: str) -> str:
 
 
 def port_forms(base: str) -> tuple[str, str]:
-    """`base` without and with a port, the scheme's own if it has none. Knows IPv6 hosts and wss."""
+    """Write `base` without and with a port.
+
+    The scheme's own if it has none. Knows IPv6 hosts and wss.
+    """
     scheme, _, rest = base.partition("://")
     netloc, slash, path = rest.partition("/")
     port = urlsplit(base).port

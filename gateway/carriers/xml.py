@@ -1,4 +1,7 @@
-"""The carriers' XML, by lxml, never by string: what anyone puts into a value stays in that value."""
+"""The carriers' XML, by lxml, never by string.
+
+What anyone puts into a value stays in that value.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,18 @@ _UNWRITABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def clean(text: str) -> str:
-    """`text` without the characters that XML cannot hold: controls, lone surrogates, U+FFFE and U+FFFF."""
+    """Take out the characters that XML cannot hold.
+
+    Controls, lone surrogates, U+FFFE and U+FFFF.
+    """
     return _UNWRITABLE.sub("", text)
 
 
 def node(tag: str, *content: str | etree._Element, **attributes: str | None) -> etree._Element:
-    """An element with its text or its children. An attribute of None is left out, an empty one is not."""
+    """Make an element with its text or its children.
+
+    An attribute of None is left out, an empty one is not.
+    """
     element = etree.Element(tag)
     for name, value in attributes.items():
         if value is not None:

@@ -22,7 +22,10 @@ MAX_BREACHES = 5
 
 
 def breaches(plugin: CarrierPlugin, simulator: Simulator) -> Iterator[str]:
-    """Try all rules on a carrier: a sentence for each breach, none for a carrier that keeps them."""
+    """Try all rules on a carrier.
+
+    A sentence for each breach, none for a carrier that keeps them.
+    """
     for rule in RULES:
         told = 0
         try:

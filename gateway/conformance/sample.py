@@ -61,7 +61,10 @@ class Sample:
         return self.plugin.carrier.serializer()
 
     def started(self) -> Serializer:
-        """A serializer that has had the handshake. Raises ValueError if it did not understand that."""
+        """Make a serializer that has had the handshake.
+
+        Raises ValueError if it did not understand that.
+        """
         serializer = self.serializer()
         self.handshake(serializer)
         if serializer.started is None:

@@ -1,4 +1,7 @@
-"""What every carrier's HTTP side keeps: it believes its carrier and no one else, and its answers can be read."""
+"""What every carrier's HTTP side keeps.
+
+It believes its carrier and no one else, and its answers can be read.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,10 @@ NOT_CALLS = (".", "..", "a/../b", "a?b=c", "a#b", "a%2fb", "a\n")
 
 
 def settings_fit(sample: Sample) -> Iterator[str]:
-    """The plug-in's settings take the simulator's account, show no secret, and name what the environment fills."""
+    """The plug-in's settings take the simulator's account and show no secret.
+
+    They have every key that the environment fills.
+    """
     section = sample.simulator.settings(sample.credentials)
     config = sample.plugin.config.model_validate(section)
     if config.lacks():
@@ -40,7 +46,10 @@ def settings_fit(sample: Sample) -> Iterator[str]:
 
 
 def only_the_carrier_is_believed(sample: Sample) -> Iterator[str]:
-    """A signed webhook is the account's; one that is unsigned, forged or changed is refused, and nothing raises."""
+    """A signed webhook is the account's; any other is refused.
+
+    Unsigned, forged or changed: nothing raises.
+    """
     carrier, request, now = sample.carrier(), sample.voice(), sample.side.now()
     verified = carrier.verify(request, now=now)
     if not isinstance(verified, Verified):
@@ -84,7 +93,10 @@ def belief_follows_settings(sample: Sample) -> Iterator[str]:
 
 
 def webhooks_are_understood(sample: Sample) -> Iterator[str]:
-    """A ringing call and the end of one are read as what they are, with the call's id and numbers."""
+    """A ringing call and the end of one are read as what they are.
+
+    With the call's id and numbers.
+    """
     carrier = sample.carrier()
     voice = carrier.parse(sample.voice())
     if not isinstance(voice, Webhook):
@@ -103,7 +115,10 @@ def webhooks_are_understood(sample: Sample) -> Iterator[str]:
 
 
 def the_query_is_the_authors(sample: Sample) -> Iterator[str]:
-    """What the flow's author writes into the URL arrives whole, by POST and by GET, beside our own names."""
+    """What the flow's author writes into the URL arrives whole.
+
+    By POST and by GET, beside our own names.
+    """
     side = sample.call(query={**AUTHORS, "serviceHost": "support.acme", "gw_attempt": "3"})
     for method in ("POST", "GET"):
         request = sample.sent(side.instructions(side.voice_url, method, answered=False), side)
@@ -117,12 +132,15 @@ def the_query_is_the_authors(sample: Sample) -> Iterator[str]:
 
 
 def parse_never_raises(sample: Sample) -> Iterator[str]:
-    """Whatever a request holds, it is understood or refused; one byte that is not UTF-8 costs no call."""
+    """Whatever a request holds, it is understood or refused.
+
+    One byte that is not UTF-8 costs no call.
+    """
     carrier, request = sample.carrier(), sample.voice()
     odd = replace(request, body=request.body + b"&Unread=Jos%E9")
     webhook = carrier.parse(odd)
     if not isinstance(webhook, Webhook) or webhook.call_id != sample.side.call_id:
-        yield f"a byte that is not UTF-8, in a field that nobody reads, costs the call: {webhook!r:.60}"
+        yield f"a byte that is not UTF-8, in a field that is not read, costs the call: {webhook!r:.60}"
     bodies = [b"", b"\xff", b"%", b"a=%zz", b"=&=", b"{", b"{}", b"[" * 5000, b'{"a":' * 900, b"--b", request.body[:40]]
     bodies += [bytes(sample.dice.randbytes(60)) for _ in range(50)]
     kinds = ["", "application/x-www-form-urlencoded", "application/json", "multipart/form-data; boundary=b", "é"]
@@ -142,7 +160,10 @@ def _verify(carrier: Carrier) -> Callable[[HttpRequest], object]:
 
 
 def call_ids_have_a_form(sample: Sample) -> Iterator[str]:
-    """What can be no call's id is refused in a webhook, and no REST request is made for it."""
+    """What can be no call's id is refused in a webhook.
+
+    And no REST request is made for it.
+    """
     carrier, request = sample.carrier(), sample.voice()
     for bad in NOT_CALLS:
         own, other = urlencode({"": sample.side.call_id})[1:].encode(), quote(bad, safe="").encode()
@@ -155,7 +176,10 @@ def call_ids_have_a_form(sample: Sample) -> Iterator[str]:
 
 
 def answers_can_be_read(sample: Sample) -> Iterator[str]:
-    """Every answer is whole XML, JSON or text, whatever the texts in it, and the same bytes each time."""
+    """Every answer is whole XML, JSON or text.
+
+    Whatever the texts in it, and the same bytes each time.
+    """
     carrier = sample.carrier()
     stream = StreamAnswer(STREAM_URL, RESUME_URL, STATUS_URL, [("plan", "gold"), (HOSTILE_TEXT, HOSTILE_TEXT)])
     answers: dict[str, Callable[[Carrier], HttpAnswer]] = {
@@ -204,7 +228,10 @@ def _unreadable(answer: HttpAnswer) -> str:
 
 
 def formats_are_settled(sample: Sample) -> Iterator[str]:
-    """What is negotiated can be transcoded, and is what the carrier is asked for when it is wanted."""
+    """What is negotiated can be transcoded.
+
+    And is what the carrier is asked for when it is wanted.
+    """
     carrier = sample.carrier()
     for encoding in ("mulaw", "alaw", "l16", "opus"):
         for rate in (8000, 16000, 24000, 44100):

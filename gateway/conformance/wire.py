@@ -1,4 +1,7 @@
-"""What every serializer keeps: it reads its carrier's stream, and no stranger's message makes it raise."""
+"""What every serializer keeps.
+
+It reads its carrier's stream, and no stranger's message makes it raise.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ MUTATIONS = 400
 
 
 def start_is_complete(sample: Sample) -> Iterator[str]:
-    """The handshake gives one Start that names the call, its stream, its numbers and its codec."""
+    """The handshake gives one Start.
+
+    It names the call, its stream, its numbers and its codec.
+    """
     serializer = sample.serializer()
     events = sample.handshake(serializer)
     starts = [event for event in events if isinstance(event, Start)]
@@ -80,7 +86,7 @@ def decode_never_raises(sample: Sample) -> Iterator[str]:
 
 
 def _mutated(sample: Sample, message: str) -> str:
-    """A message cut off, with one character changed, or with one value put in place of another."""
+    """Cut a message off, or change a character or a value of it."""
     at = sample.dice.randrange(len(message))
     match sample.dice.randrange(3):
         case 0:
@@ -93,7 +99,10 @@ def _mutated(sample: Sample, message: str) -> str:
 
 
 def unknown_messages_are_counted(sample: Sample) -> Iterator[str]:
-    """What is no message of the carrier's gives one Rejected, which is counted, and nothing else."""
+    """What is no message of the carrier's gives one Rejected.
+
+    It is counted, and nothing else comes of it.
+    """
     for serializer in (sample.serializer(), sample.started()):
         for message in ('{"event":"no such event"}', "no JSON", "[]"):
             events = serializer.decode(message)
@@ -102,7 +111,10 @@ def unknown_messages_are_counted(sample: Sample) -> Iterator[str]:
 
 
 def media_go_both_ways_unchanged(sample: Sample) -> Iterator[str]:
-    """The caller's audio comes out as it went in, and ours arrives at the carrier as it was given."""
+    """Audio passes both ways unchanged.
+
+    The caller's comes out as it went in, and ours arrives as it was given.
+    """
     serializer = sample.started()
     for _ in range(5):
         frame = sample.frame(serializer)
@@ -116,7 +128,10 @@ def media_go_both_ways_unchanged(sample: Sample) -> Iterator[str]:
 
 
 def media_before_start_are_kept(sample: Sample) -> Iterator[str]:
-    """Media that come before `start` follow it, and are never taken for something unintelligible."""
+    """Media that come before `start` follow it.
+
+    They are never taken for something unintelligible.
+    """
     frame = sample.frame(sample.started())
     serializer = sample.serializer()
     early = [event for _ in range(60) for event in serializer.decode(sample.media(frame))]
@@ -146,7 +161,10 @@ def ids_that_are_none_open_nothing(sample: Sample) -> Iterator[str]:
 
 
 def marks_come_back_once(sample: Sample) -> Iterator[str]:
-    """A mark is returned as played under its own name; one that was flushed is not returned at all."""
+    """A mark is returned as played under its own name.
+
+    One that was flushed is not returned at all.
+    """
     serializer = sample.started()
     for name in ("greeting", "greeting", "ü\"'", "x" * 100):
         sent = sample.wire.read(serializer.mark(name))

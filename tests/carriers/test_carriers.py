@@ -46,7 +46,7 @@ def test_names_and_environment(entry: CarrierPlugin) -> None:
 
 
 @ENTRIES
-def test_dev_without_credentials_believes_everybody(entry: CarrierPlugin) -> None:
+def test_dev_without_credentials_believes_every_request(entry: CarrierPlugin) -> None:
     request = HttpRequest("POST", "/voice", "", {})
     for config in (None, entry.config()):
         carrier = entry.carrier(config, public_url=PUBLIC, dev=True)
@@ -55,7 +55,7 @@ def test_dev_without_credentials_believes_everybody(entry: CarrierPlugin) -> Non
 
 
 @ENTRIES
-def test_without_credentials_nobody_is_believed(entry: CarrierPlugin) -> None:
+def test_without_credentials_no_request_is_believed(entry: CarrierPlugin) -> None:
     carrier = entry.carrier(entry.config(), public_url=PUBLIC)
     assert carrier.verify(HttpRequest("POST", "/voice", "", {}), now=0) == Refused("not_configured")
     assert isinstance(carrier.verify_upgrade(HttpRequest("GET", "/ws", "", {}), now=0), Refused)

@@ -1,4 +1,4 @@
-"""What a stranger's webhook may cost before anybody is believed: no more work than its bytes are worth.
+"""What a stranger's webhook may cost before its sender is believed: no more work than its bytes are worth.
 
 Work is counted, not timed: calls made, bytes hashed, memory taken.
 """

@@ -67,7 +67,7 @@ def test_rotation_and_several_accounts() -> None:
     assert verifier.verify(foreign, now=0) == Refused("foreign_account")
 
 
-def test_without_secret_nobody_is_believed() -> None:
+def test_without_secret_no_request_is_believed() -> None:
     config = Config.model_validate({"account_sid": "acme1", "api_key": "k", "api_token": "t"})
     request = get({**CALL, "key": ""}, headers=basic(""))
     assert ExotelCarrier(config, public_url=PUBLIC).verify(request, now=0) == Refused("not_configured")

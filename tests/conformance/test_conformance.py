@@ -157,9 +157,9 @@ BROKEN: dict[str, tuple[CarrierPlugin, str]] = {
         broken_wire(read_start=lambda self, top, start: _alaw(TwilioSerializer.read_start(self, top, start))),
         "the caller's audio is read as MediaFormat(encoding='alaw', sample_rate=8000)",
     ),
-    "believes everybody": (broken_side(verify=_believed), "a webhook that is unsigned is believed"),
+    "believes every request": (broken_side(verify=_believed), "a webhook that is unsigned is believed"),
     "believes any signature": (broken_side(verify=_unchanged), "a webhook that is signed, with a field added"),
-    "believes nobody in --dev": (
+    "believes no request in --dev": (
         broken_side(verify=lambda self, request, *, now: Refused("no")),
         "in --dev, without credentials, a webhook is refused",
     ),

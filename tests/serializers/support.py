@@ -127,3 +127,11 @@ def payloads(events: object) -> list[bytes]:
     """The audio among the events."""
     assert isinstance(events, (list, tuple))
     return [event.payload for event in events if isinstance(event, Media)]
+
+
+def members(value, path=()):
+    """The paths of all members of a JSON object."""
+    for key, inner in value.items():
+        yield (*path, key)
+        if isinstance(inner, dict):
+            yield from members(inner, (*path, key))

@@ -100,7 +100,7 @@ def test_a_start_without_its_event_is_one():
 
 
 @pytest.mark.parametrize("sent", ["", b"", "[" * 5000, "null", "[]", "5", b"\xff", "x" * (MAX_MESSAGE + 1)])
-def test_what_is_no_message_is_nobodys(sent):
+def test_what_is_no_message_is_no_carriers(sent):
     assert detect(sent) is None
 
 

@@ -92,7 +92,7 @@ def test_the_first_ones_may_come_in_any_order():
     assert payloads(r.push(2, frame(2), 0.0)) == [frame(2), frame(3)]
 
 
-def test_a_stream_that_begins_with_two_waits_once_and_starts_without_silence():
+def test_a_stream_that_begins_with_two_waits_once_without_silence():
     r = reorder()
     assert payloads(r.push(2, frame(2), 0.0)) == []
     assert payloads(r.push(3, frame(3), 0.02)) == []
@@ -127,13 +127,13 @@ def test_a_lone_outlier_changes_nothing():
 
 
 @pytest.mark.parametrize("restart", [1, 400, 10**17])
-def test_a_numbering_that_begins_anew_costs_four_frames_and_no_silence(restart):
+def test_a_numbering_that_restarts_costs_four_frames_and_no_silence(restart):
     r = reorder(started_until=100)
     heard = [p for n in range(20) for p in payloads(r.push(restart + n, frame(n), 1.0))]
     assert heard == [frame(n) for n in range(MAX_STRAYS - 1, 20)]
 
 
-def test_when_the_numbering_begins_anew_what_was_held_comes_out_first():
+def test_when_the_numbering_restarts_what_was_held_comes_first():
     r = reorder(started_until=100)
     r.push(102, frame(102), 1.0)
     heard = [p for n in range(MAX_STRAYS) for p in payloads(r.push(1000 + n, frame(n), 1.0))]

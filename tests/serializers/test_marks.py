@@ -91,7 +91,7 @@ def test_flushed_names_are_bounded():
     assert book.echoed("last") == ()
 
 
-def test_a_used_name_forgotten_after_thousands_starts_anew_unless_it_is_out():
+def test_a_used_name_is_forgotten_after_thousands_unless_it_is_out():
     book = MarkTracker()
     book.put("a")
     book.echoed("a")
