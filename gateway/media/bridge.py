@@ -99,6 +99,8 @@ class Bridge:
         watch = StreamKeepalive(stream.socket, self._limits, now)
         self._stream = _Playing(stream.socket, serializer, to_bot, to_carrier, playout, watch, last_sent=now)
         self._deferred.release()
+        for event in stream.early.events:
+            self._stream_event(event)
 
     def detach_stream(self, now: float) -> None:
         """The stream is gone: what it had not played was not heard, and the bot is told so."""

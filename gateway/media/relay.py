@@ -45,7 +45,7 @@ class Relay:
         """Relay this stream from now on, beginning with its handshake."""
         self._stream, self._serializer = stream.socket, stream.serializer
         self._stream_watch = StreamKeepalive(stream.socket, self._limits, now)
-        for message in stream.handshake:
+        for message in (*stream.handshake, *stream.early.messages):
             self._to_bot(message, True)
 
     def detach_stream(self, now: float) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from gateway.media.playout import PlayoutLimits
 from gateway.sockets import Socket
-from serializers.base import Serializer, Start
+from serializers.base import Event, Serializer, Start
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,21 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class EarlyMedia:
+    """Media that came before `start`.
+
+    messages: as they came. events: what they mean, once `start` has said how they are to be read.
+    """
+
+    messages: tuple[bytes, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Stream:
     """A carrier's stream after its handshake.
 
-    handshake: its messages up to `start`, as they came.
+    handshake: its messages up to `start`, as they came. early: what came before `start`.
     resumes: our own answer asked for it, and it leads the carrier to /resume when the stream has ended.
     verified: a webhook or an upgrade that the carrier signed has named the call.
     """
@@ -102,5 +113,6 @@ class Stream:
     serializer: Serializer
     start: Start
     handshake: tuple[bytes, ...] = ()
+    early: EarlyMedia = EarlyMedia()
     resumes: bool = False
     verified: bool = False

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from gateway.media.endpoints import StreamEndpoint
-from gateway.media.types import Stream
+from gateway.media.types import EarlyMedia, Stream
 from gateway.protocol.codes import CloseCode
 from gateway.sessions.table import Sessions
 from gateway.sockets import Socket
@@ -59,6 +59,8 @@ class StreamHandshake:
         self._unread: list[tuple[bytes, bool]] = []
         """What came before it was known whose wire it is."""
         self._unread_bytes = 0
+        self._early_media: list[bytes] = []
+        """Media before `start` as they came; the serializer keeps as many."""
         self._spoken: list[bytes] = []
         """The handshake as it came, for bots that speak the carrier's wire."""
         self._on_closed: Callable[[int], None] | None = None
@@ -98,13 +100,18 @@ class StreamHandshake:
         if serializer is None:
             self._detect(data, text)
             return
-        for event in serializer.decode(data, text=text, now=self._time()):
+        events = serializer.decode(data, text=text, now=self._time())
+        if not events and serializer.started is None:  # the serializer keeps it until `start`: media
+            self._early_media.append(data)
+        for number, event in enumerate(events, 1):
             if isinstance(event, (Connected, Start)) and len(self._spoken) < MAX_SPOKEN:
                 self._spoken.append(data)
             match event:
                 case Start():
                     self._starting = True
-                    self._node.spawn(self._admit(event), "admit a stream")
+                    early = EarlyMedia(tuple(self._early_media), tuple(events[number:]))
+                    self._node.spawn(self._admit(event, early), "admit a stream")
+                    return
                 case Rejected("unknown_event" | "early_media"):
                     pass
                 case Rejected(reason):
@@ -141,11 +148,13 @@ class StreamHandshake:
         if self._bad >= self._node.limits.bad_before_start:
             self.refuse("bad_messages", CloseCode.UNSUPPORTED_DATA)
 
-    async def _admit(self, start: Start) -> None:
+    async def _admit(self, start: Start, early: EarlyMedia) -> None:
         assert self._socket is not None and self._serializer is not None
         ours = self._ticket.token is not None
         verified = ours or bool(self._ticket.account)
-        stream = Stream(self._socket, self._serializer, start, tuple(self._spoken), resumes=ours, verified=verified)
+        stream = Stream(
+            self._socket, self._serializer, start, tuple(self._spoken), early, resumes=ours, verified=verified
+        )
         try:
             session = await admit(self._sessions, self._ticket, stream)
         except Exception:  # a bug of ours must not leave a caller on a dead line

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.media.relay import MAX_WAITING, Relay
-from gateway.media.types import BridgeLimits, Stream
+from gateway.media.types import BridgeLimits, EarlyMedia, Stream
 from gateway.protocol import pcm
 from serializers.twilio import TwilioSerializer
 
@@ -42,6 +42,16 @@ def test_messages_before_there_is_a_worker_wait_for_it_in_order(relay, stream_so
     [start] = serializer.decode(START)
     relay.attach_stream(Stream(stream_socket, serializer, start, (CONNECTED, START)), 0.0)
     relay.stream_received(MEDIA, True, 0.0)
+    relay.attach_link(link_socket, LINK_START, 0.1)
+    assert link_socket.sent == [CONNECTED.decode(), START.decode(), MEDIA.decode()]
+
+
+def test_media_that_came_before_start_follow_it(relay, stream_socket, link_socket):
+    serializer = TwilioSerializer()
+    serializer.decode(MEDIA)
+    start, *events = serializer.decode(START)
+    early = EarlyMedia((MEDIA,), tuple(events))
+    relay.attach_stream(Stream(stream_socket, serializer, start, (CONNECTED, START), early), 0.0)
     relay.attach_link(link_socket, LINK_START, 0.1)
     assert link_socket.sent == [CONNECTED.decode(), START.decode(), MEDIA.decode()]
 
