@@ -1,42 +1,98 @@
-"""Delay that never goes away by itself: a real-time bot that has once been held up is late ever after. Sans-I/O.
+"""Finds delay between bot and caller that the bot did not make on purpose. Sans-I/O.
 
-What it said meanwhile comes at once and stands unplayed in front of all that follows; and where its clock runs faster
-than the carrier's (50 ppm are 180 ms in an hour) the same grows by and by. A bot that sends 30 s of speech at once has
-as much standing unplayed, and means it. The two are told apart by how audio flows: only where it has come as fast as it
-is spoken for some seconds, and the caller was behind all that time, has the bot nothing from that delay.
+A real-time bot that has once been held up is late from then on: what it said meanwhile comes at once, and stands
+unplayed in front of all that follows. And where its clock runs faster than the carrier's (50 ppm are 180 ms in an hour)
+the same grows little by little. Neither goes away by itself, and both can be worked off by leaving out silence.
+
+A bot that keeps a second ahead of the caller, or sends 30 s of speech at once, has as much standing unplayed and means
+it: its pauses must arrive. The difference is in the bot's schedule, which goes on as fast as speech is spoken:
+
+* a bot that comes before its schedule has sent a burst, and what stands unplayed by that is its lead;
+* one that comes after it, and then catches up with it, was held up: its lead is what it was before;
+* one that stays behind its schedule has paused: a new schedule begins, and what stands unplayed then is its lead.
+
+Excess is what stands unplayed beyond the lead. Drift moves the schedule too slowly to be any of the three.
 """
 
 from __future__ import annotations
 
+EARLY = 0.06
+"""Seconds before its schedule at which a bot has sent a burst: three frames, as the network delays some."""
+SETTLED = 1.0
+"""Seconds that a bot stays behind its schedule before it has paused: TCP repairs a loss in less."""
+DRIFT = 0.002
+"""How far two clocks drift apart at most, in seconds per second: crystals are ten times better."""
+
 
 class ExcessDelay:
-    """Judges each audio of one bot as it comes. Seconds.
+    """Judges each piece of audio of one bot as it comes. All values are in seconds.
 
-    most: what may stand unplayed when the next audio comes. enough: to here delay is worked off, once it is. patience:
-    for so long it must have stood, in a steady flow. steady: how early or late audio may be in such a flow; earlier is
-    a burst, later a pause.
+    most: excess that may stand for any time.
+    enough: excess at which leaving out silence stops, once it has begun.
+    stands: for so long the excess must have stood.
+    steady: by how much audio may be late without being a stall or a pause.
     """
 
-    def __init__(self, *, most: float, enough: float, patience: float, steady: float) -> None:
+    def __init__(self, *, most: float, enough: float, stands: float, steady: float) -> None:
         self._most = most
         self._enough = enough
-        self._patience = patience
+        self._stands = stands
         self._steady = steady
-        self._due = 0.0
-        """When the next audio comes, if it comes as fast as it is spoken."""
-        self._since = 0.0
-        """The flow has been steady, and the delay has stood, since then."""
+        self._started = False
+        self._due = 0.0  # when the next audio comes, by the schedule
+        self._lead = 0.0
+        self._since = 0.0  # the excess has stood since then
         self._excessive = False
+        self._late = False
+        self._nearest = 0.0  # how far behind the schedule at the best, and since when
+        self._nearest_since = 0.0
+        self._dry = False  # the caller had heard everything when the bot fell behind
+        self._dry_at = 0.0
 
-    def judge(self, length: float, unplayed: float, now: float) -> bool:
-        """Audio of this length has come. Should it be left out, if it is silence?
+    def reset(self) -> None:
+        """Begin a new schedule with the next audio: nothing stands unplayed, as after a clear."""
+        self._started = self._excessive = False
 
-        unplayed: of what came before it. That is at its lowest just now.
+    def should_trim(self, length: float, unplayed: float, now: float) -> bool:
+        """True if this audio should be left out, provided that it is silence.
+
+        length: of the audio that has come.
+        unplayed: of what came before it, which is at its lowest just now.
         """
-        if abs(self._due - now) > self._steady:
-            self._due = self._since = now
-        elif unplayed <= (self._enough if self._excessive else self._most):
+        if not self._started:
+            self._started, self._late, self._dry = True, False, False
+            self._due, self._lead, self._since = now, 0.0, now
+        early = self._due - now
+        if early > EARLY:
+            self._note_burst(early, unplayed, now)
+        elif early >= -EARLY:  # on schedule, which moves with the bot's clock, so that drift never adds up to a burst
+            self._late = False
+            self._due -= min(max(early, -DRIFT * length), DRIFT * length)
+        else:
+            self._note_late(early, unplayed, now)
+        if unplayed - self._lead <= (self._enough if self._excessive else self._most):
             self._since = now
         self._due += length
-        self._excessive = now - self._since > self._patience
+        self._excessive = now - self._since > self._stands
         return self._excessive
+
+    def _note_burst(self, early: float, unplayed: float, now: float) -> None:
+        """Count what comes before its time as the bot's lead, and all that stands if it had paused until just now."""
+        self._lead += early
+        if self._dry and now - self._dry_at < SETTLED:
+            self._lead = max(self._lead, unplayed)
+        self._due = self._since = now
+        self._late = False
+
+    def _note_late(self, early: float, unplayed: float, now: float) -> None:
+        """Wait whether the bot catches up with its schedule; if it comes no nearer for a while, it has paused."""
+        if not self._late:
+            self._dry, self._dry_at = unplayed <= self._enough, now
+        if not self._late or early > self._nearest + EARLY:
+            self._late, self._nearest, self._nearest_since = True, early, now
+        elif now - self._nearest_since > SETTLED:
+            # A caller who has heard everything hears what came since as the bot means it. Else it is only less ahead.
+            self._lead = unplayed if self._dry else max(0.0, self._lead + early)
+            self._due, self._late = now, False
+        if early < -self._steady:
+            self._since = now

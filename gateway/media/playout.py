@@ -104,10 +104,10 @@ class Playout:
         self._sent = 0
         self._dropped_sent = 0
         message = self._message / self._rate
-        self._standing = ExcessDelay(
+        self._excess = ExcessDelay(
             most=message + limits.standing,
             enough=message + FRAME_MS / 1000,
-            patience=limits.standing_for,
+            stands=limits.standing_for,
             steady=limits.steady,
         )
         self.skipped = 0
@@ -135,7 +135,7 @@ class Playout:
 
     def play(self, payload: bytes, now: float) -> int:
         """Queue audio, and send what may go at once. Returns how many bytes did not fit and are lost."""
-        late = self._standing.judge(len(payload) / self._rate, self.unplayed(now), now)
+        late = self._excess.should_trim(len(payload) / self._rate, self.unplayed(now), now)
         if late and payload == self.format.silence(len(payload)):
             self.skipped += len(payload)
             return 0
@@ -179,6 +179,7 @@ class Playout:
         self._rest = b""
         self._dropped_sent += int(ahead * self._rate)
         self._horizon = self._expected = now
+        self._excess.reset()
         for action in actions:
             action()
         return Dropped(marks, ms)
