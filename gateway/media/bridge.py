@@ -27,6 +27,8 @@ from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, S
 
 FRAME_SECONDS = 0.02
 HOLD_BLOCK_MS = 100
+MAX_KEYS = 32
+"""Keys of a caller on hold that are kept for the bot."""
 MAX_WISHES = 16
 """Hang-ups and transfers of the bot's that wait. One ends the call, more are for those that may be refused."""
 FULL = "too much is waiting already"
@@ -59,7 +61,8 @@ class Bridge:
         self._frame = self.pcm_format.bytes_for_ms(20)
         self._waiting: deque[bytes | str] = deque()
         self._waiting_bytes = 0
-        self._waiting_max = int(limits.waiting * self.pcm_format.bytes_for_ms(1000))
+        self._on_hold = False
+        """The caller has been without a bot for so long that hold audio is due."""
         self._next_played = 0.0
         self._hold = Hold(hold_audio, self.pcm_format.bytes_for_ms(HOLD_BLOCK_MS)) if hold_audio else None
         self._alone_since: float | None = None
@@ -166,15 +169,29 @@ class Bridge:
     def _wait(self, data: bytes | str) -> None:
         self._waiting.append(data)
         self._waiting_bytes += len(data)
-        while self._waiting_bytes > self._waiting_max:
-            self._waiting_bytes -= len(self._waiting.popleft())
-            self.counts.dropped["no_bot"] += 1
+        self._trim_waiting()
+
+    def _trim_waiting(self) -> None:
+        """Drop the oldest of what waits for a bot; keys that were pressed meanwhile stay."""
+        seconds = self._limits.waiting_on_hold if self._on_hold else self._limits.waiting
+        most, keys = int(seconds * self.pcm_format.bytes_for_ms(1000)), list[str]()
+        while self._waiting_bytes > most:
+            oldest = self._waiting.popleft()
+            self._waiting_bytes -= len(oldest)
+            if isinstance(oldest, bytes):
+                self.counts.dropped["no_bot"] += 1
+            else:
+                keys.append(oldest)
+        if keys:
+            self._waiting.extendleft(reversed(keys[-MAX_KEYS:]))
+            self._waiting_bytes += sum(map(len, keys[-MAX_KEYS:]))
 
     # The link's side.
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Tell the bot of the call, then all that the caller has said meanwhile."""
         self._end_hold(now)
+        self._on_hold = False
         self._link, self._link_watch, self._alone_since = link, LinkKeepalive(link, self._limits, now), None
         self._played_before -= self._played(now)
         link.send(pcm.encode(start))
@@ -282,7 +299,12 @@ class Bridge:
         """Keep a little ahead of the carrier, as a real-time bot would. A block a tick is five times what it needs."""
         if self._alone_since is None:
             self._alone_since = now
-        if self._hold is None or now - self._alone_since < self._limits.hold_after:
+        if now - self._alone_since < self._limits.hold_after:
+            return
+        if not self._on_hold:
+            self._on_hold = True
+            self._trim_waiting()
+        if self._hold is None:
             return
         if stream.playout.unplayed(now) < HOLD_BLOCK_MS / 1000:
             stream.playout.play(stream.to_carrier.feed(self._hold.next()), now)

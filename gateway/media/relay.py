@@ -6,6 +6,7 @@ stream; audio costs what a proxy costs. What a bot cannot say on the carrier's w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from gateway.media.keepalive import LinkKeepalive, StreamKeepalive
@@ -14,8 +15,8 @@ from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Serializer, Stop
 
-MAX_WAITING = 600
-"""Messages kept while the worker is being dialled: 12 s at 50 a second."""
+MAX_WAITING = 150
+"""Messages kept while there is no worker: 3 s at 50 a second. The oldest audio is dropped."""
 
 
 class Relay:
@@ -30,7 +31,12 @@ class Relay:
         self._stream_watch: StreamKeepalive | None = None
         self._link: Socket | None = None
         self._link_watch: LinkKeepalive | None = None
-        self._waiting: list[tuple[bytes, bool]] = []
+        self._handshake: tuple[bytes, ...] = ()
+        self._waiting: deque[tuple[bytes, bool, bool, float]] = deque()
+        """Message, is it text, is it audio, when it came."""
+        self._alone_since = 0.0
+        self._ticked = 0.0
+        """The time of the last tick: when a worker was lost is not told."""
 
     @property
     def streaming(self) -> bool:
@@ -45,8 +51,9 @@ class Relay:
         """Relay this stream from now on, beginning with its handshake."""
         self._stream, self._serializer = stream.socket, stream.serializer
         self._stream_watch = StreamKeepalive(stream.socket, self._limits, now)
-        for message in (*stream.handshake, *stream.early.messages):
-            self._to_bot(message, True)
+        self._handshake, self._alone_since = stream.handshake, now
+        for message in stream.early.messages:
+            self._waiting.append((message, True, True, now))
 
     def detach_stream(self, now: float) -> None:
         self._stream = self._stream_watch = self._serializer = None
@@ -54,7 +61,7 @@ class Relay:
     def stream_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the carrier's."""
         audio = not text or b'"media"' in data
-        self._to_bot(data, text, audio)
+        self._to_bot(data, text, audio, now)
         self.counts.from_carrier += 1
         if self._stream_watch is not None:
             self._stream_watch.heard = now
@@ -64,12 +71,12 @@ class Relay:
                 if isinstance(event, Stop):
                     self._events.stream_stopped(event.reason)
 
-    def _to_bot(self, data: bytes, text: bool, audio: bool = False) -> None:
+    def _to_bot(self, data: bytes, text: bool, audio: bool, now: float) -> None:
         link, watch = self._link, self._link_watch
         if link is None or watch is None:
-            if len(self._waiting) < MAX_WAITING:
-                self._waiting.append((data, text))
-            else:
+            self._waiting.append((data, text, audio, now))
+            if len(self._waiting) > MAX_WAITING:
+                self._waiting.popleft()
                 self.counts.dropped["no_bot"] += 1
         elif link.unsent > self._limits.link_unsent or (audio and watch.slow):
             self.counts.dropped["link_slow"] += 1
@@ -78,13 +85,25 @@ class Relay:
             link.send(data.decode(errors="replace") if text else data)
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
-        """Everything that has waited, in order. The worker needs no `start` of ours: it has the carrier's."""
+        """Send the handshake, then what has waited. The worker needs no `start` of ours: it has the carrier's.
+
+        A caller who was held is heard from now on: of the audio only the last moment is sent.
+        """
         self._link, self._link_watch = link, LinkKeepalive(link, self._limits, now)
-        waiting, self._waiting = self._waiting, []
-        for data, text in waiting:
-            self._to_bot(data, text)
+        for message in self._handshake:
+            self._to_bot(message, True, False, now)
+        waiting, self._waiting = self._waiting, deque()
+        held = now - self._alone_since > self._limits.hold_after
+        for data, text, audio, came in waiting:
+            if audio and held and now - came > self._limits.waiting_on_hold:
+                self.counts.dropped["no_bot"] += 1
+            else:
+                self._to_bot(data, text, audio, now)
 
     def detach_link(self) -> None:
+        """The worker is gone; another one begins with the handshake."""
+        if self._link is not None:
+            self._alone_since = self._ticked
         self._link = self._link_watch = None
 
     def tell(self, message: pcm.ToWorker) -> None:
@@ -114,6 +133,7 @@ class Relay:
 
     def tick(self, now: float) -> None:
         """Every 20 ms: is everybody still there? Workers of others answer a ping, too: RFC 6455 5.5.2 demands it."""
+        self._ticked = now
         if self._stream_watch is not None and self._stream_watch.tick(now):
             self._events.stream_dead()
         if self._link_watch is not None and self._link_watch.tick(now):

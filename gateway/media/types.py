@@ -16,8 +16,10 @@ class BridgeLimits:
     """Seconds, unless said otherwise."""
 
     playout: PlayoutLimits = PlayoutLimits()
-    waiting: float = 10.0
+    waiting: float = 3.0
     """Caller audio kept while there is no bot to hear it; the oldest is dropped."""
+    waiting_on_hold: float = 0.3
+    """The same once the caller hears hold audio: what was said under it is old, and would make the bot late."""
     stream_unsent: int = 256 * 1024
     """Bytes not yet taken by the kernel for a carrier beyond which audio is dropped: it does not read."""
     link_unsent: int = 256 * 1024

@@ -92,13 +92,13 @@ def test_audio_before_there_is_a_bot_waits_for_it_behind_start(bridge, stream_so
     assert len(link_socket.audio) == 10 * 640
 
 
-def test_only_ten_seconds_wait_and_the_oldest_is_dropped(bridge, stream_socket, link_socket):
+def test_only_three_seconds_wait_and_the_oldest_is_dropped(bridge, stream_socket, link_socket):
     attach_stream(bridge, stream_socket)
     for n in range(600):
         bridge.stream_received(media(bytes([n % 250]) * 160), True, n * 0.02)
     bridge.attach_link(link_socket, LINK_START, 12.0)
-    assert len(link_socket.audio) == 500 * 640
-    assert bridge.counts.dropped["no_bot"] == 100
+    assert len(link_socket.audio) == 150 * 640
+    assert bridge.counts.dropped["no_bot"] == 450
 
 
 def test_a_long_frame_reaches_the_bot_in_pieces_of_20_ms(joined, link_socket):

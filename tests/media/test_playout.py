@@ -461,3 +461,12 @@ def test_nothing_is_lost_reordered_or_sent_too_early(blocks):
             at += 1
     assert at == len(spoken)
     assert len(heard) % FRAME == 0
+
+
+def test_a_bot_one_second_ahead_keeps_its_pauses():
+    """Eight times 0.4 s of silence and a second of tone: what it has ahead it has on purpose."""
+    said = ([QUIET] * 20 + [LOUD] * 50) * 8
+    frames = at_once(said[:50], 0.0) + [((n - 49) * 0.02, frame) for n, frame in enumerate(said) if n >= 50]
+    carrier = play(frames)
+    assert carrier.playout.skipped == 0
+    assert finish(carrier, frames[-1][0]) == b"".join(said)
