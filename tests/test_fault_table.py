@@ -81,7 +81,7 @@ FAULTS = {
     "malformed, unknown, binary": [
         "streams/test_handshake.py::test_no_bad_message_after_start_ends_a_call",
         "streams/test_handshake.py::test_five_unintelligible_messages_in_a_row_close_1003",
-        "serializers/test_stream.py::test_no_json_raises",
+        "serializers/test_commands.py::test_no_json_raises",
     ],
     "an oversized message": ["streams/test_handshake.py::test_an_oversized_message_closes_1009"],
     "a forged signature": ["acceptance/test_refusals.py::test_one_byte_changed"],
