@@ -92,12 +92,13 @@ class ClientShell(Connection):
         self._conn.send_request(request)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def _parse(self, data: bytes) -> int:
+        frames = super()._parse(data)
         self._check_failed()
+        return frames
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
+    def _lost(self) -> None:
+        super()._lost()
         self._check_failed()
 
     def _event(self, event: Request | Response | Frame) -> None:

@@ -1,4 +1,7 @@
-"""What both ends of a WebSocket share: bytes in and out, whole messages, pings, the end."""
+"""What both ends of a WebSocket share: bytes in and out, whole messages, pings, the end.
+
+A peer is read in shares, see `budget`: what exceeds a turn's share waits in `_unread` while reading is paused.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from gateway.sockets.base import (
     USER_TIMEOUT_MS,
     Handler,
 )
+from gateway.sockets.budget import SLICE, SMALL_READ, TURN_BYTES, TURN_FRAMES, ReadBudget
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,9 @@ def tune(transport: asyncio.BaseTransport) -> None:
 _TCP_NOTSENT_LOWAT = 25
 """linux/tcp.h; the socket module has it from Python 3.12 on."""
 
+FLOODING = "more messages than anyone needs"
+"""The reason that a peer over its budget is closed with."""
+
 
 class Connection(asyncio.Protocol):
     """What both sides share: bytes in and out, messages, the end."""
@@ -62,6 +69,9 @@ class Connection(asyncio.Protocol):
         self._closing = False  # we called close(): receive nothing more
         self._timer: asyncio.TimerHandle | None = None
         self.last_received = self.last_pong = self._loop.time()
+        self._budget = ReadBudget(self.last_received)
+        self._unread = bytearray()  # received, and left for the next turns of the loop
+        self._next_turn: asyncio.Handle | None = None  # set while reading is paused
 
     # Socket
 
@@ -99,6 +109,7 @@ class Connection(asyncio.Protocol):
         self._flush()
 
     def abort(self) -> None:
+        self._unread.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -109,25 +120,87 @@ class Connection(asyncio.Protocol):
         tune(transport)
 
     def data_received(self, data: bytes) -> None:
-        self.last_received = self._loop.time()
-        self._conn.receive_data(data)
-        self._flush()
-        for event in self._conn.events_received():
-            self._event(event)
-        if self._conn.parser_exc is not None and self._conn.close_sent is not None:
-            self._finish(self._conn.close_sent)
+        self.last_received = now = self._loop.time()
+        if len(data) > SMALL_READ or self._unread:
+            self._unread += data
+            self._read_share()
+            return
+        # The usual case: one message, of a peer who sends in real time.
+        wait = self._budget.spend(self._parse(data), len(data), now)
+        if wait:
+            self._pause(wait)
 
     def eof_received(self) -> None:
-        self._conn.receive_eof()
-        self._flush()
+        if not self._unread:  # else the loss of the connection, which follows, says it behind what is unread
+            self._conn.receive_eof()
+            self._flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._conn.receive_eof()
-        self._conn.data_to_send()
-        self._finish(Close(CloseCode.ABNORMAL_CLOSURE, ""))
         self._transport = None
+        if not self._unread:  # else what came before the loss is delivered first, in its turns
+            self._lost()
+
+    # Reading in shares
+
+    def _parse(self, data: bytes) -> int:
+        """Handle these bytes; return how many frames they completed."""
+        self._conn.receive_data(data)
+        self._flush()
+        events = self._conn.events_received()
+        for event in events:
+            self._event(event)
+        if self._conn.parser_exc is not None and self._conn.close_sent is not None:
+            self._finish(self._conn.close_sent)
+        return len(events)
+
+    def _read_share(self) -> None:
+        """Handle a turn's share of what is unread, and leave the rest for the next turn."""
+        frames = size = 0
+        while self._unread and frames < TURN_FRAMES and size < TURN_BYTES:
+            piece = bytes(self._unread[:SLICE])
+            del self._unread[:SLICE]
+            size += len(piece)
+            frames += self._parse(piece)
+        wait = self._budget.spend(frames, size, self._loop.time())
+        if self._unread or wait:
+            self._pause(wait)
+        elif self._transport is None:
+            self._lost()
+
+    def _pause(self, wait: float) -> None:
+        """Read nothing until the next turn of the loop, or for this many seconds from a peer over its budget."""
+        if self._budget.exhausted(self._loop.time()):
+            self._close_flooding()
+        if self._transport is None:
+            if wait:  # what a lost peer has left over its budget is not worth the time of the others
+                self._unread.clear()
+            if not self._unread:
+                self._lost()
+                return
+        elif not self._transport.is_closing():
+            self._transport.pause_reading()
+        if self._next_turn is None:
+            later = self._loop.call_later(wait, self._resume) if wait else self._loop.call_soon(self._resume)
+            self._next_turn = later
+
+    def _resume(self) -> None:
+        self._next_turn = None
+        if self._unread:
+            self._read_share()
+        elif self._transport is None:
+            self._lost()
+        if self._next_turn is None and self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _close_flooding(self) -> None:
+        if self._conn.state is not OPEN:
+            return
+        log.warning("a peer sent more than its budget for too long; closing it")
+        self._unread.clear()
+        self.close(CloseCode.POLICY_VIOLATION, FLOODING)
+        self._finish(Close(CloseCode.POLICY_VIOLATION, FLOODING))
 
     # Inside
 
@@ -190,6 +263,12 @@ class Connection(asyncio.Protocol):
             handler.opened(self)
         except Exception:
             self._handler_raised()
+
+    def _lost(self) -> None:
+        """The connection is gone, and all that came of it has been handled."""
+        self._conn.receive_eof()
+        self._conn.data_to_send()
+        self._finish(Close(CloseCode.ABNORMAL_CLOSURE, ""))
 
     def _finish(self, close: Close) -> None:
         handler, self._handler = self._handler, None
