@@ -45,15 +45,20 @@ class Signer:
     def static_session_id(self, carrier: str, account: str, call_id: str) -> str:
         """The session of a static stream: never that of a call that a webhook has named.
 
-        Any holder of a stream key can name any call's id, and must not get at that call by it.
+        Any holder of a stream key can name any call's id, and must not get at that call by it. account: of the
+        upgrade's signature, "" where a key opened the stream, so that no key reaches a signed stream's session either.
         """
-        return STATIC_PREFIX + self._mac(self._keys[0], "static", carrier, account, call_id).hex()[:30]
+        return _static(self._mac(self._keys[0], "static", carrier, account, call_id))
 
     def owns(self, session: str, carrier: str, account: str, call_id: str) -> bool:
-        """Is this the session of that call, under any key that is still valid?"""
+        """Whether this is a session of that call, under any key that is still valid."""
         return any(
-            hmac.compare_digest(self._mac(key, "session", carrier, account, call_id).hex()[:32], session)
+            hmac.compare_digest(own, session)
             for key in self._keys
+            for own in (
+                self._mac(key, "session", carrier, account, call_id).hex()[:32],
+                _static(self._mac(key, "static", carrier, account, call_id)),
+            )
         )
 
     @staticmethod
@@ -96,6 +101,10 @@ def _fields(token: StreamToken) -> tuple[str, str, str, str]:
         str(token.attempt),
         _base36(round(token.expires * 1000)),
     )
+
+
+def _static(mac: bytes) -> str:
+    return STATIC_PREFIX + mac.hex()[:30]
 
 
 def _b64(data: bytes) -> str:

@@ -132,21 +132,21 @@ async def _admit_static(sessions: Sessions, ticket: StreamGrant, stream: Stream)
     service = node.services.choose(named, start.call.to_number or "")
     if service is None:
         return Denied("unknown_service")
-    session = node.signer.static_session_id(ticket.carrier, start.account_id, start.call_id)
+    session = node.signer.static_session_id(ticket.carrier, ticket.account, start.call_id)
     async with node.session_lock(session):
-        return await _admit_call(sessions, ticket.carrier, service, session, stream)
+        return await _admit_call(sessions, ticket, service, session, stream)
 
 
 async def _admit_call(
-    sessions: Sessions, carrier: str, service: Service, session: str, stream: Stream
+    sessions: Sessions, ticket: StreamGrant, service: Service, session: str, stream: Stream
 ) -> Session | Denied:
     node, start, live = sessions.node, stream.start, _live(sessions, session)
     if live is not None and live.bridge.streaming:
         return Denied("second_stream")
     claim = await _claim(node, service, session)
     event = FactEvent(
-        carrier=carrier,
-        account=start.account_id,
+        carrier=ticket.carrier,
+        account=ticket.account or start.account_id,
         call_id=start.call_id,
         service=service.host,
         direction=start.call.direction,

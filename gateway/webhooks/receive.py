@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -65,6 +65,25 @@ async def _fresh(node: Node, carrier: Carrier, nonce: tuple[str, str]) -> bool:
     except RegistryUnavailable:
         return True  # the signature is good; a replay could only repeat what was asked before
     return seen.first or (seen.value == digest and seen.age <= NONCE_REPEAT)
+
+
+async def find_static(node: Node, webhook: VerifiedWebhook) -> VerifiedWebhook:
+    """The same webhook with the facts of a static stream's session, if only its stream has named the call so far.
+
+    Never asked at /voice: what a stream that was opened by a key says of a call is no reason to believe that it is one.
+    """
+    if webhook.facts is not None or webhook.away:
+        return webhook
+    name, call_id = webhook.carrier.name, webhook.webhook.call_id
+    for account in dict.fromkeys((webhook.account, "")):  # the upgrade was signed, or opened by a key
+        session = node.signer.static_session_id(name, account, call_id)
+        try:
+            facts = await node.registry.find(session)
+        except RegistryUnavailable:
+            return replace(webhook, away=True)
+        if facts is not None:
+            return replace(webhook, session=session, facts=facts)
+    return webhook
 
 
 async def _find(node: Node, carrier: Carrier, account: str, webhook: Webhook) -> VerifiedWebhook:

@@ -17,7 +17,7 @@ from gateway.pool.registry import Claim
 from gateway.protocol.codes import EndReason
 from gateway.sessions.table import Sessions
 from gateway.webhooks.answers import attempt_of, fall_back, hold_answer, stream_answer, unopened_rounds, webhook_url
-from gateway.webhooks.receive import VerifiedWebhook, receive
+from gateway.webhooks.receive import VerifiedWebhook, find_static, receive
 from gateway.webhooks.voice import choose_service
 
 log = structlog.get_logger(__name__)
@@ -36,6 +36,7 @@ async def resume(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> 
     visit = await receive(node, carrier, request, "resume")
     if isinstance(visit, HttpAnswer):
         return visit
+    visit = await find_static(node, visit)
     service = choose_service(node, visit)
     if service is None:
         node.refuse("resume", "unknown_service", carrier=carrier.name)
@@ -53,6 +54,7 @@ async def connect(sessions: Sessions, carrier: Carrier, request: HttpRequest) ->
     visit = await receive(node, carrier, request, "connect")
     if isinstance(visit, HttpAnswer):
         return visit
+    visit = await find_static(node, visit)
     facts = visit.facts
     to = facts.continuation.value if facts is not None and facts.continuation.kind == "dial" else ""
     return carrier.answer_connect(to, caller=own_number(facts) if facts is not None else "")

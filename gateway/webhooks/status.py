@@ -12,7 +12,7 @@ from gateway.pool.facts import FactEvent
 from gateway.protocol import pcm
 from gateway.protocol.codes import EndReason
 from gateway.sessions.table import Sessions
-from gateway.webhooks.receive import VerifiedWebhook, receive
+from gateway.webhooks.receive import VerifiedWebhook, find_static, receive
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ async def status(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> 
     visit = await receive(node, carrier, request, "status")
     if isinstance(visit, HttpAnswer):
         return visit
-    await note_status(sessions, visit)
+    await note_status(sessions, await find_static(node, visit))
     return carrier.answer_empty()
 
 
