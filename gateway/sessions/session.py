@@ -96,11 +96,16 @@ class Session:
         self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)))
 
     async def is_heard(self, within: float) -> bool:
-        """True if media of the carrier come in the next `within` seconds: its stream is alive."""
-        stream, before = self.stream, self.bridge.counts.from_carrier
+        """True if media of the carrier come in the second half of the next `within` seconds: its stream is alive.
+
+        In the first half they prove nothing: the last of a stream that has ended may still be on their way.
+        """
+        stream, heard = self.stream, self.bridge.counts.from_carrier
         until = self._now() + within
         while self.stream is stream is not None and self._now() < until:
-            if self.bridge.counts.from_carrier > before:
+            if self._now() < until - within / 2:
+                heard = self.bridge.counts.from_carrier
+            elif self.bridge.counts.from_carrier > heard:
                 return True
             await asyncio.sleep(FRAME)
         return False

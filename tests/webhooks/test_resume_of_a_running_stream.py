@@ -32,6 +32,23 @@ async def test_resume_attaches_again_where_the_stream_is_silent(gateway):
     assert carrier.code is None
 
 
+async def test_a_resume_that_overtakes_the_last_media_attaches_again(gateway):
+    """The carrier's request and its stream are two connections: the stream's end may come a little later."""
+    carrier = await gateway.call()
+    await gateway.started()
+
+    async def end() -> None:
+        for _ in range(4):
+            carrier.send(MEDIA)
+            await asyncio.sleep(0.02)
+        carrier.socket.abort()
+
+    ending = asyncio.create_task(end())
+    answer = await gateway.resume("CA1", "?gw_attempt=1")
+    await ending
+    assert b"<Stream" in answer.content
+
+
 async def test_a_stream_that_never_opens_is_given_up(gateway):
     await gateway.voice("CA1")
     query, documents = "?gw_attempt=1", 0
