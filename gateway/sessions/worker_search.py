@@ -222,10 +222,13 @@ async def _await_worker(node: Node, request: WorkerRequest, claim: Claim) -> Cla
     A caller who may be held waits as long as for a slot; any other, as long as this bot's workers take to start.
     """
     time = asyncio.get_running_loop().time
-    heard = time()
-    deadline = max(request.hold_until, heard + node.start_timeout(request.service))
+    began = heard = time()
     node.start_worker(claim.host, claim.session)
-    while time() < min(deadline, heard + node.limits.outage_grace):
+    while True:
+        # Asked in each round: the host of a bot that has never started yet reports how long this start takes.
+        deadline = max(request.hold_until, began + node.start_timeout(request.service))
+        if time() >= min(deadline, heard + node.limits.outage_grace):
+            return Unavailable(EndReason.HOLD_TIMEOUT if request.hold_until else EndReason.NO_WORKER)
         try:
             now = await node.registry.look(claim.session, claim.fence)
         except RegistryUnavailable:
@@ -239,4 +242,3 @@ async def _await_worker(node: Node, request: WorkerRequest, claim: Claim) -> Cla
         if claim.host in node.registry.suspected():
             return Stale(spent=False)
         await asyncio.sleep(LOOK_AGAIN)
-    return Unavailable(EndReason.HOLD_TIMEOUT if request.hold_until else EndReason.NO_WORKER)
