@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Literal
 
 import structlog
 
@@ -38,7 +39,10 @@ PAUSE_CHECK = 0.1
 """Seconds between two checks whether the bot still speaks."""
 AWAY_CHECK = 1.0
 """Seconds between two attempts to give a call away while the registry is away."""
+MAX_EVENTS = 64
+"""Commands of a bot that wait for the session's task. Further ones are refused: the bot floods."""
 AWAY = "the registry is away"
+FLOOD = "too many commands are waiting"
 NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
 """Ends for which the caller is not to blame."""
 
@@ -142,19 +146,28 @@ class Session:
         self.worker.on_unresponsive()
 
     def bot_hangup(self, reason: str) -> None:
-        self.post(BotCommand("hangup", reason))
+        self._command("hangup", reason)
 
     def bot_transfer(self, to: str) -> None:
-        self.post(BotCommand("transfer", to))
+        self._command("transfer", to)
 
     def bot_digits(self, digits: str) -> None:
-        self.post(BotCommand("digits", digits))
+        self._command("digits", digits)
 
     def bot_state(self, state: bytes) -> None:
         self.worker.keep_state(state)
 
     def post(self, event: Event) -> None:
         self._events.put_nowait(event)
+
+    def _command(self, kind: Literal["hangup", "transfer", "digits"], value: str) -> None:
+        """Post what the bot wants, unless it floods: events of others always find a place."""
+        if self._events.qsize() < MAX_EVENTS:
+            self.post(BotCommand(kind, value))
+        elif kind == "digits":  # what stands behind the keys must not wait for them
+            self.bridge.refuse_keys(FLOOD)
+        else:
+            self._tell_refused(kind, FLOOD)
 
     # The task.
 
@@ -178,6 +191,7 @@ class Session:
         """Until the session ends. None: somebody else serves it now."""
         while True:
             event = await self._next_event()
+            await asyncio.sleep(0)  # a queue that is not empty is read without a pause: let other calls have their turn
             match event:
                 case None:
                     if self._now() >= self._ends_at:
