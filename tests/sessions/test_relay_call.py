@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -60,6 +61,32 @@ async def test_every_end_of_a_worker_that_spoke_is_the_end_of_the_call(gateway, 
     assert await carrier.until_closed() == 1000
     assert b"Hangup" in (await gateway.resume()).content
     assert sum(bot.connections for bot in gateway.bots) == 1
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+async def test_a_worker_that_ends_without_a_word_is_lost_and_another_takes_the_call(gateway, how):
+    """A bot that crashed, or lacks the credentials that it needs: its image closes as at any other end."""
+    carrier, bot = await relayed(gateway)
+    await until(lambda: b'"start"' in bot.audio)
+    [other] = [each for each in gateway.bots if each is not bot]
+    bot.refuse = 503
+    getattr(bot.socket, how)()
+    await until(lambda: b'"start"' in other.audio)
+    assert carrier.code is None
+
+
+async def test_workers_that_all_end_without_a_word_are_the_end_of_the_call(gateway):
+    carrier, _ = await relayed(gateway)
+    closed = set()
+    while carrier.code is None:
+        for bot in gateway.bots:
+            if bot.socket is not None and bot.socket not in closed:
+                closed.add(bot.socket)
+                bot.socket.close()
+        await asyncio.sleep(0.01)
+    name = gateway.node.signer.session_id("twilio", "", "CA1")
+    await until(lambda: name not in gateway.sessions)
+    assert (await gateway.memory.find(name)).end_reason in (EndReason.WORKER_LOST, EndReason.NO_WORKER)
 
 
 async def test_a_lost_stream_ends_the_session_and_resume_brings_another_bot(gateway):
