@@ -1,4 +1,4 @@
-"""What joins a stream and a link: bytes of the carrier in, PCM to the bot out, and back by the same stairs. Sans-I/O.
+"""What joins a stream and a link: bytes of the carrier in, PCM to the bot out, and back. It writes to both sockets.
 
 The bridge never awaits and knows no clock but the one passed in; a process-wide ticker calls `tick(now)` every 20 ms
 for release, padding and every deadline. It belongs to the session, not to a connection: streams and links come and
@@ -9,40 +9,25 @@ Frames cross in one step: decode, transcode, send. No task, no queue, no log lin
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from gateway.audio.format import AudioFormat
-from gateway.audio.transcoder import Transcoder
 from gateway.media.after_playback import PlaybackBarriers, is_ours
+from gateway.media.backlog import CallerBacklog
 from gateway.media.deferred import PORTION, AfterKeys, DeferredMessages
 from gateway.media.hold import Hold
-from gateway.media.keepalive import LinkKeepalive, StreamKeepalive
-from gateway.media.playout import Playout
+from gateway.media.keepalive import LinkKeepalive
+from gateway.media.playing import PlayingStream
 from gateway.media.types import BridgeEvents, BridgeLimits, Counts, Stream
 from gateway.protocol import pcm
 from gateway.sockets import Socket
-from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Serializer, Stop
+from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Stop
 
 FRAME_SECONDS = 0.02
 HOLD_BLOCK_MS = 100
-MAX_KEYS = 32
-"""Keys of a caller on hold that are kept for the bot."""
 MAX_WISHES = 16
 """Hang-ups and transfers of the bot's that wait. One ends the call, more are for those that may be refused."""
 FULL = "too much is waiting already"
-
-
-@dataclass(slots=True)
-class _Playing:
-    socket: Socket
-    serializer: Serializer
-    to_bot: Transcoder
-    to_carrier: Transcoder
-    playout: Playout
-    watch: StreamKeepalive
-    last_sent: float
 
 
 class Bridge:
@@ -55,12 +40,12 @@ class Bridge:
         self.pcm_format = AudioFormat.of("l16", link_rate)
         self._limits = limits
         self._events = events
-        self._stream: _Playing | None = None
+        self._stream: PlayingStream | None = None
         self._link: Socket | None = None
         self._link_watch: LinkKeepalive | None = None
         self._frame = self.pcm_format.bytes_for_ms(20)
-        self._waiting: deque[bytes | str] = deque()
-        self._waiting_bytes = 0
+        self._second = self.pcm_format.bytes_for_ms(1000)
+        self._backlog = CallerBacklog(int(limits.waiting * self._second))
         self._on_hold = False
         """The caller has been without a bot for so long that hold audio is due."""
         self._next_played = 0.0
@@ -70,7 +55,7 @@ class Bridge:
         self._played_before = 0
         """What earlier streams played, less what was not the present bot's."""
         self._drains = PlaybackBarriers()
-        self._deferred = DeferredMessages(int(limits.playout.capacity * self.pcm_format.bytes_for_ms(1000)))
+        self._deferred = DeferredMessages(int(limits.playout.capacity * self._second))
         self._overflowing = False
 
     # The stream's side.
@@ -87,20 +72,11 @@ class Bridge:
 
     def attach_stream(self, stream: Stream, now: float) -> None:
         """Play to this stream from now on. Raises UnsupportedCodec, before anything has changed."""
-        start, serializer = stream.start, stream.serializer
-        inbound = AudioFormat.of(start.inbound.encoding, start.inbound.sample_rate)
-        outbound = AudioFormat.of(start.outbound.encoding, start.outbound.sample_rate)
-        to_bot, to_carrier = Transcoder(inbound, self.pcm_format), Transcoder(self.pcm_format, outbound)
-        self.detach_stream(now)
-        playout = Playout(
-            outbound,
-            serializer.wire,
-            self._limits.playout,
-            send_audio=self._to_carrier,
-            send_mark=lambda name: self._say(serializer.mark(name)),
+        playing = PlayingStream.of(
+            stream, self.pcm_format, self._limits, now, send_audio=self._to_carrier, send_text=self._say
         )
-        watch = StreamKeepalive(stream.socket, self._limits, now)
-        self._stream = _Playing(stream.socket, serializer, to_bot, to_carrier, playout, watch, last_sent=now)
+        self.detach_stream(now)
+        self._stream = playing
         self._deferred.release()
         for event in stream.early.events:
             self._stream_event(event)
@@ -147,7 +123,7 @@ class Bridge:
             case Rejected(reason):
                 self.counts.bad[reason] += 1
 
-    def _caller_audio(self, stream: _Playing, payload: bytes) -> None:
+    def _caller_audio(self, stream: PlayingStream, payload: bytes) -> None:
         self.counts.from_carrier += 1
         data = stream.to_bot.feed(payload)
         if len(data) <= self._frame + self._frame // 2:
@@ -159,46 +135,26 @@ class Bridge:
     def _to_bot(self, data: bytes) -> None:
         link, watch = self._link, self._link_watch
         if link is None or watch is None:
-            self._wait(data)
+            self.counts.dropped["no_bot"] += self._backlog.add_audio(data)
         elif watch.slow or link.unsent > self._limits.link_unsent:
             self.counts.dropped["link_slow"] += 1
         else:
             self.counts.to_bot += 1
             link.send(data)
 
-    def _wait(self, data: bytes | str) -> None:
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        self._trim_waiting()
-
-    def _trim_waiting(self) -> None:
-        """Drop the oldest of what waits for a bot; keys that were pressed meanwhile stay."""
-        seconds = self._limits.waiting_on_hold if self._on_hold else self._limits.waiting
-        most, keys = int(seconds * self.pcm_format.bytes_for_ms(1000)), list[str]()
-        while self._waiting_bytes > most:
-            oldest = self._waiting.popleft()
-            self._waiting_bytes -= len(oldest)
-            if isinstance(oldest, bytes):
-                self.counts.dropped["no_bot"] += 1
-            else:
-                keys.append(oldest)
-        if keys:
-            self._waiting.extendleft(reversed(keys[-MAX_KEYS:]))
-            self._waiting_bytes += sum(map(len, keys[-MAX_KEYS:]))
-
     # The link's side.
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
         """Tell the bot of the call, then all that the caller has said meanwhile."""
         self._end_hold(now)
-        self._on_hold = False
         self._link, self._link_watch, self._alone_since = link, LinkKeepalive(link, self._limits, now), None
         self._played_before -= self._played(now)
         link.send(pcm.encode(start))
-        while self._waiting:
+        for said in self._backlog.take():
             self.counts.to_bot += 1
-            link.send(self._waiting.popleft())
-        self._waiting_bytes = 0
+            link.send(said)
+        self._on_hold = False
+        self._backlog.limit(int(self._limits.waiting * self._second))
 
     def detach_link(self) -> None:
         """No bot for now: the caller's audio waits."""
@@ -210,7 +166,7 @@ class Bridge:
         if self._link is not None:
             self._link.send(pcm.encode(message))
         elif isinstance(message, pcm.Dtmf):
-            self._wait(pcm.encode(message))
+            self._backlog.add_key(pcm.encode(message))
 
     def link_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the bot's."""
@@ -295,7 +251,7 @@ class Bridge:
 
     # Hold.
 
-    def _play_hold(self, stream: _Playing, now: float) -> None:
+    def _play_hold(self, stream: PlayingStream, now: float) -> None:
         """Keep a little ahead of the carrier, as a real-time bot would. A block a tick is five times what it needs."""
         if self._alone_since is None:
             self._alone_since = now
@@ -303,7 +259,7 @@ class Bridge:
             return
         if not self._on_hold:
             self._on_hold = True
-            self._trim_waiting()
+            self.counts.dropped["no_bot"] += self._backlog.limit(int(self._limits.waiting_on_hold * self._second))
         if self._hold is None:
             return
         if stream.playout.unplayed(now) < HOLD_BLOCK_MS / 1000:
@@ -425,7 +381,7 @@ class Bridge:
                 case message:
                     self._take(message, now)
 
-    def _tick_stream(self, stream: _Playing, now: float) -> None:
+    def _tick_stream(self, stream: PlayingStream, now: float) -> None:
         for event in stream.serializer.tick(now):
             self._stream_event(event)
         stream.playout.tick(now)

@@ -11,7 +11,7 @@ import structlog
 
 from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
-from gateway.pool.registry import STATIC, Host
+from gateway.pool.registry import STATIC_HOST, Host
 from gateway.protocol.workers import LinkProtocol, Worker
 
 log = structlog.get_logger(__name__)
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_key: str) -> Host:
     """Make a host of these workers: each URL is one slot."""
     workers = tuple(Worker(url, url, "ready") for url in urls)
-    return Host(f"{STATIC}{service}", 1, service, protocol, len(workers), workers, link_key, static=True)
+    return Host(f"{STATIC_HOST}{service}", 1, service, protocol, len(workers), workers, link_key, static=True)
 
 
 async def probe_static_workers(node: Node, host: Host) -> None:

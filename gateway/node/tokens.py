@@ -13,7 +13,7 @@ import secrets
 from dataclasses import dataclass
 
 MAX_TOKEN = 400
-STATIC_PREFIX = "s-"
+STATIC_SESSION = "s-"
 """What the session ids of static streams begin with; all others are hexadecimal."""
 ON_HOLD = 0
 """The attempt of a token that was given without a claim: its caller waits in the stream for a slot."""
@@ -104,7 +104,7 @@ def _fields(token: StreamToken) -> tuple[str, str, str, str]:
 
 
 def _static(mac: bytes) -> str:
-    return STATIC_PREFIX + mac.hex()[:30]
+    return STATIC_SESSION + mac.hex()[:30]
 
 
 def _b64(data: bytes) -> str:

@@ -26,7 +26,7 @@ from gateway.protocol.workers import LinkProtocol, Running, Worker
 FENCE_AHEAD = 3600 * 1_000_000
 """Microseconds that a reported fence may be ahead of the registry's clock: two servers' clocks may differ. A registry
 counts on from the highest fence it believes, so one from the far future would outlive every clock."""
-STATIC = "static:"
+STATIC_HOST = "static:"
 """What the ids of hosts begin with that stand for static workers, and no other host's."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 
 from gateway.node.node import Node
-from gateway.node.tokens import STATIC_PREFIX
+from gateway.node.tokens import STATIC_SESSION
 from gateway.pool.facts import FactEvent, Facts, call_alias
 
 
@@ -28,6 +28,6 @@ def as_event(facts: Facts) -> FactEvent:
     """Return all of these facts as one event: merging it into nothing gives the same facts."""
     known = {field.name: getattr(facts, field.name) for field in fields(facts) if field.name != "session"}
     # A static stream's call id is only what its `start` says: its session is not found by it.
-    named = facts.call_id and not facts.session.startswith(STATIC_PREFIX)
+    named = facts.call_id and not facts.session.startswith(STATIC_SESSION)
     aliases = (call_alias(facts.carrier, facts.account, facts.call_id),) if named else ()
     return FactEvent(**known, aliases=aliases)

@@ -28,7 +28,7 @@ from gateway.media.relay import Relay
 from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.facts import FactEvent, Facts
-from gateway.pool.registry import STATIC, Claim
+from gateway.pool.registry import STATIC_HOST, Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
 from gateway.sessions.events import BotCommand, EndSession, Event, WorkerEnded
@@ -296,7 +296,7 @@ class WorkerLink:
         A static worker rests first: it is a process that serves again, and nothing tells when its bot has wrapped up.
         """
         registry, session = self._node.registry, self._session.id
-        if self.claim is not None and self.claim.host.startswith(STATIC) and self.starts:
+        if self.claim is not None and self.claim.host.startswith(STATIC_HOST) and self.starts:
             await asyncio.sleep(self._service.rest)
         try:
             if self.claim is not None:

@@ -23,7 +23,7 @@ from serializers.detect import EARLY, detect
 from serializers.stream import MAX_EARLY_BYTES
 
 MAX_EARLY = 600
-"""Messages kept between `start` and the registry's word: 12 s at 50 a second, more than it may take."""
+"""Messages kept before `start`, and as many until the registry has answered: 12 s at 50 a second each."""
 
 
 MAX_UNREAD_BYTES = 2 * MAX_EARLY_BYTES
@@ -101,8 +101,8 @@ class StreamHandshake:
             self._detect(data, text)
             return
         events = serializer.decode(data, text=text, now=self._time())
-        if not events and serializer.started is None:  # the serializer keeps it until `start`: media
-            self._early_media.append(data)
+        if not events and serializer.started is None and len(self._early_media) < MAX_EARLY:
+            self._early_media.append(data)  # media, which the serializer keeps until `start`
         for number, event in enumerate(events, 1):
             if isinstance(event, (Connected, Start)) and len(self._spoken) < MAX_SPOKEN:
                 self._spoken.append(data)
