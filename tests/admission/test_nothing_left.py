@@ -43,9 +43,11 @@ PUBLIC_URL = "http://127.0.0.1:1"
 @pytest.mark.parametrize("calls", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_nothing_is_left(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.media.ticker, "TICK", 0.25)
+    bugs = bugs_of_tasks(monkeypatch)
     began, before = time.monotonic(), len(os.listdir("/proc/self/fd"))
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         happened, lasted = runner.run(live_through(calls, monkeypatch))
+    assert bugs == []
     assert len(os.listdir("/proc/self/fd")) == before
     gc.collect()
     print(f"{calls} calls, {lasted:.0f} s in {time.monotonic() - began:.1f} s: {dict(happened)}")
@@ -61,6 +63,20 @@ def test_nothing_is_left(calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
         "held",
     ):
         assert happened[what] > 0, f"{what}: it was not tried"
+
+
+def bugs_of_tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What tasks of the node have raised, as it is told: they are only logged, and the calls go on somehow."""
+    bugs: list[str] = []
+    done = Node._done
+
+    def noting(node: Node, task: asyncio.Task[object]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            bugs.append(f"{task.get_name().split()[0]}: {error!r}")
+        done(node, task)
+
+    monkeypatch.setattr(Node, "_done", noting)
+    return bugs
 
 
 async def live_through(calls: int, monkeypatch: pytest.MonkeyPatch) -> tuple[Counter[str], float]:

@@ -60,6 +60,10 @@ class OurEnd(FakeSocket):
     def open(self) -> bool:
         return self._handler is not None
 
+    def set_handler(self, handler: Handler) -> None:
+        if self._handler is not None:
+            self._handler = handler
+
     def send(self, data: str | bytes) -> None:
         if self.open and not self.deaf:
             self._told(data)
