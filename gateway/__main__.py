@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway.cli import COMMANDS
+from gateway.cli.arguments import Parser
 from gateway.errors import BindError, UserError
 
 DESCRIPTION = """\
@@ -21,9 +22,7 @@ A self-hosted telephony gateway: carriers' webhooks and media streams in, warm v
 
 def parser() -> argparse.ArgumentParser:
     """The command line of all commands."""
-    top = argparse.ArgumentParser(
-        prog="gateway", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    top = Parser(prog="gateway", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(
@@ -43,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
     except UserError as error:
-        print(f"gateway {arguments.command}: {error}", file=sys.stderr)  # noqa: T201 - the user's own terminal
+        for line in str(error).splitlines():
+            print(f"gateway {arguments.command}: {line}", file=sys.stderr)  # noqa: T201 - the user's own terminal
         return 1 if isinstance(error, BindError) else 2
     except KeyboardInterrupt:
         return 130

@@ -1,7 +1,7 @@
 """What a node counts and times, and how Prometheus reads it.
 
 Nothing here is paid for by a frame: calls count in plain integers of their own (`media.base.Counts`), which are summed
-when somebody looks, those of ended calls being folded into one total first. All of it lives in one event loop, so
+when they are collected, those of ended calls being folded into one total first. All of it lives in one event loop, so
 there is no lock, and in one object per node, so there is no state of the process.
 
 Names and labels are kept (see the README); what a stranger sends never becomes a label. Directions: "inbound" is from
@@ -22,7 +22,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from gateway.media.endpoints import TIMED
+from gateway.media.endpoints import TIMED_EVERY
 from gateway.media.types import CARRIER_ERROR, Counts
 from gateway.pool.registry import Slots
 from gateway.protocol.codes import EndReason
@@ -36,11 +36,13 @@ MAX_CARRIER_ERRORS = 30
 
 MAX_HOSTS = 4096
 """Worker hosts of whom something is remembered. Each start of one has a name of its own, so those that have left are
-forgotten at last; far more than ever beat at once, for one that does and is forgotten would be counted anew."""
+forgotten at last; far more than ever beat at once, for one that does and is forgotten would be counted twice."""
 
 _DROPPED = {
     "no_bot": "inbound",
+    "keys": "inbound",
     "link_slow": "inbound",
+    "late": "inbound",
     "no_stream": "outbound",
     "stream_slow": "outbound",
     "playout_overflow": "outbound",
@@ -100,6 +102,18 @@ class Measured(Protocol):
         """Seconds of audio that the caller has still to hear."""
 
 
+class Background(Protocol):
+    """What a background writer shows of itself."""
+
+    @property
+    def waiting(self) -> int:
+        """What is still to be written."""
+
+    @property
+    def results(self) -> Mapping[str, int]:
+        """How often what came of it."""
+
+
 class Meter:
     """One call on this node, from its stream's start until its bot has wrapped up. ended: set when the call is over."""
 
@@ -127,7 +141,7 @@ class _Sums:
     def add(self, meter: Meter, label: Callable[[str], str]) -> None:
         """label: of a reason why a message was bad."""
         counts = meter.bridge.counts
-        if meter.ended is not None:
+        if meter.ended not in (None, EndReason.TRANSFERRED):  # see `Metrics.note_transferred`
             self.calls[meter.carrier, meter.service, meter.ended] += 1
         self.frames[meter.carrier, "inbound"] += counts.from_carrier
         self.frames[meter.carrier, "outbound"] += counts.to_carrier
@@ -149,6 +163,8 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self.rejected: Counter[tuple[str, str]] = Counter()
         """(where, reason)"""
+        self.registry_failures: Counter[tuple[str]] = Counter()
+        """(reason,)"""
         self.resumes: Counter[tuple[str, str]] = Counter()
         """(cause, result)"""
         self._worker_ends: Counter[tuple[str, str]] = Counter()
@@ -158,6 +174,13 @@ class Metrics(Collector):
         been silent for longest."""
         self.dialouts: Counter[tuple[str, str]] = Counter()
         """(carrier, result)"""
+        self.event_deliveries: Counter[tuple[str]] = Counter()
+        """(result,)"""
+        self.oldest_event: float | None = None
+        """Unix seconds: when the oldest event that waits for an endpoint happened."""
+        self.records: Background | None = None
+        self.recordings: Background | None = None
+        """Their writers; None: nothing of the kind is kept."""
         self.webhooks = Histograms(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
         """(carrier, outcome)"""
         self.claims = Histograms(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1)
@@ -188,15 +211,20 @@ class Metrics(Collector):
             self._note_first_audio(meter)
             self._ended.add(meter, self._bad_label)
 
+    def note_transferred(self, carrier: str, service: str) -> None:
+        """Count a transferred call."""
+        self._ended.calls[carrier, service, EndReason.TRANSFERRED] += 1
+
     def timed(
-        self, direction: str, take: Callable[[bytes, bool, float], None], data: bytes, text: bool, now: float
+        self, direction: str, deliver: Callable[[bytes, bool, float], None], data: bytes, text: bool, now: float
     ) -> None:
         """Pass one message of audio on, and time its way: decoded, transcoded and written to the other socket.
 
-        take: `stream_received` or `link_received` of a bridge. Waiting to be read is not in it: that is the loop's lag.
+        deliver: `stream_received` or `link_received` of a bridge. Waiting to be read is not in it: that is the loop's
+        lag.
         """
         began = time.perf_counter()
-        take(data, text, now)
+        deliver(data, text, now)
         self._transit.observe(time.perf_counter() - began, direction)
 
     def note_ends(self, host: str, epoch: int, service: str, ends: Mapping[WorkerEnd, int]) -> None:
@@ -238,6 +266,10 @@ class Metrics(Collector):
         self._slots = slots
         return generate_latest(self._registry)
 
+    def note_registry_failure(self, reason: str) -> None:
+        """A question to the registry was not answered."""
+        self.registry_failures[(reason,)] += 1
+
     def collect(self) -> Iterable[Metric]:
         """For `prometheus_client`."""
         sums = self._ended.copy()
@@ -245,6 +277,16 @@ class Metrics(Collector):
         for meter in self._live:
             sums.add(meter, self._bad_label)
             active[meter.carrier, meter.service] += meter.ended is None
+        yield from self._of_calls(sums, active)
+        yield from self._of_audio(sums)
+        yield from self._of_workers()
+        yield from self._of_events()
+        yield from _of_writer("records", "Records of calls", self.records, "failed is a try that is repeated")
+        yield from _of_writer("recordings", "Recordings", self.recordings, "failed is made by the next start")
+        yield _counter("rejected", "What was refused at the door.", ("where", "reason"), self.rejected.items())
+        yield _histogram("event_loop_lag_seconds", "How late the 20 ms tick ran.", (), self.lag)
+
+    def _of_calls(self, sums: _Sums, active: Counter[tuple[str, str]]) -> Iterator[Metric]:
         yield _gauge("calls_active", "Calls in progress.", ("carrier", "service_host"), active.items())
         yield _counter(
             "calls", "Calls that have ended, by EndReason.", ("carrier", "service_host", "outcome"), sums.calls.items()
@@ -252,12 +294,16 @@ class Metrics(Collector):
         yield _histogram(
             "webhook_seconds", "From a webhook's last byte to our answer.", ("carrier", "outcome"), self.webhooks
         )
+        yield _counter("resumes", "Calls that lost a worker or a stream.", ("cause", "result"), self.resumes.items())
+        yield _counter("dialout", "Calls that we placed.", ("carrier", "result"), self.dialouts.items())
+
+    def _of_audio(self, sums: _Sums) -> Iterator[Metric]:
         yield _histogram(
             "first_audio_seconds", "From a stream's start to the first audio sent.", ("carrier",), self._first_audio
         )
         yield _histogram(
             "transit_seconds",
-            f"From reading an audio message to writing it on; one in {TIMED} is timed.",
+            f"From reading an audio message to writing it on; one in {TIMED_EVERY} is timed.",
             ("direction",),
             self._transit,
         )
@@ -275,7 +321,23 @@ class Metrics(Collector):
             (),
             self._playout,
         )
-        yield _counter("rejected", "What was refused at the door.", ("where", "reason"), self.rejected.items())
+
+    def _of_events(self) -> Iterator[Metric]:
+        yield _counter(
+            "event_deliveries",
+            "Attempts to deliver an event: delivered, retry (it waits for another), dead.",
+            ("result",),
+            self.event_deliveries.items(),
+        )
+        age = 0.0 if self.oldest_event is None else max(0.0, time.time() - self.oldest_event)
+        yield _gauge(
+            "events_oldest_pending_seconds",
+            "Age of the oldest event that waits for an endpoint: the same on all nodes of a database.",
+            (),
+            [((), age)],
+        )
+
+    def _of_workers(self) -> Iterator[Metric]:
         yield _gauge(
             "worker_slots",
             "Workers and claims of a pool as the registry has them: the same on all nodes, do not add them up.",
@@ -288,14 +350,17 @@ class Metrics(Collector):
         )
         yield _histogram("claim_seconds", "One question for a slot to the registry.", ("outcome",), self.claims)
         yield _counter(
+            "registry_failures",
+            "Questions to the registry without an answer, or with one that makes no sense.",
+            ("reason",),
+            self.registry_failures.items(),
+        )
+        yield _counter(
             "worker_ends",
             "Workers that did not end in good order, as their hosts tell all nodes: do not add them up.",
             ("service_host", "reason"),
             self._worker_ends.items(),
         )
-        yield _counter("resumes", "Calls that lost a worker or a stream.", ("cause", "result"), self.resumes.items())
-        yield _counter("dialout", "Calls that we placed.", ("carrier", "result"), self.dialouts.items())
-        yield _histogram("event_loop_lag_seconds", "How late the 20 ms tick ran.", (), self.lag)
 
 
 def forget_oldest(known: dict[str, Any], most: int) -> None:
@@ -305,6 +370,13 @@ def forget_oldest(known: dict[str, Any], most: int) -> None:
 
 
 _Values: TypeAlias = Iterable[tuple[tuple[str, ...], float]]
+
+
+def _of_writer(name: str, what: str, writer: Background | None, hint: str) -> Iterator[Metric]:
+    waiting, results = (writer.waiting, writer.results) if writer is not None else (0, {})
+    yield _gauge(f"{name}_waiting", f"{what} that are still to be written on this node.", (), [((), waiting)])
+    counts = [((result,), count) for result, count in results.items()]
+    yield _counter(name, f"{what} by what became of them; {hint}.", ("result",), counts)
 
 
 def _gauge(name: str, text: str, labels: tuple[str, ...], values: _Values) -> Metric:

@@ -16,8 +16,8 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -109,23 +109,21 @@ class Recording:
 
     @classmethod
     def read(cls, path: str | Path) -> Recording:
-        """The recording at `path`. A payload whose WAV file is not there reads as silence of its length.
+        """Read the recording at `path`.
 
-        Raises RecordingError, which names the line.
+        The gateway's audio may have been left out, and reads as silence of its length. The carrier's may not: a caller
+        without a voice is another call. Raises RecordingError, which names the line, or the WAV file.
         """
         path = Path(path)
-        audio: dict[str, bytes] = {}
         try:
-            for party in get_args(Party):
-                wav = _wav_path(path, party)
-                audio[party] = _wav_data(wav) if wav.exists() else b""
             with path.open("rb") as file:
-                return cls._parse(str(path), _lines(str(path), file), audio)
+                return cls._parse(path, _lines(str(path), file))
         except OSError as error:
             raise RecordingError(f"{path}: {error.strerror or error}") from error
 
     @classmethod
-    def _parse(cls, name: str, lines: Iterator[tuple[int, Any]], audio: dict[str, bytes]) -> Recording:
+    def _parse(cls, path: Path, lines: Iterator[tuple[int, Any]]) -> Recording:
+        name = str(path)
         number, header = next(lines, (1, None))
         if not isinstance(header, dict) or header.get("recording") != VERSION:
             raise RecordingError(f"{name}:{number}: not a recording of version {VERSION}")
@@ -139,6 +137,10 @@ class Recording:
         )
         if recording.encoding not in _WAV_TAGS or not 8000 <= recording.rate <= 48000:
             raise RecordingError(f"{name}:{number}: encoding {recording.encoding!r} at {recording.rate} Hz")
+        audio: dict[str, bytes | None] = {}
+        for party in get_args(Party):
+            wav = _wav_path(path, party)
+            audio[party] = _wav_data(wav, recording.encoding, recording.rate) if wav.exists() else None
         silence = {"PCMU": b"\xff", "PCMA": b"\xd5", "L16": b"\0"}[recording.encoding]
         last = 0.0
         for number, line in lines:
@@ -146,6 +148,9 @@ class Recording:
                 raise RecordingError(f"{name}:{number}: more than {MAX_MESSAGES} lines")
             try:
                 entry = _from_json(line, audio, silence)
+            except _NoAudio as missing:
+                wav = _wav_path(path, missing.party)
+                raise RecordingError(f"{name}:{number}: its audio is in {wav}, which is not there") from None
             except (KeyError, TypeError, ValueError) as error:
                 raise RecordingError(f"{name}:{number}: {error or type(error).__name__}") from None
             if entry.ms < last:
@@ -153,6 +158,11 @@ class Recording:
             last = entry.ms
             recording.entries.append(entry)
         return recording
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a recording may consist of: what `Recording.write` has written."""
+    return [path, *(_wav_path(path, party) for party in get_args(Party))]
 
 
 # -------------------------------------------------------------------------------------------------------- masking
@@ -175,6 +185,50 @@ def mask_secrets(text: str) -> str:
     return re.sub(r"(?<=[/=])[A-Za-z0-9_.~-]{20,}(?=[\s\"'<&?]|$)", lambda word: "x" * len(word[0]), text)
 
 
+# Digits that a caller pressed, or that are sent for them, can be a PIN.
+_DIGITS = re.compile(r'("(?:digit|dtmf)"\s*:\s*"|\bdigits="|<DTMF[^>]*>)([^"<]+)')
+_DIGIT_FIELDS = ("Digits", "digits")
+_E164 = re.compile(r"(\+|%2B)(\d{7,16})(?!\d)", re.IGNORECASE)
+# Keys of carriers that sign nothing: in the query, or the last segment of a webhook's path.
+_KEY = re.compile(r"([?&;]key=|/webhooks/[a-z]+/[a-z]+/)([^&?/\s\"'<]+)")
+
+
+def mask(recording: Recording) -> Recording:
+    """Return a copy with numbers, accounts, keys, tokens and digits masked."""
+    words = {value: _mask_fact(key, value) for key, value in recording.call.items() if value}
+    words = {value: masked for value, masked in words.items() if masked != value}
+    return replace(
+        recording,
+        call={key: words.get(value, value) for key, value in recording.call.items()},
+        entries=[_mask_entry(entry, words) for entry in recording.entries],
+    )
+
+
+def _mask_fact(key: str, value: str) -> str:
+    if key in ("from", "to"):
+        return mask_number(value)
+    if key in ("account_id", "connection_id"):
+        return value[:2] + re.sub(r"[0-9A-Za-z]", "0", value[2:])
+    return value
+
+
+def _mask_entry(entry: Entry, words: Mapping[str, str]) -> Entry:
+    if entry.kind == "message" and '"payload"' in entry.text:
+        return entry
+    form = tuple(
+        (name, "0" * len(value) if name in _DIGIT_FIELDS else _mask_text(value, words)) for name, value in entry.form
+    )
+    text = _DIGITS.sub(lambda match: match[1] + "0" * len(match[2]), _mask_text(entry.text, words))
+    return replace(entry, form=form, text=mask_secrets(text), url=mask_secrets(_mask_text(entry.url, words)))
+
+
+def _mask_text(text: str, words: Mapping[str, str]) -> str:
+    for word, masked in words.items():
+        text = text.replace(word, masked)
+    text = _KEY.sub(lambda match: match[1] + "x" * len(match[2]), text)
+    return _E164.sub(lambda match: match[1] + mask_number("+" + match[2])[1:], text)
+
+
 # --------------------------------------------------------------------------------------------------------- lines
 
 
@@ -193,7 +247,7 @@ def _to_json(entry: Entry, audio: bytearray) -> dict[str, Any]:
     return line
 
 
-def _from_json(line: Any, audio: dict[str, bytes], silence: bytes) -> Entry:
+def _from_json(line: Any, audio: Mapping[str, bytes | None], silence: bytes) -> Entry:
     if not isinstance(line, dict):
         raise ValueError("not a JSON object")
     kind, party, ms = line["kind"], line["party"], line["ms"]
@@ -233,12 +287,22 @@ def _put_audio(text: str, party: str, audio: bytearray) -> str:
     return _PAYLOAD.sub(move, text)
 
 
-def _get_audio(text: str, audio: dict[str, bytes], silence: bytes) -> str:
+class _NoAudio(Exception):
+    """A line refers to a WAV file that is not there. party: whose."""
+
+    def __init__(self, party: Party) -> None:
+        super().__init__(party)
+        self.party = party
+
+
+def _get_audio(text: str, audio: Mapping[str, bytes | None], silence: bytes) -> str:
     def restore(match: re.Match[str]) -> str:
         source, at, size = audio[match[2]], int(match[3]), int(match[4])
-        if not source and size <= MAX_LINE:
+        if source is None and match[2] == "carrier":
+            raise _NoAudio("carrier")
+        if source is None and size <= MAX_LINE:
             payload = silence * size
-        elif at + size <= len(source):
+        elif source is not None and at + size <= len(source):
             payload = source[at : at + size]
         else:
             raise ValueError(f"the audio ends before {at + size} bytes")
@@ -296,7 +360,7 @@ def _wav_header(encoding: str, rate: int, size: int) -> bytes:
     return head + fact + b"data" + struct.pack("<I", size)
 
 
-def _wav_data(path: Path) -> bytes:
+def _wav_data(path: Path, encoding: str, rate: int) -> bytes:
     if path.stat().st_size > MAX_AUDIO + 1024:
         raise RecordingError(f"{path}: larger than {MAX_AUDIO} bytes")
     raw = path.read_bytes()
@@ -305,6 +369,10 @@ def _wav_data(path: Path) -> bytes:
     at = 12
     while at + 8 <= len(raw):
         size = int.from_bytes(raw[at + 4 : at + 8], "little")
+        if raw[at : at + 4] == b"fmt ":
+            tag, channels, hertz = struct.unpack_from("<HHI", raw.ljust(at + 16, b"\0"), at + 8)
+            if (tag, channels, hertz) != (_WAV_TAGS[encoding], 1, rate):
+                raise RecordingError(f"{path}: not {encoding} at {rate} Hz, mono, as the recording says")
         if raw[at : at + 4] == b"data":
             return raw[at + 8 : at + 8 + size]
         at += 8 + size + size % 2

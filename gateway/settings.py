@@ -11,19 +11,33 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.carriers import CARRIERS
 from gateway.carriers.config import CarrierConfig
-from gateway.carriers.secrets import Secrets
-from gateway.errors import SettingsError
+from gateway.carriers.secrets import BearerKeys, Secrets
+from gateway.errors import SettingsError, SettingsErrors
 from gateway.node.services import Fallback, Service
 from gateway.protocol.workers import MAX_CAP
 from gateway.secrecy import INSPECTABLE_VARIABLE
+from gateway.settings_errors import HOST, mistakes
+from gateway.settings_events import EventsSettings
+from gateway.settings_records import RecordsUrl, placed
+from gateway.settings_sections import (
+    ApiSettings,
+    DialoutSettings,
+    Section,
+    ServerSettings,
+    WorkersSettings,
+    of_list,
+    split_url,
+)
+from gateway.settings_sections import (
+    is_loopback as is_loopback,
+)
 from serializers.base import MediaFormat
 from serializers.numbers import e164_of_digits
 
@@ -31,64 +45,16 @@ PREFIX = "GATEWAY_"
 KUBERNETES = re.compile(r"GATEWAY_(SERVICE|PORT)(_(?!_)|$)")
 """What Kubernetes puts into the environment where a Service is called "gateway": GATEWAY_PORT, GATEWAY_SERVICE_HOST."""
 CONFIG_VARIABLE = "GATEWAY_CONFIG"
-OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "GATEWAY_WORKER_KEY", INSPECTABLE_VARIABLE})
-"""Variables of ours that are no settings; the second is for `gateway worker`."""
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8080
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "GATEWAY_WORKER_KEY", "GATEWAY_API_KEY", INSPECTABLE_VARIABLE})
+"""Variables of ours that are no settings; the second is for `gateway worker`, the third for `gateway dial`."""
 DEV_SERVICE = "echo"
-
-STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class Section(BaseModel):
-    """A table of the TOML file."""
-
-    model_config = STRICT
-
-
-def _split(url: str) -> SplitResult:
-    """urlsplit, which looks at the port only when asked, and whose words of a bad address would show it."""
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise PydanticCustomError("url", "is no URL, or its port is none") from None
-    return parts
-
-
-class ServerSettings(Section):
-    """`[server]`."""
-
-    drain_seconds: float = Field(300.0, ge=0)
-    ops_bind: str = "127.0.0.1:9090"
-    overload_lag_ms: int = Field(100, ge=20, le=1000)
-
-    @field_validator("ops_bind")
-    @classmethod
-    def _bind(cls, value: str) -> str:
-        if value and not re.fullmatch(r".+:\d{1,5}", value):
-            raise PydanticCustomError("bind", 'must be "host:port", or "" for none')
-        return value
-
-
-class KeySettings(Section):
-    """`[api]` and `[workers]`: bearer keys."""
-
-    keys: Secrets = ()
-
-
-class DialoutSettings(Section):
-    """`[dialout]`: closed until `allow` is set."""
-
-    allow: tuple[str, ...] = ()
-    callers: tuple[str, ...] = ()
-    cps: float = Field(1.0, gt=0)
-    max_concurrent: int = Field(20, gt=0)
 
 
 def _as_fallback(value: Any) -> Any:
-    if not isinstance(value, str):
+    if isinstance(value, Fallback):
         return value
+    if not isinstance(value, str):
+        raise PydanticCustomError("fallback", 'must be "hold", "busy", "message" or "forward:+15550123"')
     kind, _, to = value.partition(":")
     if kind == "forward" and not re.fullmatch(r"\+[1-9]\d{6,14}", to):
         raise PydanticCustomError("forward", 'must name a number in E.164: "forward:+15550123"')
@@ -100,19 +66,21 @@ def _as_fallback(value: Any) -> Any:
 FallbackField = Annotated[Fallback, BeforeValidator(_as_fallback)]
 
 
-NO_RELAY = 'is served by "pcm" only, with "relay" its callers hear nothing: run it yourself and list its URL in workers'
+NO_RELAYED_AUDIO = 'is possible with protocol "pcm" only: with "relay" the carrier\'s messages pass through unread'
 
 
 class ServiceSettings(Section):
     """One `[[services]]`."""
 
-    host: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    host: str = Field(pattern=f"^{HOST.pattern}$")
     default: bool = False
     numbers: tuple[str, ...] = ()
     bot: str = ""
+    python: str = ""
     workers: tuple[str, ...] = ()
-    link_key: Secrets = ()
-    protocol: Literal["pcm", "relay"] = "pcm"
+    slots: int = Field(1, gt=0, le=MAX_CAP)
+    link_key: BearerKeys = ()
+    protocol: Literal["pcm", "relay"] | None = None
     sample_rate: Literal[8000, 16000, 24000, 48000] = 16000
     codec: Literal["mulaw", "alaw", "l16", "l16/8000", "l16/16000", "l16/24000"] = "mulaw"
     min_warm: int = Field(2, ge=0)
@@ -129,6 +97,9 @@ class ServiceSettings(Section):
     hung_worker_seconds: float = Field(10.0, gt=2)
     hold_audio: str = ""
     record: str = ""
+    recordings: str = ""
+    recording_format: Literal["flac", "wav"] = "flac"
+    announcement: str = ""
 
     @field_validator("when_full")
     @classmethod
@@ -144,11 +115,21 @@ class ServiceSettings(Section):
             raise PydanticCustomError("when_down", 'must be "busy", "message" or "forward:+15550123": nobody can hold')
         return value
 
+    @field_validator("numbers")
+    @classmethod
+    def _numbers(cls, numbers: tuple[str, ...]) -> tuple[str, ...]:
+        for place, number in enumerate(numbers, 1):
+            # As carriers write them: E.164, a short code, national digits, and names of SIP and of SDKs.
+            read = e164_of_digits(number)
+            if not re.fullmatch(r"\+[1-9]\d{6,14}|\d{3,15}|(sips?|client):.+", read, re.ASCII):
+                raise PydanticCustomError("numbers", of_list(place, 'telephone number: write it like "+15550123"'))
+        return numbers
+
     @field_validator("workers")
     @classmethod
     def _urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if _split(url).scheme not in ("ws", "wss"):
+            if split_url(url).scheme not in ("ws", "wss"):
                 raise PydanticCustomError("worker_url", "must be ws:// or wss:// URLs")
         return urls
 
@@ -159,16 +140,20 @@ class ServiceSettings(Section):
         return self
 
     @model_validator(mode="after")
-    def _bot_speaks_pcm(self) -> ServiceSettings:
-        if self.bot and self.protocol == "relay":
-            raise PydanticCustomError("relay_bot", f"bot: {NO_RELAY}")
+    def _recorded_by_pcm(self) -> ServiceSettings:
+        for name in ("recordings", "announcement"):
+            if getattr(self, name) and self.protocol == "relay":
+                raise PydanticCustomError("relay_audio", name + ": {why}", {"why": NO_RELAYED_AUDIO})
         return self
 
     def with_bot(self, bot: str) -> ServiceSettings:
-        """The same with the bot of `--bot`. Raises SettingsError if it cannot have one."""
-        if self.protocol == "relay":
-            raise SettingsError("--bot", NO_RELAY)
+        """The same with the bot of `--bot`."""
         return self.model_copy(update={"bot": bot})
+
+    def key_of_bot(self, wrong: str) -> str:
+        """Which setting is to be mended, by what a worker host says of it: the bot, or its interpreter."""
+        python = self.python and wrong.startswith(f"{self.python}: ")
+        return f"services.{self.host}.{'python' if python else 'bot'}"
 
     def service(self) -> Service:
         """The part of it that the conductor goes by."""
@@ -186,12 +171,15 @@ class ServiceSettings(Section):
             max_hold=self.max_hold_seconds,
             max_call=self.max_call_seconds,
             wrapup=self.wrapup_seconds,
+            slots=self.slots,
             rest=self.rest_seconds,
             after_bot=self.after_bot,
             playout_lead=self.playout_lead_ms / 1000,
             stream_quiet=self.quiet_seconds,
             link_dead=self.hung_worker_seconds,
             record=self.record,
+            recordings=self.recordings,
+            recording_format=self.recording_format,
         )
 
 
@@ -201,12 +189,14 @@ class Settings(Section):
     public_url: str = ""
     registry: str = Field("memory", repr=False)  # such URLs may hold a password
     secret: Secrets = ()
-    records: str = Field("", repr=False)
+    records: RecordsUrl = ""
+    retention_days: float = Field(90.0, ge=0)
     server: ServerSettings = ServerSettings()
-    api: KeySettings = KeySettings()
-    workers: KeySettings = KeySettings()
+    api: ApiSettings = ApiSettings()
+    workers: WorkersSettings = WorkersSettings()
     dialout: DialoutSettings = DialoutSettings()
-    carriers: dict[str, Any] = {}
+    carriers: dict[str, Any] = Field(default_factory=dict)
+    events: tuple[EventsSettings, ...] = ()
     services: tuple[ServiceSettings, ...] = ()
 
     @field_validator("public_url")
@@ -214,7 +204,7 @@ class Settings(Section):
     def _public(cls, value: str) -> str:
         if not value:
             return value
-        url = _split(value)
+        url = split_url(value)
         if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
             raise PydanticCustomError("public_url", 'must be like "https://voice.example.com", a path is allowed')
         if url.scheme == "http" and not is_loopback(url.hostname):
@@ -224,9 +214,17 @@ class Settings(Section):
     @field_validator("registry")
     @classmethod
     def _registry(cls, value: str) -> str:
-        if value != "memory" and _split(value).scheme not in ("redis", "rediss", "unix"):
+        if value != "memory" and split_url(value).scheme not in ("redis", "rediss", "unix"):
             raise PydanticCustomError("registry", 'must be "memory" or like "redis://host:6379/0"')
         return value
+
+    @field_validator("events")
+    @classmethod
+    def _events(cls, endpoints: tuple[EventsSettings, ...]) -> tuple[EventsSettings, ...]:
+        urls = [endpoint.url for endpoint in endpoints]
+        if len(set(urls)) < len(urls):
+            raise PydanticCustomError("url_twice", "one URL is there twice: name all its types in one [[events]]")
+        return endpoints
 
     @model_validator(mode="after")
     def _services(self) -> Settings:
@@ -246,32 +244,31 @@ class Settings(Section):
         return config
 
 
-def is_loopback(host: str) -> bool:
-    """127.0.0.0/8, ::1, localhost."""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
 def load(path: str | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings of this file (or GATEWAY_CONFIG's, or none) under this environment. Raises SettingsError."""
     environ = os.environ if environ is None else environ
     path = path or environ.get(CONFIG_VARIABLE)
     tree = _read(Path(path)) if path else {}
     _merge_environment(tree, environ)
-    sections = _with_known_names(tree.get("carriers", {}), environ)
-    tree["carriers"] = {name: _carrier(name, section) for name, section in sections.items()}
+    tree["records"] = placed(tree.get("records"), Path(path) if path else None, environ)
+    wrong: list[SettingsError] = []
+    tree["carriers"] = _carriers(tree.get("carriers", {}), environ, wrong)
     try:
-        return Settings.model_validate(tree)
+        settings = Settings.model_validate(tree)
     except ValidationError as error:
-        raise _as_settings_error("", error) from None
+        wrong = [*mistakes(error, Settings, tree), *wrong]
+    if wrong:
+        raise wrong[0] if len(wrong) == 1 else SettingsErrors(wrong)
+    return settings
 
 
 def configured(path: str | None, environ: Mapping[str, str] | None = None) -> bool:
-    """Has anybody configured anything at all?"""
+    """Return whether there is any configuration at all."""
     environ = os.environ if environ is None else environ
     if path or environ.get(CONFIG_VARIABLE):
         return True
-    known = {name for entry in CARRIERS.values() for name in entry.env}
-    return any(name in known or (name.startswith(PREFIX) and name not in OTHER_VARIABLES) for name in environ)
+    of_carriers = {name for entry in CARRIERS.values() for name in entry.env}
+    return any(_is_setting(name, text) or (name in of_carriers and text) for name, text in environ.items())
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -284,10 +281,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError("--config", f"{path} is not TOML: {error}") from None
 
 
+def _is_setting(name: str, text: str) -> bool:
+    """True if this variable sets a setting; an empty one sets nothing."""
+    ours = name.startswith(PREFIX) and name not in OTHER_VARIABLES and not KUBERNETES.match(name)
+    return ours and bool(text)
+
+
 def _merge_environment(tree: dict[str, Any], environ: Mapping[str, str]) -> None:
     """`GATEWAY_SERVER__DRAIN_SECONDS=10` sets server.drain_seconds. Values may be JSON; what is none is a string."""
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or name in OTHER_VARIABLES or KUBERNETES.match(name) or not text:
+        if not _is_setting(name, text):
             continue
         *parents, key = name.removeprefix(PREFIX).lower().split("__")
         section = tree
@@ -307,14 +310,29 @@ def _value(text: str) -> Any:
     return text
 
 
-def _with_known_names(carriers: Any, environ: Mapping[str, str]) -> dict[str, Any]:
-    """The carriers' sections, filled from the names that their users already have; all of them make a section."""
-    if not isinstance(carriers, Mapping):
-        raise SettingsError("carriers", "must be tables: [carriers.twilio] and so on")
-    sections = dict(carriers)
-    for name in sections:
+def _carriers(tables: Any, environ: Mapping[str, str], wrong: list[SettingsError]) -> dict[str, CarrierConfig[Any]]:
+    """Parse the carriers' tables. What is wrong with one is added to `wrong`, and the carrier left out."""
+    if not isinstance(tables, Mapping):
+        wrong.append(SettingsError("carriers", "must be tables: [carriers.twilio] and so on"))
+        return {}
+    carriers: dict[str, CarrierConfig[Any]] = {}
+    for name, section in _with_known_names(tables, environ).items():
         if name not in CARRIERS:
-            raise SettingsError(f"carriers.{name}", f"there is no such carrier; there are {', '.join(CARRIERS)}")
+            wrong.append(
+                SettingsError(f"carriers.{name}", f"there is no such carrier; there are {', '.join(CARRIERS)}")
+            )
+            continue
+        config = CARRIERS[name].config
+        try:
+            carriers[name] = config.model_validate(section)
+        except ValidationError as error:
+            wrong += mistakes(error, config, section if isinstance(section, Mapping) else {}, ("carriers", name))
+    return carriers
+
+
+def _with_known_names(tables: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The carriers' sections, filled from the names that their users already have; all of them make a section."""
+    sections = dict(tables)
     for name, entry in CARRIERS.items():
         found = {key: environ[variable] for variable, key in entry.env.items() if environ.get(variable)}
         section = sections.get(name)
@@ -323,19 +341,3 @@ def _with_known_names(carriers: Any, environ: Mapping[str, str]) -> dict[str, An
         elif isinstance(section, Mapping) and "accounts" not in section:
             sections[name] = {**found, **section}
     return sections
-
-
-def _carrier(name: str, section: Any) -> CarrierConfig[Any]:
-    try:
-        config: CarrierConfig[Any] = CARRIERS[name].config.model_validate(section)
-        return config
-    except ValidationError as error:
-        raise _as_settings_error(f"carriers.{name}", error) from None
-
-
-def _as_settings_error(prefix: str, error: ValidationError) -> SettingsError:
-    """The first mistake, with its dotted name. The value is never shown: it may be a secret."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    place = ".".join([prefix] * bool(prefix) + [str(part) for part in first["loc"]]) or "settings"
-    messages = {"extra_forbidden": "there is no such setting", "missing": "is missing"}
-    return SettingsError(place, messages.get(first["type"], first["msg"]))

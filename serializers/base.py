@@ -3,7 +3,7 @@
 Events in, commands out, and the serializer between.
 
 A serializer is one object for one stream. It does no I/O and knows no clock: `decode()` turns one WebSocket
-message into typed events, the command methods turn a wish into the message that this carrier understands.
+message into typed events, the command methods turn a command into the message that this carrier understands.
 
 Only this edge is lenient. `decode()` is total: any message gives events, at worst one `Rejected` that says
 why, and never an exception, for the bytes come from a stranger.
@@ -30,6 +30,11 @@ class MediaFormat:
 
     encoding: str
     sample_rate: int
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """2 for l16, 1 for the G.711 laws."""
+        return 2 if self.encoding == "l16" else 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +246,13 @@ class Serializer(ABC):
     @abstractmethod
     def mark(self, name: str) -> str:
         """Ask to be told when all audio sent so far has been played."""
+
+    def with_stream_id(self, message: str, stream_id: str) -> str:
+        """Write this carrier's message, of either side, for the stream of this id.
+
+        For a bot that speaks the wire: it knows the id of its first stream, and the call may be on another by now.
+        """
+        return message
 
     def dtmf(self, digits: str) -> str | None:
         """Send keys to the other side; None where this wire cannot."""

@@ -6,8 +6,8 @@ and item access over the wire's keys (`cd["from"]`, not `cd["from_number"]`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -54,6 +54,11 @@ class CallData(BaseModel):
         """
         return self.model_dump(mode="json", by_alias=True)
 
+    def without_parameters(self, names: Collection[str]) -> Self:
+        """Return it without these of the handshake's parameters."""
+        body = {name: value for name, value in self.body.items() if name not in names}
+        return self.model_copy(update={"body": body}) if len(body) < len(self.body) else self
+
     @staticmethod
     def from_wire(fields: Mapping[str, Any]) -> CallData:
         """The CallData that `wire()` was made of, in its own class.
@@ -97,6 +102,10 @@ class ExotelCallData(CallData):
     account_sid: str | None = None
     custom_parameters: str | dict[Any, Any] | None = None
 
+    def without_parameters(self, names: Collection[str]) -> Self:
+        call = super().without_parameters(names)
+        return call if call is self else call.model_copy(update={"custom_parameters": call.body})
+
 
 RESERVED_PREFIX = "gw_"
 """Every name that the gateway itself puts into a URL or a stream's parameters begins with this."""
@@ -105,6 +114,12 @@ _STREAM_KEY = "key"
 """A static stream's key where it travels as a parameter, as on Exotel: a secret, and not the bot's business."""
 
 
+def is_own_parameter(name: str) -> bool:
+    """Whether a parameter of this name is the gateway's, also where it has become a SIP header of Plivo's."""
+    name = name.removeprefix("X-PH-")
+    return name == _STREAM_KEY or name.startswith(RESERVED_PREFIX)
+
+
 def own_parameters_removed(params: Mapping[str, Any]) -> dict[str, Any]:
     """The custom parameters that are the flow author's."""
-    return {k: v for k, v in params.items() if k != _STREAM_KEY and not k.startswith(RESERVED_PREFIX)}
+    return {k: v for k, v in params.items() if not is_own_parameter(k)}

@@ -7,6 +7,7 @@ No real capture is public; the shapes are those of its pages and of what others 
 
 from __future__ import annotations
 
+import re
 from binascii import b2a_base64
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 from serializers.base import Event, IdPatterns, MediaFormat, Start, Wire
 from serializers.call_data import ExotelCallData, own_parameters_removed
 from serializers.fields import media_format, parameters, text_of
-from serializers.stream import CLEARED, JsonStream, json_text
+from serializers.stream import CLEARED, JsonStream, id_under, json_text
 
 
 class ExotelSerializer(JsonStream):
@@ -27,6 +28,9 @@ class ExotelSerializer(JsonStream):
 
     carrier: ClassVar[str] = "exotel"
     wire: ClassVar[Wire] = Wire(chunk=320, chunk_min=3_200, silence=True)  # "Minimum 3.2 KB, a multiple of 320 bytes"
+    names_stream: ClassVar[re.Pattern[str] | None] = id_under(
+        "stream_sid", "streamSid"
+    )  # the second is what most bots for Exotel write
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9_-]{1,64}")
     default_format: ClassVar[MediaFormat] = MediaFormat("l16", 8000)
 
@@ -75,8 +79,7 @@ class ExotelSerializer(JsonStream):
 
     def write_heads(self, start: Start) -> None:
         self.stream_id = json_text(start.stream_id)
-        width = 2 if start.outbound.encoding == "l16" else 1
-        self._bytes_per_ms = max(1, start.outbound.sample_rate * width // 1000)
+        self._bytes_per_ms = max(1, start.outbound.sample_rate * start.outbound.bytes_per_sample // 1000)
 
     def media(self, payload: bytes) -> str:
         self._chunk += 1

@@ -28,12 +28,17 @@ _SILENT = {"mulaw": b"\xff", "alaw": b"\xd5"}
 """The byte of silence (ITU-T G.711); in every other encoding it is 0."""
 
 
+def silent_byte(encoding: str) -> bytes:
+    """Return the byte that silence is made of."""
+    return _SILENT.get(encoding, b"\x00")
+
+
 class LostMedia:
     """Makes the silence of one stream."""
 
     def __init__(self, media: MediaFormat) -> None:
-        self._byte = _SILENT.get(media.encoding, b"\x00")
-        self._most = int(media.sample_rate * (2 if media.encoding == "l16" else 1) * MAX_SECONDS)
+        self._byte = silent_byte(media.encoding)
+        self._most = int(media.sample_rate * media.bytes_per_sample * MAX_SECONDS)
         self._left = self._most
 
     def fill(self, missing: int, size: int, received: int) -> Sequence[Event]:

@@ -7,6 +7,7 @@ https://www.plivo.com/docs/voice/xml/stream and the audio streaming reference
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from serializers.base import Event, IdPatterns, Start, Stop
 from serializers.call_data import CallData, own_parameters_removed
 from serializers.fields import media_format, parameters, text_of
 from serializers.numbers import e164_of_digits
-from serializers.stream import CLEARED, DIGITS, JsonStream, failure, json_text
+from serializers.stream import CLEARED, DIGITS, JsonStream, failure, id_under, json_text
 
 _CONTENT_TYPES = {"mulaw": "audio/x-mulaw", "alaw": "audio/x-alaw", "l16": "audio/x-l16"}
 
@@ -26,6 +27,7 @@ class PlivoSerializer(JsonStream):
     """
 
     carrier: ClassVar[str] = "plivo"
+    names_stream: ClassVar[re.Pattern[str] | None] = id_under("streamId")
     # Plivo's own are UUIDs; clones of it have others.
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9-]{1,64}")
 
@@ -58,7 +60,9 @@ class PlivoSerializer(JsonStream):
             {
                 "stream_id": stream_id or None,
                 "call_id": call_id,
-                **self.party_numbers(custom.get("from_number"), custom.get("to_number")),
+                **self.party_numbers(
+                    custom.get("from_number", custom.get("from")), custom.get("to_number", custom.get("to"))
+                ),
                 "body": own_parameters_removed(custom),
                 "carrier": self.carrier,
                 "encoding": media.encoding,

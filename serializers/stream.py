@@ -7,6 +7,7 @@ A carrier's own file says what its `start` holds, how its commands are written, 
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping, Sequence
@@ -78,6 +79,9 @@ CLEARED: Sequence[Event] = (Cleared(),)
 class JsonStream(Serializer):
     """A stream of JSON messages; one subclass per carrier."""
 
+    names_stream: ClassVar[re.Pattern[str] | None] = None
+    """Where the stream's id stands in a message, of either side, up to the id itself. A key in a string of somebody
+    else's is written with backslashes, and so is none. None: messages name no stream."""
     default_format: ClassVar[MediaFormat] = MediaFormat("mulaw", 8000)
     """Of both directions, where neither `start` nor our own XML says otherwise."""
 
@@ -239,6 +243,12 @@ class JsonStream(Serializer):
     def media(self, payload: bytes) -> str:
         return self.media_head + b2a_base64(payload, newline=False).decode() + self.media_tail
 
+    def with_stream_id(self, message: str, stream_id: str) -> str:
+        if self.names_stream is None:
+            return message
+        written = json_text(stream_id)
+        return self.names_stream.sub(lambda found: found[1] + written, message)
+
     def flush_marks(self) -> list[Mark]:
         return self.marks.flush()
 
@@ -280,6 +290,11 @@ def failure(fields: Mapping[str, Any]) -> Failure:
     words = [text_of(inner, "title"), text_of(inner, "detail", "reason", "message", "error")]
     code = text_of(inner, "code") or event
     return Failure(code, ": ".join(filter(None, words)))
+
+
+def id_under(*keys: str) -> re.Pattern[str]:
+    """Find the id that stands under one of these keys. The first group is what stands before it."""
+    return re.compile(rf'("(?:{"|".join(keys)})"\s*:\s*)"(?:[^"\\]|\\.)*"')
 
 
 def json_text(text: str) -> str:

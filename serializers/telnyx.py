@@ -5,6 +5,7 @@ https://developers.telnyx.com/api-reference/websockets/stream-call-media-over-we
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from serializers.base import Event, IdPatterns, MediaFormat, Start, Wire
 from serializers.call_data import TelnyxCallData, own_parameters_removed
 from serializers.fields import folded, media_format, parameters, text_of
 from serializers.jitter_buffer import JitterBuffer
-from serializers.stream import FOREIGN_TRACK, JsonStream, chunk_number, json_text
+from serializers.stream import FOREIGN_TRACK, JsonStream, chunk_number, id_under, json_text
 
 
 class TelnyxSerializer(JsonStream):
@@ -24,6 +25,7 @@ class TelnyxSerializer(JsonStream):
 
     carrier: ClassVar[str] = "telnyx"
     wire: ClassVar[Wire] = Wire(silence=True)
+    names_stream: ClassVar[re.Pattern[str] | None] = id_under("stream_id")
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"[A-Za-z0-9:_-]{1,256}")
 
     def __init__(self, *, negotiated: MediaFormat | None = None, region: str | None = None) -> None:

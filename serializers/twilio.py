@@ -5,6 +5,7 @@ https://www.twilio.com/docs/voice/media-streams/websocket-messages
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,7 +13,7 @@ from serializers.base import IdPatterns, Start
 from serializers.call_data import CallData, own_parameters_removed
 from serializers.exotel import has_twilio_ids, is_exotel
 from serializers.fields import media_format, parameters, text_of
-from serializers.stream import JsonStream, json_text
+from serializers.stream import JsonStream, id_under, json_text
 
 
 class TwilioSerializer(JsonStream):
@@ -22,6 +23,7 @@ class TwilioSerializer(JsonStream):
     """
 
     carrier: ClassVar[str] = "twilio"
+    names_stream: ClassVar[re.Pattern[str] | None] = id_under("streamSid")
     ids: ClassVar[IdPatterns] = IdPatterns(call=r"CA[A-Za-z0-9_-]{1,64}")
 
     @classmethod

@@ -38,12 +38,12 @@ FAULTS = {
     ],
     "a half-open carrier": [
         "media/test_bridge.py::test_a_carrier_that_does_not_answer_is_dead",
-        "media/test_relay.py::test_a_carrier_that_neither_sends_nor_answers_is_dead_after_fifteen_seconds",
+        "media/test_relay.py::test_a_carrier_that_neither_sends_nor_answers_is_dead_after_15_seconds",
     ],
     "a half-open link": [
         "media/test_bridge.py::test_a_link_is_pinged_every_second_and_dead_after_ten",
         "media/test_keepalive.py::test_a_link_is_asked_every_second_slow_after_five_and_dead_after_ten",
-        "sessions/test_worker_search.py::test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_another_host",
+        "sessions/test_worker_search.py::test_after_an_unanswering_worker_the_next_is_sought_on_another_host",
     ],
     "a half-open peer": ["cluster/test_haproxy.py::test_gateway_in_a_black_hole"],
     "a gateway dies": [
@@ -61,9 +61,9 @@ FAULTS = {
     "Redis is cut off": [
         "sessions/test_hold.py::test_a_registry_that_is_down_gives_busy",
         "sessions/test_hold.py::test_a_call_on_hold_when_the_registry_goes_down_is_held_on",
-        "sessions/test_worker_search.py::test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry",
-        "sessions/test_worker_search.py::test_a_call_that_loses_its_worker_in_an_outage_of_the_registry_gets_the_next",
-        "streams/test_admission.py::test_a_stream_that_our_own_answer_asked_for_waits_for_a_registry_that_is_away",
+        "sessions/test_worker_search.py::test_a_caller_who_waits_for_a_worker_outlasts_a_registry_outage",
+        "sessions/test_worker_search.py::test_a_call_that_loses_its_worker_in_an_outage_gets_the_next",
+        "streams/test_admission.py::test_a_stream_that_our_own_answer_asked_for_waits_out_an_outage",
     ],
     "a webhook is sent twice, at once, to two nodes": [
         "cluster/test_balanced.py::test_duplicate_webhooks_on_two_nodes"
@@ -88,7 +88,7 @@ FAULTS = {
     "a burst of calls": ["admission/test_crowd.py::test_a_full_pool_refuses_or_forwards_exactly_the_rest"],
     "a replayed token, or a bad handshake with it": [
         "streams/test_handshake.py::test_a_spent_token_closes_1008_and_leaves_the_honest_call_alone",
-        "streams/test_handshake.py::test_a_start_that_names_another_call_closes_1008_and_the_url_works_again",
+        "streams/test_handshake.py::test_a_start_that_names_another_call_closes_1008_and_spares_the_url",
     ],
     "a newer stream takes the session": [
         "cluster/test_balanced.py::test_newer_stream_while_the_older_lives",
@@ -96,7 +96,7 @@ FAULTS = {
         "sessions/test_session.py::test_a_link_closed_as_superseded_neither_claims_nor_hangs_up",
     ],
     "a static worker whose renewal is lost": [
-        "pool/test_registry.py::test_a_static_worker_whose_claim_ran_out_comes_back_when_it_has_been_busy_and_is_ready"
+        "pool/test_registry.py::test_a_static_worker_with_a_lost_claim_returns_after_busy_and_ready"
     ],
     "a double release, late callbacks": [
         "pool/test_registry.py::test_a_release_frees_the_slot_and_is_idempotent",

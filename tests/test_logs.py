@@ -13,8 +13,10 @@ import pytest
 import structlog
 
 from gateway.logs import MAX_VALUE, configure
-from gateway.simulator import CallPlan, Credentials, Faults, place_call
-from tests.acceptance.program import SECRETS, TWILIO_SID, TWILIO_TOKEN, Gateway, place_bot, service, settings
+from gateway.simulator import CallPlan, Faults, place_call
+from gateway.simulator.twilio import TwilioAccount
+from tests.acceptance.program import SECRETS, TWILIO_SID, TWILIO_TOKEN, Gateway, service, settings
+from tests.kit.bots import place_bot
 
 PRIVATE = "what-the-caller-told-nobody-else"
 
@@ -159,11 +161,11 @@ def test_logs_and_metrics_of_a_call_give_nothing_away(tmp_path):
             carrier="twilio",
             base_url=gateway.url,
             audio=np.zeros(4800, np.int16),
-            credentials=Credentials(twilio_account_sid=TWILIO_SID, twilio_auth_token=TWILIO_TOKEN),
+            credentials={"twilio": TwilioAccount(TWILIO_SID, TWILIO_TOKEN)},
             from_number=CALLER,
             to_number=CALLED,
             query={"pin": PRIVATE},
-            behaviour=Faults(dtmf=((0.1, "7"), (0.2, "3")), bad_json=True),
+            faults=Faults(dtmf=((0.1, "7"), (0.2, "3")), bad_json=True),
             linger=0.2,
         )
         report = asyncio.run(place_call(plan))

@@ -35,8 +35,17 @@ CONTRACT = {
     "gateway_resumes_total": ("counter", {"cause", "result"}),
     "gateway_dialout_total": ("counter", {"carrier", "result"}),
     "gateway_event_loop_lag_seconds": ("histogram", set()),
-    # Not in the contract: workers that are killed and replaced, by reason.
+    # Not in the contract: questions that a registry left open, and workers that are killed and replaced, by reason.
+    "gateway_registry_failures_total": ("counter", {"reason"}),
     "gateway_worker_ends_total": ("counter", {"service_host", "reason"}),
+    # Nor are events: attempts to deliver them, and how long the oldest has waited.
+    "gateway_event_deliveries_total": ("counter", {"result"}),
+    "gateway_events_oldest_pending_seconds": ("gauge", set()),
+    # Nor what is written in the background.
+    "gateway_records_total": ("counter", {"result"}),
+    "gateway_records_waiting": ("gauge", set()),
+    "gateway_recordings_total": ("counter", {"result"}),
+    "gateway_recordings_waiting": ("gauge", set()),
 }
 
 
@@ -49,6 +58,14 @@ class Bridge:
 
     def unplayed(self, now: float) -> float:
         return self.waiting
+
+
+@dataclass
+class Writer:
+    """What a background writer shows of itself."""
+
+    waiting: int
+    results: dict[str, int]
 
 
 @pytest.fixture
@@ -76,6 +93,9 @@ def everything(metrics: Metrics) -> dict[str, Slots]:
     metrics.rejected["voice", "full"] += 1
     metrics.resumes["stream_lost", "attached"] += 1
     metrics.dialouts["twilio", "answered"] += 1
+    metrics.event_deliveries[("delivered",)] += 1
+    metrics.records = metrics.recordings = Writer(2, {"written": 5})
+    metrics.note_registry_failure("bad_answer")
     metrics.note_ends("h1", 1, "a.b", {"hung": 1})
     return {"a.b": Slots(20, 3, 2, 1, 3, 0)}
 
@@ -277,7 +297,7 @@ def test_a_timed_message_goes_on_as_it_came(metrics):
 
 def test_slots_are_shown_by_state_and_left_out_when_nobody_tells(metrics):
     told = samples(
-        metrics, "gateway_worker_slots", {"a.b": Slots(cap=20, used=3, ready=2, starting=1, busy=3, queued=4)}
+        metrics, "gateway_worker_slots", {"a.b": Slots(cap=20, used=3, ready=2, starting=1, busy=3, queued=4, free=17)}
     )
     assert told == {
         ("a.b", "cap"): 20,
@@ -286,6 +306,7 @@ def test_slots_are_shown_by_state_and_left_out_when_nobody_tells(metrics):
         ("a.b", "starting"): 1,
         ("a.b", "busy"): 3,
         ("a.b", "queued"): 4,
+        ("a.b", "free"): 17,
     }
     assert samples(metrics, "gateway_worker_slots") == {}
 
@@ -321,7 +342,7 @@ def ends_of(metrics: Metrics) -> float:
     return samples(metrics, "gateway_worker_ends_total").get(("hung", "a.b"), 0.0)
 
 
-def test_hosts_that_come_with_a_new_name_each_time_do_not_pile_up_and_what_they_said_stays_counted(metrics):
+def test_hosts_with_a_new_name_each_time_do_not_pile_up_and_stay_counted(metrics):
     before = 0.0
     for n in range(3 * MAX_HOSTS):
         metrics.note_ends(f"h{n}", 1, "a.b", {"hung": 1})

@@ -78,7 +78,7 @@ def test_an_l16_wav_is_one_that_anybody_plays(tmp_path: Path) -> None:
         assert (wav.getframerate(), wav.getnchannels(), wav.readframes(8)) == (8000, 1, b"\1\2" * 8)
 
 
-def test_without_the_gateways_audio_its_payloads_are_silence_of_their_length(tmp_path: Path) -> None:
+def test_without_the_gateways_audio_its_payloads_are_silence_as_long(tmp_path: Path) -> None:
     original = recording()
     del original.entries[7]
     original.write(tmp_path / "call.jsonl", keep_gateway_audio=False)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from gateway.__main__ import main
 from gateway.carriers import CARRIERS
-from gateway.errors import SettingsError
+from gateway.errors import SettingsError, SettingsErrors
 from gateway.node.services import Fallback
 from gateway.settings import Settings, configured, is_loopback, load
 from serializers.base import MediaFormat
@@ -37,7 +41,7 @@ def services(text: str = "") -> str:
 
 def test_nothing_configured_is_a_gateway_without_anything():
     settings = load(environ={})
-    assert settings == Settings()
+    assert settings == Settings(records=f"sqlite+aiosqlite:///{Path.cwd() / 'gateway.db'}")
     assert (settings.public_url, settings.registry, settings.services) == ("", "memory", ())
     assert settings.server.ops_bind == "127.0.0.1:9090"
     assert settings.server.drain_seconds == 300
@@ -76,6 +80,8 @@ def test_codecs(file, codec, media):
         ("GATEWAY_SERVER__OPS_BIND", '""', lambda s: s.server.ops_bind == ""),
         ("GATEWAY_SERVER__OPS_BIND", "", lambda s: s.server.ops_bind == "127.0.0.1:9999"),
         ("GATEWAY_DIALOUT__ALLOW", '["+1", "GB"]', lambda s: s.dialout.allow == ("+1", "GB")),
+        ("GATEWAY_WORKERS__NETWORKS", "10.20.0.0/16", lambda s: s.workers.networks == (ip_network("10.20.0.0/16"),)),
+        ("GATEWAY_WORKERS__NETWORKS", '["fd00::/8"]', lambda s: s.workers.networks == (ip_network("fd00::/8"),)),
         ("GATEWAY_SECRET", "one", lambda s: [k.get_secret_value() for k in s.secret] == ["one"]),
         ("GATEWAY_SECRET", '["new", "old"]', lambda s: [k.get_secret_value() for k in s.secret] == ["new", "old"]),
         ("GATEWAY_SECRET", "{not json", lambda s: [k.get_secret_value() for k in s.secret] == ["{not json"]),
@@ -105,7 +111,7 @@ def test_the_file_may_be_named_by_the_environment(file):
 @pytest.mark.parametrize("name", list(CARRIERS))
 def test_a_carrier_whose_credentials_are_all_in_the_environment_is_on(name):
     valid = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="  # as a public key too
-    environ = dict.fromkeys(CARRIERS[name].env, valid)
+    environ = {key: "id-1" if key.endswith(("_SID", "_ID")) else valid for key in CARRIERS[name].env}
     settings = load(environ=environ)
     assert settings.carrier(name) is not None
     assert [other for other in CARRIERS if settings.carrier(other) is not None] == [name]
@@ -137,6 +143,8 @@ def test_known_names_do_not_mix_into_a_list_of_accounts(file):
         (None, {"TWILIO_AUTH_TOKEN": "t"}, True),
         (None, {"GATEWAY_SECRET": "s"}, True),
         (None, {"GATEWAY_WORKER_KEY": "k"}, False),
+        (None, {"GATEWAY_SERVICE_HOST": "10.0.0.1", "GATEWAY_PORT": "tcp://10.0.0.1:80"}, False),
+        (None, {"GATEWAY_SECRET": "", "TWILIO_AUTH_TOKEN": ""}, False),
         (None, {"PATH": "/bin"}, False),
         (None, {}, False),
     ],
@@ -174,6 +182,15 @@ def test_configured(path, environ, is_it):
         (f'[server]\nops_bind = "{SECRET}:port"', "server.ops_bind"),
         (f'[api]\nkey = "{SECRET}"', "api.key"),
         (f'[api]\nkeys = [["{SECRET}"]]', "api.keys"),
+        (f'[api]\nkeys = ["k", {{ key = "{SECRET}" }}]', "api.keys.1.scopes"),
+        (f'[api]\nkeys = [{{ key = "{SECRET}", scopes = [] }}]', "api.keys.0.scopes"),
+        (f'[api]\nkeys = [{{ key = "{SECRET}", scopes = ["{SECRET}"] }}]', "api.keys.0.scopes.0"),
+        (f'[api]\nkeys = [{{ key = "k", scopes = ["start"], name = "{SECRET} !" }}]', "api.keys.0.name"),
+        (f'[api]\nkeys = [{{ key = "k", scopes = ["start"], scope = "{SECRET}" }}]', "api.keys.0.scope"),
+        (f'[workers]\nnetworks = ["{SECRET}"]', "workers.networks"),
+        ('[workers]\nnetworks = ["10.0.0.7/8"]', "workers.networks"),
+        ("[workers]\nnetworks = [7]", "workers.networks"),
+        ("[workers]\nnetworks = 7", "workers.networks"),
         ("[dialout]\ncps = 0", "dialout.cps"),
         (f'carriers = "{SECRET}"', "carriers"),
         (f'carriers.twilio = "{SECRET}"', "carriers.twilio"),
@@ -184,21 +201,23 @@ def test_configured(path, environ, is_it):
             "carriers.twilio.accounts.0.auth_token",
         ),
         (f'[carriers.twilio]\ntoken = "{SECRET}"', "carriers.twilio.token"),
-        (services(f'codec = "{SECRET}"'), "services.0.codec"),
-        (services("sample_rate = 11025"), "services.0.sample_rate"),
-        (services(f'when_full = "{SECRET}"'), "services.0.when_full"),
-        (services(f'when_full = "forward:{SECRET}"'), "services.0.when_full"),
-        (services('when_full = "message"'), "services.0.when_full"),
-        (services('when_down = "hold"'), "services.0.when_down"),
-        (services('when_down = "busy:now"'), "services.0.when_down"),
-        (services("when_down = 5"), "services.0.when_down"),
-        (services("min_warm = 30"), "services.0"),
-        (services("max = 0"), "services.0.max"),
-        (services(f'workers = ["http://{SECRET}"]'), "services.0.workers"),
-        (services(f'workers = ["ws://[{SECRET}"]'), "services.0.workers"),
-        (services(f'workers = ["ws://{SECRET}:port/ws"]'), "services.0.workers"),
-        (services('bot = "bot.py"\nprotocol = "relay"'), "services.0"),
-        (services(f'color = "{SECRET}"'), "services.0.color"),
+        (services(f'codec = "{SECRET}"'), "services.a.b.codec"),
+        (services("sample_rate = 11025"), "services.a.b.sample_rate"),
+        (services(f'when_full = "{SECRET}"'), "services.a.b.when_full"),
+        (services(f'when_full = "forward:{SECRET}"'), "services.a.b.when_full"),
+        (services('when_full = "message"'), "services.a.b.when_full"),
+        (services('when_down = "hold"'), "services.a.b.when_down"),
+        (services('when_down = "busy:now"'), "services.a.b.when_down"),
+        (services("when_down = 5"), "services.a.b.when_down"),
+        (services("min_warm = 30"), "services.a.b"),
+        (services("max = 0"), "services.a.b.max"),
+        (services(f'workers = ["http://{SECRET}"]'), "services.a.b.workers"),
+        (services(f'workers = ["ws://[{SECRET}"]'), "services.a.b.workers"),
+        (services(f'workers = ["ws://{SECRET}:port/ws"]'), "services.a.b.workers"),
+        (services('recordings = "calls"\nprotocol = "relay"'), "services.a.b"),
+        (services('announcement = "a.wav"\nprotocol = "relay"'), "services.a.b"),
+        (services('recording_format = "mp3"'), "services.a.b.recording_format"),
+        (services(f'color = "{SECRET}"'), "services.a.b.color"),
         ("[[services]]\n", "services.0.host"),
         (f'[[services]]\nhost = "../{SECRET}"', "services.0.host"),
         (services() + services(), "settings"),
@@ -212,8 +231,91 @@ def test_a_mistake_is_one_line_that_names_the_setting_and_not_the_value(file, te
     line = str(raised.value)
     assert line.startswith(f"{setting}: ")
     assert "\n" not in line
+    assert not re.search("tuple|valid |Input|instance|pattern|dictionary|xtra", line), "plain words"
     assert SECRET not in line
     assert len(line) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[dialout]\nallow = "+1"', 'dialout.allow: must be a list: ["…", "…"]'),
+        (services("numbers = 5"), 'services.a.b.numbers: must be a list: ["…", "…"]'),
+        (services("bot = 5"), "services.a.b.bot: must be text, in quotes"),
+        (services("max = 2.5"), "services.a.b.max: must be a whole number"),
+        (services("max = 5000"), "services.a.b.max: must be at most 4000"),
+        (services('default = "maybe"'), "services.a.b.default: must be true or false"),
+        (services("when_full = 5"), 'services.a.b.when_full: must be "hold", "busy", "message" or "forward:+15550123"'),
+        ("[services]\nhost = 5", "services: must be a list of tables: begin each by [[services]]"),
+        ("drain_seconds = 5", "drain_seconds: there is no such setting here: it belongs in [server]"),
+        ("[server]\ndrain_secs = 5", "server.drain_secs: there is no such setting; do you mean drain_seconds?"),
+        (services("min_worm = 5"), "services.a.b.min_worm: there is no such setting; do you mean min_warm?"),
+        (
+            services("ops_bnd = 5"),
+            "services.a.b.ops_bnd: there is no such setting; do you mean ops_bind in [server]?",
+        ),
+        ("[service]\nhost = 5", "service: there is no such setting; do you mean services?"),
+        ('[carriers.plivo]\nauth_idd = "x"', "carriers.plivo.auth_idd: there is no such setting; do you mean auth_id?"),
+        (
+            '[carriers.exotel]\nregion = "India"',
+            'carriers.exotel.region: must be the two capital letters of a country, like "IN"',
+        ),
+        (
+            '[dialout]\nallow = ["+1", "gb"]',
+            'dialout.allow: number 2 of the list is no prefix or region: write "+1", "+4420" or "GB"',
+        ),
+        (
+            '[dialout]\ncallers = ["+1 555 0100"]',
+            'dialout.callers: number 1 of the list is no number in E.164: write it like "+15550100"',
+        ),
+    ],
+)
+def test_plain_words(file, text, line):
+    with pytest.raises(SettingsError) as raised:
+        load(file(text), {})
+    assert str(raised.value) == line
+
+
+@pytest.mark.parametrize("number", ["abc", "", "+", "+1", "12", "+1 (202) 555-01x3", "(202) 555-0143", "sip:"])
+def test_what_is_no_number_of_a_service(file, number):
+    text = services(f'numbers = ["+15550100000", "{number}"]')
+    with pytest.raises(SettingsError, match=r"^services.a.b.numbers: number 2 of the list is no telephone number"):
+        load(file(text), {})
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["+15550100000", "+1 (202) 555-0143", "15550100000", "09494865411", "12345", "sip:a@b.example", "client:a"],
+)
+def test_numbers_that_carriers_write(file, number):
+    assert load(file(services(f'numbers = ["{number}"]')), {}).services[0].numbers == (number,)
+
+
+def test_all_mistakes_are_told_at_once(file):
+    text = (
+        "public_url = 5\n[server]\ndrain_seconds = -1\n[carriers.twilio]\naccount_sid = 5\nauth_token = 5\n"
+        "[carriers.acme]\nkey = 5\n" + services("max = 0\n") + "[[services]]\n"
+    )
+    with pytest.raises(SettingsErrors) as raised:
+        load(file(text), {})
+    assert [line.partition(": ")[0] for line in str(raised.value).splitlines()] == [
+        "public_url",
+        "server.drain_seconds",
+        "services.a.b.max",
+        "services.1.host",
+        "carriers.twilio.accounts.0.account_sid",
+        "carriers.twilio.accounts.0.auth_token",
+        "carriers.acme",
+    ]
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_each_mistake_is_a_line_of_the_command(file, capsys, command):
+    assert main([command, "--config", file("public_url = 5\n[server]\ndrain_seconds = -1")]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"gateway {command}: public_url: must be text, in quotes",
+        f"gateway {command}: server.drain_seconds: must be at least 0",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -262,9 +364,10 @@ def test_any_environment_gives_settings_or_one_line_that_shows_no_value(environ)
         settings = load(environ=environ)
     except SettingsError as error:
         line = str(error)
-        assert "\n" not in line
+        assert all(re.match(r"[A-Za-z_.0-9-]+: .", each) for each in line.split("\n"))
         for value in environ.values():
-            assert value not in line or value.isalpha()  # a random word may be one of ours
+            # A random word or two may be ones of ours.
+            assert value not in line or value.replace(" ", "").isalpha()
     else:
         assert SECRET not in repr(settings)
 
@@ -291,9 +394,7 @@ def test_registries(file, url):
 def test_another_bot_for_a_service():
     service = Settings.model_validate({"services": [{"host": "a.b", "min_warm": 3}]}).services[0]
     assert service.with_bot("bot.py").model_dump() == service.model_dump() | {"bot": "bot.py"}
-    relayed = Settings.model_validate({"services": [{"host": "a.b", "protocol": "relay"}]}).services[0]
-    with pytest.raises(SettingsError, match=r"^--bot: .*relay"):
-        relayed.with_bot("bot.py")
+    assert service.service().protocol is None  # what its hosts say
 
 
 def test_no_secret_shows_in_the_settings_repr(file):
@@ -316,7 +417,10 @@ def test_no_secret_shows_in_the_settings_repr(file):
         ("localhost", True),
         ("::1", True),
         ("0.0.0.0", False),
+        ("a.localhost", True),
+        ("", False),
         ("10.0.0.1", False),
+        ("127.example.com", False),
     ],
 )
 def test_loopback(host, is_it):

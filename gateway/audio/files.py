@@ -1,8 +1,9 @@
-"""Whole files: WAV in and out, and any rate to any other at soxr's best, where nobody waits for it."""
+"""Whole files: WAV in and out, and any rate to any other at soxr's best, where time does not matter."""
 
 from __future__ import annotations
 
 import wave
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,6 +46,17 @@ def read_wav(file: str | Path | BinaryIO) -> tuple[Pcm, int]:
             " (ffmpeg -i IN -ac 1 -c:a pcm_s16le OUT.wav)"
         )
     return np.frombuffer(data[: len(data) & ~1], "<i2").astype(np.int16), rate
+
+
+def read_wav_or_asset(path: str | None, asset: str) -> tuple[Pcm, int]:
+    """The samples of this WAV file, of the gateway's own one of this name without a path, and their rate in Hz.
+
+    Raises AudioError.
+    """
+    if path is not None:
+        return read_wav(path)
+    with as_file(files("gateway") / "assets" / asset) as packaged:
+        return read_wav(packaged)
 
 
 def write_wav(file: str | Path | BinaryIO, pcm: Pcm, rate: int) -> None:

@@ -9,6 +9,10 @@ from gateway.errors import UnsupportedCodec
 
 Encoding: TypeAlias = Literal["mulaw", "alaw", "l16"]
 
+FRAME_MS = 20
+"""Milliseconds of audio in one message of most carriers, of a link, and in one tick."""
+FRAME_SECONDS = FRAME_MS / 1000
+
 MIN_RATE = 8_000
 MAX_RATE = 48_000
 
@@ -49,10 +53,6 @@ class AudioFormat:
     def bytes_for_ms(self, ms: float) -> int:
         """Bytes of `ms` milliseconds, down to a whole sample."""
         return int(self.sample_rate * ms // 1000) * self.bytes_per_sample
-
-    def ms_of(self, nbytes: int) -> float:
-        """Milliseconds that `nbytes` bytes last."""
-        return nbytes * 1000 / (self.sample_rate * self.bytes_per_sample)
 
     def silence(self, nbytes: int) -> bytes:
         """`nbytes` bytes of digital silence."""

@@ -4,7 +4,7 @@
 
 - `Bypass` for equal rates;
 - `Polyphase`, ours, for small integer ratios (all pairs of 8, 16, 24 and 48 kHz): 2 ms of delay at 8 kHz;
-- `SoxrStream` for the others (speech engines at 22.05 and 44.1 kHz).
+- `Fractional`, ours, for the others (speech engines at 22.05 and 44.1 kHz).
 
 soxr is the better filter, and too late: fed 20 ms chunks, 8 to 16 kHz, its stream gives nothing for 100 ms
 and then all of it at once.
@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Protocol
+from functools import cache, lru_cache
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +30,13 @@ BETA = 9.4
 REACH = 16: -0.3 dB at 0.425 and -93 dB at 0.575 of the lower rate (3.4 and 4.6 kHz of 8)."""
 MAX_RATIO = 6
 """The larger term of source : target, in lowest terms, that a Polyphase is made for."""
+MAX_PHASES = 512
+"""Of a Fractional's bank; all ratios of 11.025, 22.05 and 44.1 kHz to 8, 16, 24 and 48 kHz have fewer."""
 BLOCK_ROWS = 15
-"""Rows of new samples taken at once: 20 ms for every pair of 8, 16, 24 and 48 kHz; and a product so small
-(m·n·k < 2^18: SMP_THRESHOLD_MIN · GEMM_MULTITHREAD_THRESHOLD in interface/gemm.c) that OpenBLAS computes it
-on the calling thread."""
+"""Rows of new samples taken at once: 20 ms for every pair of 8, 16, 24 and 48 kHz."""
+MAX_PRODUCT = 2**18
+"""A product smaller than this (m·n·k: SMP_THRESHOLD_MIN · GEMM_MULTITHREAD_THRESHOLD in interface/gemm.c) is computed
+by OpenBLAS on the calling thread. Blocks of `BLOCK_ROWS` are."""
 
 _ONE = 2.0**24
 _LOWEST = np.array(-32768.0)
@@ -57,13 +60,13 @@ class Resampler(Protocol):
         """Forget all that went in."""
 
 
-def resampler(source_rate: int, target_rate: int) -> Resampler:
-    """The resampler for these two rates, in Hz."""
+def resampler(source_rate: int, target_rate: int, *, long_blocks: bool = False) -> Resampler:
+    """The resampler for these two rates, in Hz. long_blocks: what goes in is much longer than 20 ms."""
     if source_rate == target_rate:
         return Bypass()
     if max(_ratio(source_rate, target_rate)) <= MAX_RATIO:
-        return Polyphase(source_rate, target_rate)
-    return SoxrStream(source_rate, target_rate)
+        return Polyphase(source_rate, target_rate, long_blocks=long_blocks)
+    return Fractional(source_rate, target_rate)
 
 
 class Bypass:
@@ -96,12 +99,13 @@ class Polyphase:
 
     __slots__ = ("_bank", "_line", "_most", "_rest", "_windows", "delay")
 
-    def __init__(self, source_rate: int, target_rate: int) -> None:
+    def __init__(self, source_rate: int, target_rate: int, *, long_blocks: bool = False) -> None:
         self.delay = REACH / min(source_rate, target_rate)
         self._bank = bank = _bank(*_ratio(source_rate, target_rate))
-        self._line = np.zeros((BLOCK_ROWS + 2) * bank.row, np.int16)
+        rows = (MAX_PRODUCT - 1) // bank.matrix.size if long_blocks else BLOCK_ROWS
+        self._line = np.zeros((rows + 2) * bank.row, np.int16)
         self._windows = np.lib.stride_tricks.sliding_window_view(self._line, 2 * bank.row)[:: bank.row]
-        self._most = BLOCK_ROWS * bank.row
+        self._most = rows * bank.row
         self._rest = 0  # samples beyond the last whole multiple of `down`: output and input grids meet only there
 
     def process(self, pcm: Pcm) -> Pcm:
@@ -189,43 +193,71 @@ def _ratio(source_rate: int, target_rate: int) -> tuple[int, int]:
     return target_rate // common, source_rate // common
 
 
-class SoxrStream:
-    """Any two rates, by soxr: 5 to 40 ms of delay, steady.
+class Fractional:
+    """Any two rates: the same filter as Polyphase's, its taps looked up for each sample that comes out.
 
-    `vr=True`, soxr's variable-rate engine (the quality setting means nothing to it), keeps step with every
-    chunk; its other engines work in bursts of 40 to 100 ms. Going down it is not quite linear in phase: to
-    8 kHz, 3.6 kHz comes 1.5 ms later than 200 Hz. In floats, because soxr dithers int16, and silence must stay
-    silent.
+    After n samples in, n · target / source have come out, rounded up. soxr's stream keeps step only with its
+    variable-rate engine (`vr=True`), which soxr 1.0 lacks, and Pipecat takes no other soxr.
     """
 
-    def __init__(self, source_rate: int, target_rate: int) -> None:
-        self._rates = source_rate, target_rate
-        self.reset()
+    __slots__ = ("_bank", "_down", "_history", "_next", "_phases", "_up", "delay")
 
-    @property
-    def delay(self) -> float:
-        """Of the stream so far: time that went in less time that came out."""
-        source_rate, target_rate = self._rates
-        return max(0.0, self._taken / source_rate - self._given / target_rate)
+    def __init__(self, source_rate: int, target_rate: int) -> None:
+        self.delay = REACH / min(source_rate, target_rate)
+        self._up, self._down = _ratio(source_rate, target_rate)
+        self._phases = min(self._up, MAX_PHASES)
+        self._bank = _phases(self._phases, max(1.0, source_rate / target_rate))
+        self._history = np.zeros(self._bank.shape[1] - 1, np.int16)
+        self._next = 0
 
     def process(self, pcm: Pcm) -> Pcm:
-        return self._resample(pcm, last=False)
+        if not pcm.size:
+            return pcm
+        line = np.concatenate((self._history, pcm))
+        # In parts of a sample, `up` to each, from the first new one: where a sample is made, and where the next begins.
+        ends = pcm.size * self._up
+        made = max(0, -((self._next - ends) // self._down))
+        at = self._next + np.arange(made) * self._down
+        self._next += made * self._down - ends
+        self._history = line[pcm.size :].copy()  # not a view: the line may be long, and `reset` writes
+        whole, part = np.divmod(at, self._up)
+        windows = np.lib.stride_tricks.sliding_window_view(line, self._bank.shape[1])[whole]
+        y = np.einsum("jk,jk->j", windows, self._taps(part))
+        np.rint(y, out=y)
+        out: Pcm = y.clip(_LOWEST, _HIGHEST, out=y).astype(np.int16)
+        return out
 
     def flush(self) -> Pcm:
-        tail = self._resample(np.empty(0, np.int16), last=True)
+        """The rest of the filter's response: twice `delay`."""
+        tail = self.process(np.zeros(self._history.size, np.int16))
         self.reset()
         return tail
 
     def reset(self) -> None:
-        import soxr
+        self._history[:] = 0
+        self._next = 0
 
-        # A new one takes 5 µs, and needs no trust in what `clear()` leaves of the variable-rate engine.
-        self._soxr: Any = soxr.ResampleStream(*self._rates, num_channels=1, dtype="float32", vr=True)
-        self._taken = self._given = 0
+    def _taps(self, part: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        if self._phases == self._up:
+            taps: npt.NDArray[np.float64] = self._bank[part]
+            return taps
+        # More phases than the bank has: each lies between two of its own.
+        phase, rest = np.divmod(part * self._phases, self._up)
+        share = (rest / self._up)[:, np.newaxis]
+        between: npt.NDArray[np.float64] = self._bank[phase] * (1 - share) + self._bank[phase + 1] * share
+        return between
 
-    def _resample(self, pcm: Pcm, *, last: bool) -> Pcm:
-        y = self._soxr.resample_chunk(pcm.astype(np.float32), last)
-        self._taken += pcm.size
-        self._given += y.size
-        out: Pcm = np.rint(y).clip(-32768, 32767).astype(np.int16)
-        return out
+
+@lru_cache(maxsize=16)  # a bank takes up to 0.8 MB
+def _phases(phases: int, times: float) -> npt.NDArray[np.float64]:
+    """For each of `phases` + 1 places from one sample of the source to the next, the taps for the samples before it,
+    oldest first, that add up to 1. times: the source rate, of the lower one.
+    """
+    centre = REACH * times
+    back = np.arange(int(2 * centre) + 1, -1, -1)
+    at = np.arange(phases + 1)[:, np.newaxis] / phases + back - centre
+    inside = np.sqrt((1 - (at / centre) ** 2).clip(0))
+    taps = np.where(np.abs(at) <= centre, np.sinc(2 * CUTOFF * at / times) * np.i0(BETA * inside), 0.0)
+    taps /= taps.sum(axis=1, keepdims=True)
+    taps.setflags(write=False)
+    return taps

@@ -17,14 +17,16 @@ class Transcoder:
 
     Every call gives all that can be given so far: nothing is held back but the resampler's delay, and half a
     sample. Never raises, whatever the bytes are.
+
+    long_blocks: what is fed is much longer than 20 ms.
     """
 
     __slots__ = ("_bypass", "_decode", "_encode", "_half", "_law", "_resampler", "_wide", "source", "target")
 
-    def __init__(self, source: AudioFormat, target: AudioFormat) -> None:
+    def __init__(self, source: AudioFormat, target: AudioFormat, *, long_blocks: bool = False) -> None:
         self.source = source
         self.target = target
-        self._resampler = resampler(source.sample_rate, target.sample_rate)
+        self._resampler = resampler(source.sample_rate, target.sample_rate, long_blocks=long_blocks)
         self._decode = _DECODE[source.encoding]
         self._encode = _ENCODE[target.encoding]
         self._bypass = source == target

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, TypeAlias
 
+from gateway.carriers.orders import CallOrder, CallState, CarrierRefusal, Placed, RestCall
 from gateway.carriers.parameters import OwnParameters
 from serializers.base import MediaFormat, Serializer
 
@@ -90,6 +91,7 @@ class Kind(StrEnum):
 class Webhook:
     """A parsed webhook, the same for all carriers.
 
+    alias: another id of the same call, by which the answer to our order named it (Plivo's RequestUUID), "" for none.
     from_number, to_number: E.164 where they are telephone numbers; raw_*: as they came. direction: "inbound" or
     "outbound". status: the call's: "ringing", "answered", "ended" or "". detail: how it ended, in the carrier's words
     (busy, no-answer, …). dial: the outcome of a <Dial>, "" if none: "completed", "busy", "no-answer", "failed",
@@ -102,6 +104,7 @@ class Webhook:
 
     kind: Kind
     call_id: str
+    alias: str = ""
     from_number: str = ""
     to_number: str = ""
     raw_from: str = ""
@@ -141,24 +144,6 @@ class StreamAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class RestCall:
-    """A request to the carrier's REST API.
-
-    auth: user and password for Basic; else `headers` carry the key.
-
-    done: statuses, besides 2xx, and words of an error answer that mean that it needed no doing.
-    """
-
-    method: str
-    url: str
-    auth: tuple[str, str] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    form: Mapping[str, str] | None = None
-    json: Mapping[str, Any] | None = None
-    done: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a carrier can do; declared, so that no other code asks for its name."""
 
@@ -168,8 +153,20 @@ class Capabilities:
     """A continuation can press keys."""
     body_signed: bool = True
     """Webhooks are signed. False: a secret of ours in them says who calls, and nothing vouches for the rest."""
+    url_signed: bool = True
+    """The signature is over the URL, too. False: what the URL says decides nothing about it (Telnyx)."""
     upgrade_signed: bool = False
     """The WebSocket upgrade carries a signature that can stand alone (Twilio)."""
+    place_calls: bool = False
+    """It has a REST API by which we place calls; see `Carrier.place_call`."""
+    machine_detection: bool = False
+    """It tells a person from a machine in calls that we place."""
+    cancel_ringing: bool = False
+    """A call that we placed can be ended before it is answered."""
+    transfer_why: str = "This carrier has no way to dial another number in a running call."
+    """A sentence for people, where `transfer` is False."""
+    digits_why: str = "This carrier has no way to press keys in a running call."
+    """The same for `digits`."""
 
 
 class Carrier(ABC):
@@ -185,6 +182,13 @@ class Carrier(ABC):
     name: ClassVar[str]
     serializer: ClassVar[type[Serializer]]
     can: ClassVar[Capabilities] = Capabilities()
+    dial_route: ClassVar[str] = ""
+    """Of a carrier whose answer at /resume cannot carry the number to dial: it asks for the number afterwards, at
+    `/webhooks/<name>/<dial_route>`."""
+    replay_header: ClassVar[str] = ""
+    """The header, in lower case, that no two of its webhooks share; "" where only the whole request tells."""
+    list_headers: ClassVar[frozenset[str]] = frozenset()
+    """Headers of its own that are lists, in lower case: their lines are joined by commas."""
 
     def __init__(self, config: Any, *, public_url: str, dev: bool = False) -> None:
         self.config = config
@@ -233,6 +237,15 @@ class Carrier(ABC):
 
         now: unix time. Never raises.
         """
+
+    def fingerprint(self, request: HttpRequest) -> bytes:
+        """Return what a replay of this verified webhook must repeat.
+
+        No other webhook has it.
+        """
+        if self.replay_header and not self.unauthenticated:
+            return request.headers.get(self.replay_header, "").encode(errors="replace")
+        return b"\n".join((request.path.encode(errors="replace"), request.query.encode(errors="replace"), request.body))
 
     def verify_upgrade(self, request: HttpRequest, *, now: float) -> Verified | Refused:
         """The same for the WebSocket upgrade of a stream."""
@@ -301,6 +314,55 @@ class Carrier(ABC):
         """
         return None
 
+    # Calls that we place. A carrier that cannot has nothing to do here.
+
+    def default_account(self) -> str:
+        """Choose the account to place calls with: the first that has the keys for it.
+
+        By the id that its webhooks will have (`Verified.account`): none in --dev. "" where there is none, too.
+        """
+        if self.unauthenticated or not self.can.place_calls:
+            return ""
+        return next((str(one.id) for one in self.config.accounts if not one.lacks_to_dial()), "")
+
+    def lacks_to_dial(self) -> str:
+        """The key of its section that is missing to place calls, or ""."""
+        return str(self.config.lacks_to_dial()) if self.config is not None else "its section"
+
+    def goes_on(self, account: str) -> bool:
+        """True if a call that we placed asks us what is next when its stream has ended. Else that is its end."""
+        return True
+
+    def place_call(self, order: CallOrder, account: str) -> RestCall | None:
+        """Make the request that places a call; None where we have no key to the API.
+
+        It is sent once: what the carrier makes of a repetition is another call.
+        """
+        return None
+
+    def read_placed(self, status: int, body: bytes, headers: Mapping[str, str]) -> Placed | CarrierRefusal:
+        """Read the answer to it. headers: names in lower case. Never raises."""
+        return CarrierRefusal("", "This carrier cannot place calls.", "refused")
+
+    def cancel_call(self, call_id: str, alias: str, account: str) -> RestCall | None:
+        """Make the request that ends a call which has not been answered, by what `Placed` or a webhook named it.
+
+        None where there is none (`Capabilities.cancel_ringing`), and where neither can be an id.
+        """
+        return self.hang_up(call_id, account) if self.can.cancel_ringing else None
+
+    def ask_call(self, call_id: str, account: str) -> RestCall | None:
+        """Make the request for the state of a call; None as for `hang_up`."""
+        return self.ask_call_request(call_id, account) if self.serializer.ids.is_call(call_id) else None
+
+    def ask_call_request(self, call_id: str, account: str) -> RestCall | None:
+        """Make that request for a call id of this carrier's form."""
+        return None
+
+    def read_call(self, status: int, body: bytes) -> CallState:
+        """Read the answer to it. Never raises."""
+        return CallState()
+
     def rest_url(self, account: Any, usual: str) -> str:
         """Choose the root of the REST API.
 
@@ -309,11 +371,9 @@ class Carrier(ABC):
         url: str = account.api_url or self.config.api_url or usual
         return url.rstrip("/")
 
-    def answer_connect(self, to: str, *, caller: str) -> HttpAnswer:
-        """Tell a flow's Connect applet whom to dial.
+    def answer_number(self, to: str, *, caller: str) -> HttpAnswer:
+        """Tell whom to dial, at `dial_route`.
 
-        For `GET /webhooks/exotel/connect`. to: E.164, "" for no one.
-
-        Carriers that have no such thing answer 404.
+        to: E.164, "" for no one. Carriers that have no such route answer 404.
         """
         return HttpAnswer(content_type="text/plain; charset=utf-8", status=404)

@@ -5,15 +5,26 @@ Accounts, and the short form of one account.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar, get_args
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from gateway.carriers.secrets import Secrets
 
 STRICT = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+
+
+def _is_id(text: str) -> str:
+    if text and not re.fullmatch(r"(?!\.{1,2}$)[^/\\?#%\s]{1,64}", text):
+        raise PydanticCustomError("account_id", "is no id as the carrier shows it: letters and digits")
+    return text
+
+
+AccountId: TypeAlias = Annotated[str, StringConstraints(strip_whitespace=True), AfterValidator(_is_id)]
+"""What an account or an application is called: it stands in URLs, where ".." would lead elsewhere. May be empty."""
 
 
 class AccountConfig(BaseModel):
@@ -34,6 +45,10 @@ class AccountConfig(BaseModel):
 
     def lacks(self) -> str:
         """The key without which this account's webhooks cannot be told from forgeries, or ""."""
+        return ""
+
+    def lacks_to_dial(self) -> str:
+        """The key without which no call can be placed with this account, or ""."""
         return ""
 
 
@@ -95,6 +110,11 @@ class CarrierConfig(BaseModel, Generic[AccountT]):
         if not self.accounts:
             return self._first_key()
         return next((key for key in (account.lacks() for account in self.accounts) if key), "")
+
+    def lacks_to_dial(self) -> str:
+        """The key that is missing to place calls; "" if one account has all."""
+        missing = [account.lacks_to_dial() for account in self.accounts]
+        return "" if "" in missing else next(iter(missing), self._first_key())
 
     @classmethod
     def _first_key(cls) -> str:

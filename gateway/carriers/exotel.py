@@ -23,6 +23,7 @@ from urllib.parse import quote
 import orjson
 from pydantic import Field
 
+from gateway.carriers import exotel_rest
 from gateway.carriers.base import (
     Capabilities,
     Carrier,
@@ -35,82 +36,27 @@ from gateway.carriers.base import (
     Webhook,
     in_table,
 )
-from gateway.carriers.config import AccountConfig, CarrierConfig
-from gateway.carriers.form import Fields, WebhookSchema, offered_keys, parse_request, read, readable
+from gateway.carriers.config import AccountConfig, AccountId, CarrierConfig
+from gateway.carriers.exotel_fields import (
+    CALL_STATUS,
+    OUTCOME,
+    SCHEMA,
+    STREAM_STATE,
+    kind_of,
+    own_in,
+    own_parameters,
+    parties,
+    stream_report,
+)
+from gateway.carriers.form import offered_keys, parse_request, read
+from gateway.carriers.orders import CallOrder, CallState, CarrierRefusal, Placed, RestCall
 from gateway.carriers.parameters import KEY, with_query
 from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, accounts_with_secret, secret_of
+from gateway.carriers.twiml import answered_by, caller_name
 from serializers.base import MediaFormat, Serializer
 from serializers.exotel import ExotelSerializer
 from serializers.numbers import e164
-
-SCHEMA = WebhookSchema(
-    core=frozenset({"CallSid", "CallFrom", "CallTo", "Direction", "AccountSid", "Status", "EventType", "Stream"}),
-    call_id=("CallSid",),
-    ids=ExotelSerializer.ids,
-    known=frozenset(
-        {
-            "CallStatus",
-            "CallType",
-            "ConversationDuration",
-            "Created",
-            "CurrentTime",
-            "CustomField",
-            "DateCreated",
-            "DateUpdated",
-            "DialCallDuration",
-            "DialCallStatus",
-            "DialWhomNumber",
-            "DisconnectedBy",
-            "EndTime",
-            "ForwardedFrom",
-            "From",
-            "HangupLatencyStartTime",
-            "HangupLatencyStartTimeExocc",
-            "PhoneNumberSid",
-            "ProcessStatus",
-            "RecordingUrl",
-            "StartTime",
-            "StreamSid",
-            "StreamUrl",
-            "To",
-            "digits",
-            "flow_id",
-            "passthru",
-            "tenant_id",
-        }
-    ),
-    known_prefixes=("Stream[", "Legs[", "RecordingAvailableBy", "OutgoingPhoneNumber"),
-    multipart=True,
-)
-
-CALL_STATUS = {
-    "queued": "ringing",
-    "ringing": "ringing",
-    "in-progress": "answered",
-    "answered": "answered",
-    "terminal": "ended",  # EventType
-    "completed": "ended",
-    "busy": "ended",
-    "no-answer": "ended",
-    "failed": "ended",
-    "canceled": "ended",
-}
-OUTCOME = {
-    "completed": "completed",
-    "busy": "busy",
-    "no-answer": "no-answer",
-    "failed": "failed",
-    "canceled": "canceled",
-}
-STREAM_STATE = {
-    "stream-start": "started",
-    "started": "started",
-    "stream-stop": "stopped",
-    "stopped": "stopped",
-    "completed": "stopped",
-    "failed": "failed",
-}
 
 STREAM_URL_LIMIT = 600
 """The whole wss URL stays below this."""
@@ -124,9 +70,11 @@ _TEXT = "text/plain; charset=utf-8"
 class Account(AccountConfig):
     """One Exotel account."""
 
-    account_sid: str = ""
+    account_sid: AccountId = ""
     api_key: Secrets = ()
     api_token: Secrets = ()
+    flow_id: AccountId = ""
+    """The flow that a call which we place is led to; without one it gets its stream and nothing else."""
     webhook_secret: Secrets = ()
     """Exotel signs nothing: this, as the Basic password (of any user) or as `?key=`."""
 
@@ -136,6 +84,9 @@ class Account(AccountConfig):
 
     def lacks(self) -> str:
         return "" if self.webhook_secret else "webhook_secret"
+
+    def lacks_to_dial(self) -> str:
+        return next((key for key in ("account_sid", "api_key", "api_token") if not getattr(self, key)), "")
 
 
 class Config(CarrierConfig[Account]):
@@ -154,7 +105,13 @@ class ExotelCarrier(Carrier):
 
     name: ClassVar[str] = "exotel"
     serializer: ClassVar[type[Serializer]] = ExotelSerializer
-    can: ClassVar[Capabilities] = Capabilities(digits=False, body_signed=False)
+    can: ClassVar[Capabilities] = Capabilities(
+        digits=False,
+        body_signed=False,
+        place_calls=True,
+        digits_why="Exotel has no way to press keys in a running call.",
+    )
+    dial_route: ClassVar[str] = "connect"
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -194,15 +151,18 @@ class ExotelCarrier(Carrier):
             return parsed
         if not parsed.call_id:
             return Refused("no_call_id")
-        fields, custom_params = parsed.fields, dict(parsed.custom_params)
-        if fields.one("CustomField"):  # what /v1/calls gave the call
-            custom_params["CustomField"] = fields.one("CustomField")
-        stream = _stream(fields)
-        kind = _kind(request, fields, stream)
+        fields, own, custom_params = parsed.fields, parsed.own, dict(parsed.custom_params)
+        custom_field = fields.one("CustomField")
+        if own_in(custom_field):
+            own = own_parameters(request, custom_field)
+        elif custom_field:  # of a call that the user placed
+            custom_params["CustomField"] = custom_field
+        stream = stream_report(fields)
+        kind = kind_of(request, fields, stream)
         word = fields.one("Status", "CallStatus", "EventType") if kind is Kind.STATUS else ""
         status = in_table(CALL_STATUS, word)
         outbound = fields.one("Direction").startswith("outbound")
-        raw_from, raw_to = _parties(fields, outbound)
+        raw_from, raw_to = parties(fields, outbound)
         return Webhook(
             kind=kind,
             call_id=parsed.call_id,
@@ -215,11 +175,44 @@ class ExotelCarrier(Carrier):
             detail=word if status == "ended" else stream.get("disconnectedby", ""),
             outcome=in_table(OUTCOME, word),
             dial=in_table(OUTCOME, fields.one("DialCallStatus")),
+            # Of its webhooks neither is documented; its REST resource has AnsweredBy, in Twilio's words.
+            answered_by=answered_by(fields.one("AnsweredBy")),
+            caller_name=caller_name(fields.one("CallerName")),
             stream=in_table(STREAM_STATE, stream.get("status", "") or fields.one("EventType")),
             forwarded_from=e164(fields.one("ForwardedFrom"), self.region),
-            own=parsed.own,
+            own=own,
             custom_params=custom_params,
         )
+
+    def goes_on(self, account: str) -> bool:
+        owner = self.config.account(account) if self.config is not None else None
+        return owner is not None and owner.flow_id != ""
+
+    def place_call(self, order: CallOrder, account: str) -> RestCall | None:
+        owner = self._owner(account)
+        if owner is None or not (owner.flow_id or order.stream_url):
+            return None
+        return exotel_rest.place(*self._login(owner), owner.flow_id, order)
+
+    def read_placed(self, status: int, body: bytes, headers: Mapping[str, str]) -> Placed | CarrierRefusal:
+        return exotel_rest.read_placed(status, body, headers, self.serializer.ids)
+
+    def ask_call_request(self, call_id: str, account: str) -> RestCall | None:
+        owner = self._owner(account)
+        return exotel_rest.ask(*self._login(owner), call_id) if owner else None
+
+    def read_call(self, status: int, body: bytes) -> CallState:
+        return exotel_rest.read_state(status, body)
+
+    def _owner(self, account: str) -> Account | None:
+        """The account, None without a key to its REST API."""
+        owner = self.config.account(account) if self.config is not None else None
+        return owner if owner is not None and not owner.lacks_to_dial() else None
+
+    def _login(self, owner: Account) -> tuple[str, str, tuple[str, str]]:
+        """Root, account, and key and token of the REST API."""
+        login = owner.api_key[0].get_secret_value(), owner.api_token[0].get_secret_value()
+        return self.rest_url(owner, "https://api.exotel.com"), owner.account_sid, login
 
     def negotiate(self, wanted: MediaFormat) -> MediaFormat:
         return MediaFormat("l16", wanted.sample_rate if wanted.sample_rate in _RATES else 8000)
@@ -249,11 +242,15 @@ class ExotelCarrier(Carrier):
     def answer_dial(self, to: str, *, caller: str, action_url: str) -> HttpAnswer:
         """Lead Passthru to branch B.
 
-        Connect asks for the number by itself: see `answer_connect`.
+        Connect asks for the number by itself: see `answer_number`.
         """
         return HttpAnswer(content_type=_TEXT, status=302)
 
-    def answer_connect(self, to: str, *, caller: str) -> HttpAnswer:
+    def answer_number(self, to: str, *, caller: str) -> HttpAnswer:
+        """Tell a Connect applet whom to dial.
+
+        Without a number the flow leads back to Voicebot.
+        """
         answer: dict[str, Any] = {
             "fetch_after_attempt": False,
             "destination": {"numbers": [to] if to else []},
@@ -272,49 +269,6 @@ class ExotelCarrier(Carrier):
 
     def answer_empty(self) -> HttpAnswer:
         return HttpAnswer(content_type=_TEXT)
-
-
-def _parties(fields: Fields, outbound: bool) -> tuple[str, str]:
-    """Raw (from, to).
-
-    CallFrom and CallTo come first, as To may be a third number. For an outbound call Exotel's "from" is the
-    person whom it dials and "to" the ExoPhone (capture of a dynamic URL; `From` of the REST API likewise):
-    turned round here, so that `from` is ours on every carrier. Status callbacks name the person in From and
-    the ExoPhone, where they do, in PhoneNumberSid; their To is the ExoPhone, or empty.
-    """
-    person, exophone = fields.one("CallFrom", "From"), fields.one("CallTo", "PhoneNumberSid", "To")
-    return (exophone, person) if outbound else (person, exophone)
-
-
-def _stream(fields: Fields) -> dict[str, str]:
-    """Read what Passthru says of the Voicebot before it.
-
-    As `Stream[Status]=…`, or as one JSON object, as text or as it is.
-
-    Names in lower case.
-    """
-    found: Any = fields.tree.get("Stream")
-    if not isinstance(found, dict):
-        try:
-            found = orjson.loads(fields.one("Stream") or b"{}")
-        except orjson.JSONDecodeError:
-            found = {}
-    if not isinstance(found, dict):
-        found = {}
-    nested = {
-        name[len("Stream[") : -1]: readable(value)
-        for name, value in fields.pairs()
-        if name.startswith("Stream[") and name.endswith("]")
-    }
-    return {name.lower(): value for name, value in (found | nested).items() if isinstance(value, str)}
-
-
-def _kind(request: HttpRequest, fields: Fields, stream: Mapping[str, str]) -> Kind:
-    if request.method == "GET" or stream or fields.one("CallFrom"):  # an applet asks
-        return Kind.VOICE
-    if fields.one("EventType").lower().startswith("stream"):
-        return Kind.STREAM
-    return Kind.STATUS if in_table(CALL_STATUS, fields.one("Status", "CallStatus", "EventType")) else Kind.OTHER
 
 
 def _with_parameters(url: str, parameters: Iterable[tuple[str, str]]) -> str:
@@ -350,5 +304,5 @@ PLUGIN = CarrierPlugin(
         "EXOTEL_API_TOKEN": "api_token",
         "EXOTEL_WEBHOOK_SECRET": "webhook_secret",
     },
-    simulator="gateway.simulator.carriers:EXOTEL",
+    simulator="gateway.simulator.exotel_flow:SIMULATOR",
 )

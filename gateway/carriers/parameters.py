@@ -18,8 +18,15 @@ from serializers.call_data import RESERVED_PREFIX
 
 SERVICE_HOST = "serviceHost"
 KEY = "key"
+OUR_PARAMETERS = ("from_number", "to_number")
+"""Parameters of the handshake, by the names of the facts, that our answer adds for bots that read it.
+
+On a static stream they are its author's."""
+NUMBER_HEADERS = {"from_number": "from", "to_number": "to"}
+"""The same where a carrier takes names of letters and digits only."""
 
 _SESSION = f"{RESERVED_PREFIX}session"
+_MAC = f"{RESERVED_PREFIX}mac"
 _ATTEMPT = f"{RESERVED_PREFIX}attempt"
 _AFTER = f"{RESERVED_PREFIX}after"
 _OPENED = f"{RESERVED_PREFIX}opened"
@@ -30,14 +37,16 @@ _ROUNDS = f"{RESERVED_PREFIX}rounds"
 class OwnParameters:
     """What our own names in a webhook's query say.
 
-    service_host: the service that the author asks for. session: the id, for logs only: not every carrier signs its
-    URLs. attempt: the stream that the carrier comes from, 0 if unknown. after: what the call comes back from: "dial",
-    "digits", "forward" or "". opened: the newest attempt whose stream had opened when the URL was made. rounds: how
-    often the carrier had come back by then without having opened another.
+    service_host: the service that the author asks for. session: the id, for logs only unless `mac` proves that the URL
+    is ours: not every carrier signs its URLs. mac: of a call that we placed, see `Signer.call_mac`. attempt: the stream
+    that the carrier comes from, 0 if unknown. after: what the call comes back from: "dial", "digits", "forward" or "".
+    opened: how many streams had started when the URL was made. rounds: how often the carrier had come back by then
+    without having opened another.
     """
 
     service_host: str = ""
     session: str = ""
+    mac: str = ""
     attempt: int = 0
     after: str = ""
     opened: int = 0
@@ -49,6 +58,7 @@ class OwnParameters:
         return cls(
             service_host=named.get(SERVICE_HOST, ""),
             session=named.get(_SESSION, ""),
+            mac=named.get(_MAC, ""),
             attempt=_number(named.get(_ATTEMPT, "")),
             after=named.get(_AFTER, ""),
             opened=_number(named.get(_OPENED, "")),
@@ -60,6 +70,7 @@ class OwnParameters:
         said = {
             SERVICE_HOST: self.service_host,
             _SESSION: self.session,
+            _MAC: self.mac,
             _ATTEMPT: self.attempt,
             _AFTER: self.after,
             _OPENED: self.opened,

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
-from urllib.parse import quote
 
 from pydantic import Field
 
-from gateway.carriers import xml
+from gateway.carriers import plivo_rest, xml
 from gateway.carriers.base import (
+    Capabilities,
     Carrier,
     HttpAnswer,
     HttpRequest,
     Kind,
     Refused,
-    RestCall,
     Stir,
     StreamAnswer,
     Verified,
     Webhook,
     in_table,
 )
-from gateway.carriers.config import AccountConfig, CarrierConfig
+from gateway.carriers.config import AccountConfig, AccountId, CarrierConfig
 from gateway.carriers.form import (
     Fields,
     WebhookSchema,
@@ -32,6 +31,9 @@ from gateway.carriers.form import (
     read_query,
     readable,
 )
+from gateway.carriers.orders import CallOrder, CallState, CarrierRefusal, Placed, RestCall
+from gateway.carriers.parameters import NUMBER_HEADERS
+from gateway.carriers.plivo_rest import CALL_STATUS, OUTCOME
 from gateway.carriers.plivo_signature import (
     MAIN_SIGNATURE,
     MAX_NONCE,
@@ -44,6 +46,7 @@ from gateway.carriers.plivo_signature import (
 )
 from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, same
+from gateway.carriers.twiml import caller_name
 from gateway.carriers.url import with_scheme
 from gateway.protocol.pcm import keys_in
 from serializers.base import MediaFormat, Serializer
@@ -65,7 +68,7 @@ SCHEMA = WebhookSchema(
             "To",
         }
     ),
-    call_id=("CallUUID",),
+    call_id=("CallUUID", "RequestUUID"),
     ids=PlivoSerializer.ids,
     known=frozenset(
         {
@@ -107,26 +110,6 @@ SCHEMA = WebhookSchema(
     known_prefixes=("X-PH-", "SIP-H-"),
 )
 
-CALL_STATUS = {
-    "ringing": "ringing",
-    "in-progress": "answered",
-    "completed": "ended",
-    "busy": "ended",
-    "failed": "ended",
-    "timeout": "ended",
-    "no-answer": "ended",
-    "cancel": "ended",
-    "canceled": "ended",
-}
-OUTCOME = {
-    "completed": "completed",
-    "busy": "busy",
-    "failed": "failed",
-    "timeout": "no-answer",  # rang for as long as it was told to
-    "no-answer": "no-answer",
-    "cancel": "canceled",  # DialStatus
-    "canceled": "canceled",
-}
 STREAM_STATE = {
     "startstream": "started",
     "started": "started",
@@ -137,6 +120,10 @@ STREAM_STATE = {
     "degradedstream": "degraded",
 }
 
+_CAUSES = {"1000": "canceled", "3000": "no-answer", "3010": "busy", "3020": "busy", "6000": "no-answer"}
+"""HangupCauseCode where CallStatus may say no more than "failed": ended by the API while it rang, not answered, busy,
+declined. https://docs.plivo.com/docs/voice/troubleshooting/hangup-causes"""
+
 EXTRA_HEADERS_LIMIT = 512
 STREAM_SECONDS = 86400
 _PARK_WAITS = 24
@@ -146,7 +133,7 @@ _WAIT_SECONDS = 3600
 class Account(AccountConfig):
     """One Plivo account (MA…) or subaccount (SA…)."""
 
-    auth_id: str = Field(min_length=1)
+    auth_id: AccountId = Field(min_length=1)
     auth_token: Secrets
 
     @property
@@ -163,6 +150,9 @@ class PlivoCarrier(Carrier):
 
     name: ClassVar[str] = "plivo"
     serializer: ClassVar[type[Serializer]] = PlivoSerializer
+    can: ClassVar[Capabilities] = Capabilities(place_calls=True, machine_detection=True, cancel_ringing=True)
+    replay_header: ClassVar[str] = NONCE
+    list_headers: ClassVar[frozenset[str]] = frozenset({SIGNATURE, MAIN_SIGNATURE})
 
     def __init__(self, config: Config | None, *, public_url: str, dev: bool = False) -> None:
         super().__init__(config, public_url=public_url, dev=dev)
@@ -228,6 +218,7 @@ class PlivoCarrier(Carrier):
         return Webhook(
             kind=kind,
             call_id=parsed.call_id,
+            alias=_alias(fields, parsed.call_id),
             from_number=e164_of_digits(raw_from, raw_to, self.region),
             to_number=e164_of_digits(raw_to, raw_from, self.region),
             raw_from=raw_from,
@@ -235,11 +226,11 @@ class PlivoCarrier(Carrier):
             direction="outbound" if fields.one("Direction") == "outbound" else "inbound",
             status=status if kind is not Kind.STREAM else "",
             detail=_detail(fields, kind, status),
-            outcome=in_table(OUTCOME, call_status) if status == "ended" else "",
+            outcome=_outcome(fields) if status == "ended" else "",
             dial=in_table(OUTCOME, fields.one("DialStatus")),
             answered_by={"true": "machine", "false": "human"}.get(fields.one("Machine").lower(), ""),
             stream=in_table(STREAM_STATE, event) if kind is Kind.STREAM else "",
-            caller_name=fields.one("CallerName"),
+            caller_name=caller_name(fields.one("CallerName")),
             forwarded_from=e164_of_digits(fields.one("ForwardedFrom"), raw_to, self.region),
             stir=_stir(fields),
             sip_headers={
@@ -251,17 +242,37 @@ class PlivoCarrier(Carrier):
             custom_params=parsed.custom_params,
         )
 
+    def place_call(self, order: CallOrder, account: str) -> RestCall | None:
+        login = self._login(account)
+        return plivo_rest.place(*login, order) if login else None
+
+    def read_placed(self, status: int, body: bytes, headers: Mapping[str, str]) -> Placed | CarrierRefusal:
+        return plivo_rest.read_placed(status, body, headers, self.serializer.ids)
+
     def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
+        login = self._login(account)
+        return plivo_rest.hang_up(*login, call_id) if login else None
+
+    def cancel_call(self, call_id: str, alias: str, account: str) -> RestCall | None:
+        # By its own id it is ended in any state; by its request's only until it is answered.
+        by_call, login = self.hang_up(call_id, account), self._login(account)
+        if by_call is None and login and self.serializer.ids.is_call(alias):
+            return plivo_rest.cancel(*login, alias)
+        return by_call
+
+    def ask_call_request(self, call_id: str, account: str) -> RestCall | None:
+        login = self._login(account)
+        return plivo_rest.ask(*login, call_id) if login else None
+
+    def read_call(self, status: int, body: bytes) -> CallState:
+        return plivo_rest.read_state(status, body)
+
+    def _login(self, account: str) -> tuple[str, str, str] | None:
+        """Root, user and password of the REST API, None where we have none."""
         owner = self.config.account(account) if self.config is not None else None
         if owner is None or not owner.auth_token:
             return None
-        base = self.rest_url(owner, "https://api.plivo.com")
-        return RestCall(
-            "DELETE",
-            f"{base}/v1/Account/{quote(owner.auth_id, safe='')}/Call/{quote(call_id, safe='')}/",
-            auth=(owner.auth_id, owner.auth_token[0].get_secret_value()),
-            done=("404",),  # over already
-        )
+        return self.rest_url(owner, "https://api.plivo.com"), owner.auth_id, owner.auth_token[0].get_secret_value()
 
     def negotiate(self, wanted: MediaFormat) -> MediaFormat:
         # l16 at 24 kHz stands in one of three references only, and there is no A-law.
@@ -327,31 +338,47 @@ def _kind(fields: Fields) -> Kind:
     return Kind.VOICE if call_status in ("ringing", "in-progress") and not event else Kind.OTHER
 
 
+def _alias(fields: Fields, call_id: str) -> str:
+    """The id of the request that placed the call, where it is another: in 2015 it was, in 2024 it was not."""
+    request = fields.one("RequestUUID", "ALegRequestUUID")
+    return request if request != call_id and SCHEMA.ids.is_call(request) else ""
+
+
 def _detail(fields: Fields, kind: Kind, status: str) -> str:
     if kind is Kind.STREAM:
         return fields.one("Error", "StatusReason")
     return fields.one("HangupCauseName", "HangupCause", "CallStatus") if status == "ended" else ""
 
 
+def _outcome(fields: Fields) -> str:
+    return _CAUSES.get(fields.one("HangupCauseCode")) or in_table(OUTCOME, fields.one("CallStatus"))
+
+
 def _stir(fields: Fields) -> Stir | None:
+    """Read the attestation; "Not Verified" is a B, a C or an unsigned call, and no failure.
+
+    https://docs.plivo.com/docs/voice/concepts/stir-shaken
+    """
     grades: Mapping[str, Stir] = {"A": "A", "B": "B", "C": "C"}
-    if in_table({"not-verified": "failed", "failed": "failed"}, fields.one("STIRVerification").replace(" ", "-")):
-        return "failed"
-    return grades.get(fields.one("STIRAttestation").upper())
+    verified: Mapping[str, Stir] = {"verified": "A", "failed": "failed"}
+    return grades.get(fields.one("STIRAttestation").upper()) or verified.get(fields.one("STIRVerification").lower())
 
 
 def _extra_headers(parameters: Iterable[tuple[str, str]]) -> str:
     """Write those parameters that fit into extraHeaders.
 
-    Letters and digits only, 512 bytes in all. Plivo logs them.
+    Letters and digits only, 512 bytes in all, so numbers go without their plus. Plivo logs them.
     """
-    fitting = ""
+    fitting, written = "", set[str]()
     for name, value in parameters:
-        if not (name.isascii() and name.isalnum() and value.isascii() and value.isalnum()):
+        if name in NUMBER_HEADERS:
+            name, value = NUMBER_HEADERS[name], value.removeprefix("+")
+        if name in written or not (name.isascii() and name.isalnum() and value.isascii() and value.isalnum()):
             continue
         longer = f"{fitting},{name}={value}" if fitting else f"{name}={value}"
         if len(longer) <= EXTRA_HEADERS_LIMIT:
             fitting = longer
+            written.add(name)
     return fitting
 
 
@@ -359,5 +386,6 @@ PLUGIN = CarrierPlugin(
     carrier=PlivoCarrier,
     config=Config,
     env={"PLIVO_AUTH_ID": "auth_id", "PLIVO_AUTH_TOKEN": "auth_token"},
-    simulator="gateway.simulator.carriers:PLIVO",
+    bot_env=("PLIVO_AUTH_ID", "PLIVO_AUTH_TOKEN"),
+    simulator="gateway.simulator.plivo:SIMULATOR",
 )

@@ -36,13 +36,15 @@ class CarrierPlugin:
     """One carrier.
 
     carrier: its HTTP side, which names its serializer. config: the schema of `[carriers.<name>]`. env: the environment
-    variables that its users already have, and the key of `[carriers.<name>]` that each one fills. simulator: where the
-    other end of the wire is, "package.module:OBJECT" ("" if there is none); only commands that simulate resolve it.
+    variables that its users already have, and the key of `[carriers.<name>]` that each one fills. bot_env: those of
+    them that bots read which speak the carrier's own wire, as Pipecat's do. simulator: where the other end of the wire
+    is, "package.module:OBJECT" ("" if there is none); only commands that simulate resolve it.
     """
 
     carrier: type[Carrier]
     config: type[CarrierConfig[Any]]
     env: Mapping[str, str] = field(default_factory=dict)
+    bot_env: tuple[str, ...] = ()
     simulator: str = ""
 
     @property

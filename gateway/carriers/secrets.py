@@ -6,10 +6,11 @@ Without telling how far a guess was right.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_core import PydanticCustomError
 
 
@@ -25,7 +26,15 @@ def listed(value: Any) -> tuple[Any, ...]:
     stripped = tuple(text.strip() for text in texts)
     if not stripped or not all(stripped):
         raise PydanticCustomError("secret_empty", "must not be empty")
+    if not all(text.isprintable() for text in stripped):
+        raise PydanticCustomError("secret_control", "has a line break or another control character in it")
     return stripped
+
+
+def _headers_only(secrets: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not all(re.fullmatch("[!-~]{1,256}", secret.get_secret_value()) for secret in secrets):
+        raise PydanticCustomError("header_secret", "must be ASCII without blanks, 256 characters at most")
+    return secrets
 
 
 Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(listed)]
@@ -33,6 +42,10 @@ Secrets: TypeAlias = Annotated[tuple[SecretStr, ...], BeforeValidator(listed)]
 to log in, any is accepted. The model should set `hide_input_in_errors`; print its errors with
 `include_input=False`.
 """
+
+
+BearerKeys: TypeAlias = Annotated[Secrets, AfterValidator(_headers_only)]
+"""The same for keys that we send in a header: what cannot stand in one is refused before it is needed."""
 
 
 def same(one: str, other: str) -> bool:

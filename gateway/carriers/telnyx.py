@@ -14,24 +14,25 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from gateway.carriers import telnyx_rest
 from gateway.carriers.base import (
+    Capabilities,
     HttpRequest,
     Kind,
     Refused,
-    RestCall,
     Stir,
     StreamAnswer,
     Verified,
     Webhook,
     in_table,
 )
-from gateway.carriers.config import AccountConfig, CarrierConfig
+from gateway.carriers.config import AccountConfig, AccountId, CarrierConfig
 from gateway.carriers.form import LIMITS, Fields, WebhookSchema, offered_keys, read
+from gateway.carriers.orders import CallOrder, CallState, CarrierRefusal, Placed, RestCall
 from gateway.carriers.parameters import KEY, with_query
 from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, accounts_with_secret, listed, secret_of
@@ -70,12 +71,15 @@ class Account(AccountConfig):
     api_key: Secrets = ()
     public_key: Annotated[tuple[str, ...], BeforeValidator(listed), AfterValidator(_public_keys)] = ()
     webhook_secret: Secrets = ()
-    connection_id: str = ""
+    connection_id: AccountId = ""
     """The TeXML application's id: needed to dial out; where it is set, other applications are foreign."""
 
     @property
     def id(self) -> str:
         return self.connection_id or "default"
+
+    def lacks_to_dial(self) -> str:
+        return "" if self.api_key and self.connection_id else "connection_id" if self.api_key else "api_key"
 
 
 class Config(CarrierConfig[Account]):
@@ -97,6 +101,10 @@ class TelnyxCarrier(TwimlCarrier):
 
     name: ClassVar[str] = "telnyx"
     serializer: ClassVar[type[Serializer]] = TelnyxSerializer
+    can: ClassVar[Capabilities] = Capabilities(
+        url_signed=False, place_calls=True, machine_detection=True, cancel_ringing=True
+    )
+    name_fields: ClassVar[tuple[str, ...]] = (*TwimlCarrier.name_fields, "CallerId")
     schema: ClassVar[WebhookSchema] = WebhookSchema(
         core=CORE_FIELDS,
         # TeXML's CallSid is the call_control_id that the stream's `start` names.
@@ -157,26 +165,42 @@ class TelnyxCarrier(TwimlCarrier):
         """The accounts whose `webhook_secret` the URL shows."""
         if not any(account.webhook_secret for account in self.accounts):
             return Refused("not_configured")
-        given = (offered_keys(request).query, request.path.rpartition("/")[2][: LIMITS.url])
+        given = (offered_keys(request).query, request.path.rstrip("/").rpartition("/")[2][: LIMITS.url])
         return accounts_with_secret(self.accounts, given) or Refused("bad_key")
 
     def callback_url(self, url: str, account: str) -> str:
         secret = secret_of(self.accounts, account) if self._by_key else ""
         return with_query(url, KEY, secret) if secret else url
 
-    def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
-        owner = self.config.account(account) if self.config is not None else None
-        if owner is None or not owner.api_key:
+    def place_call(self, order: CallOrder, account: str) -> RestCall | None:
+        owner = self._owner(account)
+        if owner is None or owner.lacks_to_dial():
             return None
-        # TeXML's CallSid is a call_control_id, which has colons.
-        base = self.rest_url(owner, "https://api.telnyx.com")
-        return RestCall(
-            "POST",
-            f"{base}/v2/calls/{quote(call_id, safe='')}/actions/hangup",
-            headers={"Authorization": f"Bearer {owner.api_key[0].get_secret_value()}"},
-            json={},
-            done=("90018", "90015"),  # ended already; no such call
-        )
+        return telnyx_rest.place(*self._login(owner), owner.connection_id, order)
+
+    def read_placed(self, status: int, body: bytes, headers: Mapping[str, str]) -> Placed | CarrierRefusal:
+        return telnyx_rest.read_placed(status, body, headers, self.serializer.ids)
+
+    def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
+        owner = self._owner(account)
+        return telnyx_rest.hang_up(*self._login(owner), call_id) if owner else None
+
+    def ask_call_request(self, call_id: str, account: str) -> RestCall | None:
+        owner = self._owner(account)
+        return telnyx_rest.ask(*self._login(owner), call_id) if owner else None
+
+    def read_call(self, status: int, body: bytes) -> CallState:
+        return telnyx_rest.read_state(status, body)
+
+    def _owner(self, account: str) -> Account | None:
+        """The account, None without a key to its REST API."""
+        owner = self.config.account(account) if self.config is not None else None
+        return owner if owner is not None and owner.api_key else None
+
+    def _login(self, owner: Account) -> tuple[str, str]:
+        """Root and key of the REST API."""
+        base = self.rest_url(owner, "https://api.telnyx.com").removesuffix("/v2")  # as their documents write it
+        return base, owner.api_key[0].get_secret_value()
 
     def kind_of(self, fields: Fields) -> Kind:
         call_status = fields.one("CallStatus")
@@ -198,9 +222,10 @@ class TelnyxCarrier(TwimlCarrier):
     def attestation(self, fields: Fields) -> Stir | None:
         grades: Mapping[str, Stir] = {"A": "A", "B": "B", "C": "C"}
         grade = grades.get(fields.one("ShakenStirAttestation").upper())
-        if fields.one("ShakenStirValidated").lower() == "false":
-            return "failed"
-        return grade or super().attestation(fields)
+        if grade is not None:  # a call without one is not validated either
+            return "failed" if fields.one("ShakenStirValidated").lower() == "false" else grade
+        # https://developers.telnyx.com/docs/voice/stir-shaken/sip-header-parameters: without a letter it is an A.
+        return "A" if fields.one("StirVerstat").lower() == "tn-validation-passed" else super().attestation(fields)
 
     def parse_foreign(self, fields: Fields) -> Webhook | None:
         """An event of Call Control, the other API: it wants commands, not markup."""
@@ -290,5 +315,6 @@ PLUGIN = CarrierPlugin(
     carrier=TelnyxCarrier,
     config=Config,
     env={"TELNYX_API_KEY": "api_key", "TELNYX_PUBLIC_KEY": "public_key"},
-    simulator="gateway.simulator.carriers:TELNYX",
+    bot_env=("TELNYX_API_KEY",),
+    simulator="gateway.simulator.telnyx:SIMULATOR",
 )

@@ -12,22 +12,22 @@ import re
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import ClassVar
-from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
+from gateway.carriers import twilio_rest
 from gateway.carriers.base import (
     Capabilities,
     HttpRequest,
     Kind,
     Refused,
-    RestCall,
     StreamAnswer,
     Verified,
     in_table,
 )
-from gateway.carriers.config import AccountConfig, CarrierConfig
+from gateway.carriers.config import AccountConfig, AccountId, CarrierConfig
 from gateway.carriers.form import Fields, WebhookSchema, has_long_url, is_json, read, read_query, wire
+from gateway.carriers.orders import CallOrder, CallState, CarrierRefusal, Placed, RestCall
 from gateway.carriers.plugin import CarrierPlugin
 from gateway.carriers.secrets import Secrets, same
 from gateway.carriers.twiml import CALL_STATUS, CORE_FIELDS, KNOWN_FIELDS, KNOWN_PREFIXES, TwimlCarrier
@@ -46,7 +46,7 @@ _DIGESTS = {"": "sha1", "HMAC_SHA1": "sha1", "HMAC_SHA256": "sha256"}
 class Account(AccountConfig):
     """One Twilio account or subaccount (each signs with its own token)."""
 
-    account_sid: str = Field(min_length=1)
+    account_sid: AccountId = Field(min_length=1)
     auth_token: Secrets
     shared_keys: Mapping[str, Secrets] = {}
     """For webhooks signed with a SharedKey (HMAC_SHA256): key id to secret."""
@@ -65,7 +65,12 @@ class TwilioCarrier(TwimlCarrier):
 
     name: ClassVar[str] = "twilio"
     serializer: ClassVar[type[Serializer]] = TwilioSerializer
-    can: ClassVar[Capabilities] = Capabilities(upgrade_signed=True)
+    can: ClassVar[Capabilities] = Capabilities(
+        upgrade_signed=True, place_calls=True, machine_detection=True, cancel_ringing=True
+    )
+    # The same fields can be written in many ways, all under one signature.
+    replay_header: ClassVar[str] = SIGNATURE
+    list_headers: ClassVar[frozenset[str]] = frozenset({SETTINGS})
     schema: ClassVar[WebhookSchema] = WebhookSchema(
         core=CORE_FIELDS,
         call_id=("CallSid",),
@@ -149,18 +154,31 @@ class TwilioCarrier(TwimlCarrier):
                 return Verified(account.id)
         return Refused("bad_signature" if known else "unknown_key")
 
+    def place_call(self, order: CallOrder, account: str) -> RestCall | None:
+        login = self._login(account)
+        return twilio_rest.place(*login, order) if login else None
+
+    def read_placed(self, status: int, body: bytes, headers: Mapping[str, str]) -> Placed | CarrierRefusal:
+        return twilio_rest.read_placed(status, body, headers, self.serializer.ids)
+
     def hang_up_request(self, call_id: str, account: str) -> RestCall | None:
+        login = self._login(account)
+        return twilio_rest.hang_up(*login, call_id) if login else None
+
+    def ask_call_request(self, call_id: str, account: str) -> RestCall | None:
+        login = self._login(account)
+        return twilio_rest.ask(*login, call_id) if login else None
+
+    def read_call(self, status: int, body: bytes) -> CallState:
+        return twilio_rest.read_state(status, body)
+
+    def _login(self, account: str) -> tuple[str, str, str] | None:
+        """Root, user and password of the REST API, None where we have none."""
         owner = self.config.account(account) if self.config is not None else None
         if owner is None or not owner.auth_token:
             return None
-        sid, base = owner.account_sid, self.rest_url(owner, "https://api.twilio.com")
-        return RestCall(
-            "POST",
-            f"{base}/2010-04-01/Accounts/{quote(sid, safe='')}/Calls/{quote(call_id, safe='')}.json",
-            auth=(sid, owner.auth_token[0].get_secret_value()),
-            form={"Status": "completed"},
-            done=("20404", "21220"),  # no such call; not in progress any more
-        )
+        base = self.rest_url(owner, "https://api.twilio.com")
+        return base, owner.account_sid, owner.auth_token[0].get_secret_value()
 
     def kind_of(self, fields: Fields) -> Kind:
         call_status = fields.one("CallStatus")
@@ -225,5 +243,6 @@ PLUGIN = CarrierPlugin(
     carrier=TwilioCarrier,
     config=Config,
     env={"TWILIO_ACCOUNT_SID": "account_sid", "TWILIO_AUTH_TOKEN": "auth_token"},
-    simulator="gateway.simulator.carriers:TWILIO",
+    bot_env=("TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"),
+    simulator="gateway.simulator.twilio:SIMULATOR",
 )

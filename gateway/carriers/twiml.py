@@ -106,6 +106,7 @@ STREAM_STATE = {
     "stream-failed": "failed",  # Telnyx's documents disagree with each other
 }
 _SIP_HEADER = "SipHeader_"
+_OUTBOUND = ("outbound", "outgoing")
 
 PARAMETER_LIMIT = 500
 """Name and value of one <Parameter> together stay below this (Twilio's page on <Stream>)."""
@@ -121,6 +122,8 @@ class TwimlCarrier(Carrier):
     """
 
     schema: ClassVar[WebhookSchema]
+    name_fields: ClassVar[tuple[str, ...]] = ("CallerName", "CallerIdName")
+    """Where the caller's name may stand."""
 
     @abstractmethod
     def kind_of(self, fields: Fields) -> Kind:
@@ -170,14 +173,14 @@ class TwimlCarrier(Carrier):
             "to_number": e164(raw_to, region),
             "raw_from": raw_from,
             "raw_to": raw_to,
-            "direction": "outbound" if fields.one("Direction").startswith("outbound") else "inbound",
+            "direction": "outbound" if fields.one("Direction").startswith(_OUTBOUND) else "inbound",
             "status": status,
             "detail": fields.one("StreamError") or detail,
             "outcome": outcome,
             "dial": in_table(OUTCOME, fields.one("DialCallStatus")),
             "answered_by": answered_by(fields.one("AnsweredBy")),
             "stream": in_table(STREAM_STATE, fields.one("StreamEvent")),
-            "caller_name": fields.one("CallerName", "CallerIdName"),
+            "caller_name": caller_name(fields.one(*self.name_fields)),
             "forwarded_from": e164(fields.one("ForwardedFrom"), region),
             "stir": self.attestation(fields),
             "sip_headers": {
@@ -222,6 +225,11 @@ class TwimlCarrier(Carrier):
         return xml.answer()
 
 
+def caller_name(text: str) -> str:
+    """Leave a caller's name as it is; "" for a number in its place, which says what `From` says."""
+    return "" if re.fullmatch("[+]?[0-9 ().-]{5,}", text) else text
+
+
 def answered_by(word: str) -> str:
     """Say who picked up: "human", "machine" or "" (not known).
 
@@ -236,9 +244,9 @@ def answered_by(word: str) -> str:
 def stir_of(verstat: str) -> Stir | None:
     """Read the attestation in a verstat (3GPP TS 24.229).
 
-    Like "TN-Validation-Passed-A"; None if nothing was validated.
+    Like "TN-Validation-Passed-A", or "…-A-Diverted" for a forwarded call; None if nothing was validated.
     """
-    verdict = re.fullmatch(r"TN-Validation-(Passed|Failed)(?:-([ABC]))?", verstat.strip(), re.IGNORECASE)
+    verdict = re.fullmatch(r"TN-Validation-(Passed|Failed)(?:-([ABC])(?:-[A-Z]+)?)?", verstat.strip(), re.IGNORECASE)
     if verdict is None:
         return None
     if verdict[1].lower() == "failed":

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import ModuleType
 
-from gateway.cli import call, check, conformance, demo, load, replay, serve, worker
+from gateway.cli import (
+    call,
+    calls,
+    check,
+    conformance,
+    demo,
+    dial,
+    events,
+    forget,
+    load,
+    replay,
+    serve,
+    simulate_carriers,
+    worker,
+)
 
 COMMANDS: Mapping[str, ModuleType] = {
     "demo": demo,
@@ -13,7 +27,12 @@ COMMANDS: Mapping[str, ModuleType] = {
     "worker": worker,
     "call": call,
     "load": load,
+    "dial": dial,
+    "calls": calls,
+    "forget": forget,
     "replay": replay,
+    "simulate-carriers": simulate_carriers,
     "check": check,
     "conformance": conformance,
+    "events": events,
 }

@@ -13,7 +13,8 @@ def simulated_carrier(name: str) -> str:
     from gateway.carriers import CARRIERS
     from gateway.carriers.plugin import resolve
     from gateway.errors import SettingsError
-    from gateway.simulator.carriers import Simulator, add_simulator
+    from gateway.simulator.call import Simulator
+    from gateway.simulator.carriers import add_simulator
 
     if name not in CARRIERS:
         raise ArgumentTypeError(f"{name!r} is not one of {', '.join(CARRIERS)}")
@@ -28,7 +29,7 @@ def simulated_carrier(name: str) -> str:
     except Exception as error:  # whatever another package's import raises, the mend is the same
         raise ArgumentTypeError(f"the simulator {target} of {name} cannot be imported: {error}") from error
     if not isinstance(simulator, Simulator):
-        raise ArgumentTypeError(f"{target} of {name} is no gateway.simulator.carriers.Simulator")
+        raise ArgumentTypeError(f"{target} of {name} is no gateway.simulator.call.Simulator")
     add_simulator(name, simulator)
     return name
 

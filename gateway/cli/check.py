@@ -1,7 +1,7 @@
 """Validate the settings, and say, a line each, what would refuse or lose calls in production.
 
-Asks the Redis of `registry` whether it is there, and starts one worker of each bot, to say how many of them `min_warm`
-must keep ready for the calls that come meanwhile.
+Asks the Redis of `registry` and the database of `records` whether they are there, opens a link to each static worker,
+and starts one worker of each bot, to say how many of them `min_warm` must keep ready for the calls that come meanwhile.
 
 Lines that begin with "note" are no fault. Exit status: 0 = these settings can take calls, 1 = something would go wrong,
 2 = the settings cannot be read.
@@ -11,42 +11,76 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from gateway.settings import DialoutSettings, ServiceSettings, Settings
+from gateway.cli.arguments import positive
+from gateway.cli.check_records import NOTE, examine_records, reach_records
+from gateway.cli.check_workers import examine_relay, reach_workers
 
-NOTE = "note: "
+if TYPE_CHECKING:
+    from gateway.settings import ServiceSettings, Settings
+    from gateway.settings_sections import DialoutSettings
+
 MEASURE_SECONDS = 10.0
 """How long one bot may take to be imported and started here. Slower ones exist; this is a check."""
+NEVER_WORKERS = ("127.0.0.0/8", "::1/128", "169.254.0.0/16", "fe80::/10")
+"""Loopback and link-local addresses: this machine's own pages, and a cloud's metadata at 169.254.169.254."""
 HELP = "validate settings; say what would refuse or lose calls"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", help="TOML settings (default: $GATEWAY_CONFIG)")
     parser.add_argument(
-        "--cps", type=float, metavar="N", help="calls a second to be ready for (default: [dialout] cps)"
+        "--cps", type=positive, metavar="N", help="calls a second to be ready for (default: [dialout] cps)"
     )
-    parser.add_argument("--no-measure", action="store_true", help="start no worker: nothing of a bot is run")
+    parser.add_argument(
+        "--no-measure", action="store_true", help="start no worker and open no link to one: nothing of a bot is run"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from gateway.errors import SettingsError
     from gateway.settings import load
 
-    if arguments.cps is not None and not 0 < arguments.cps < float("inf"):
-        raise SettingsError("--cps", "must be more than 0")
     settings = load(arguments.config)
-    findings = [*examine(settings), *reach(settings)]
+    findings = [*examine(settings), *readable_by_all(arguments.config), *reach(settings), *reach_records(settings)]
     if not arguments.no_measure:
-        findings += measure(settings, arguments.cps or settings.dialout.cps)
+        findings += [*reach_workers(settings), *measure(settings, arguments.cps or settings.dialout.cps)]
     for finding in findings:
         print(finding)
     wrong = [finding for finding in findings if not finding.startswith(NOTE)]
     if not wrong:
         print("these settings can take calls")
     return 1 if wrong else 0
+
+
+def readable_by_all(path: str | None) -> Iterator[str]:
+    """One line if every user of this machine can read the settings file, and there is a secret in it."""
+    import stat
+    from pathlib import Path
+
+    from gateway.settings import CONFIG_VARIABLE, load
+
+    path = path or os.environ.get(CONFIG_VARIABLE)
+    if path and Path(path).stat().st_mode & stat.S_IROTH and _has_secret(load(path, {})):
+        yield f"{NOTE}--config: every user of this machine can read the secrets in it: chmod o-r {path}"
+
+
+def _has_secret(value: object) -> bool:
+    """Whether there is a secret in these settings, at any depth."""
+    from pydantic import BaseModel, SecretStr
+
+    match value:
+        case SecretStr():
+            return bool(value.get_secret_value())
+        case BaseModel():
+            return any(_has_secret(one) for _, one in value)
+        case dict():
+            return any(_has_secret(one) for one in value.values())
+        case tuple() | list():
+            return any(_has_secret(one) for one in value)
+    return False
 
 
 def examine(settings: Settings) -> Iterator[str]:
@@ -57,20 +91,18 @@ def examine(settings: Settings) -> Iterator[str]:
         yield "secret: missing, one is made up at each start and calls do not survive a restart: set a long random one"
     elif any(len(key.get_secret_value()) < 16 for key in settings.secret):
         yield "secret: shorter than 16 characters, stream tokens could be guessed: set a long random one"
+    for key in settings.api.keys:
+        if any(len(secret.get_secret_value()) < 16 for secret in key.key):
+            yield f"api.keys: {key.name} is shorter than 16 characters, it could be guessed: set a long random one"
     yield from _carriers(settings)
+    yield from _dialout(settings)
     yield from _services(settings)
-    yield from _not_built(settings)
-
-
-def _not_built(settings: Settings) -> Iterator[str]:
-    """Settings of the contract that this version reads and does not act upon."""
-    if settings.records:
-        yield f"{NOTE}records: this version keeps no call records"
-    if settings.api.keys:
-        yield f"{NOTE}api.keys: this version has no /v1 API and places no calls"
+    yield from _worker_hosts(settings)
+    yield from examine_records(settings)
+    yield from _events(settings)
     for service in settings.services:
         if service.record:
-            yield f"{NOTE}services.{service.host}.record: this version records no calls"
+            yield f"{NOTE}services.{service.host}.record: callers' words are kept, for bug reports only"
 
 
 def _carriers(settings: Settings) -> Iterator[str]:
@@ -88,6 +120,24 @@ def _carriers(settings: Settings) -> Iterator[str]:
             yield f"carriers.{name}.{lacking}: missing, webhooks cannot be verified and answer 404: set it"
 
 
+def _dialout(settings: Settings) -> Iterator[str]:
+    """What would keep calls from being placed, where they may be placed at all."""
+    from gateway.carriers import CARRIERS
+
+    section = settings.dialout
+    asks = any("calls:write" in key.scopes or "start" in key.scopes for key in settings.api.api_keys())
+    if section.allow and asks and not section.callers:
+        yield f"{NOTE}dialout.callers: none, so no calls are placed: list your numbers that they may come from"
+    if section.callers and not section.allow:
+        yield f"{NOTE}dialout.allow: empty, so no calls are placed: add prefixes or regions"
+    if not section.allow:
+        return
+    for name, entry in CARRIERS.items():
+        config = settings.carrier(name)
+        if config is not None and entry.carrier.can.place_calls and (lacking := config.lacks_to_dial()):
+            yield f"{NOTE}carriers.{name}.{lacking}: missing, this carrier places no calls: set it to call out"
+
+
 def _services(settings: Settings) -> Iterator[str]:
     if not settings.services:
         yield "services: none, every call is refused: add a [[services]] with a host and a bot"
@@ -95,7 +145,34 @@ def _services(settings: Settings) -> Iterator[str]:
         yield "services: none is the default, calls to numbers not listed are refused: set default = true on one"
     for service in settings.services:
         yield from _service(service, hosts_may_register=bool(settings.workers.keys))
+        yield from examine_relay(settings, service)
         yield from _fallbacks(service, settings.dialout)
+
+
+def _worker_hosts(settings: Settings) -> Iterator[str]:
+    from ipaddress import ip_network
+
+    never = [ip_network(one) for one in NEVER_WORKERS]
+    name, networks = "workers.networks", settings.workers.networks
+    if networks and not settings.workers.keys:
+        yield f"{NOTE}{name}: no effect, as no host elsewhere can register: set [workers] keys"
+    if settings.workers.keys and not networks:
+        yield f"{NOTE}{name}: not set, the workers of a host must be at the address that it connects from"
+    for network in networks:
+        if network.prefixlen == 0:
+            yield f"{name}: {network} is every address, a host could send the gateway anywhere: name your networks"
+        elif any(network.overlaps(one) for one in never if one.version == network.version):
+            yield f"{NOTE}{name}: {network} has addresses of this machine, or of a cloud's metadata, in it"
+
+
+def _events(settings: Settings) -> Iterator[str]:
+    from gateway.outbox.signing import SHORT, secret_bytes
+
+    if settings.events and not settings.records:
+        yield "events: none is sent, as they are kept in the database of records: set records"
+    for place, endpoint in enumerate(settings.events):
+        if any(len(secret_bytes(secret.get_secret_value())) < SHORT for secret in endpoint.secret):
+            yield f"{NOTE}events.{place}.secret: stands for less than {SHORT} bytes, which Standard Webhooks asks for"
 
 
 def _service(service: ServiceSettings, *, hosts_may_register: bool) -> Iterator[str]:
@@ -110,16 +187,18 @@ def _service(service: ServiceSettings, *, hosts_may_register: bool) -> Iterator[
         from gateway.worker.bot_loader import check_target
 
         try:
-            check_target(service.bot)
+            check_target(service.bot, elsewhere=bool(service.python))
         except BotError as error:
             yield f"{name}.bot: {error}"
+        if service.python and shutil.which(service.python) is None:
+            yield f"{name}.python: {service.python}: there is no such program: name that of the bot's environment"
 
 
 def _fallbacks(service: ServiceSettings, dialout: DialoutSettings) -> Iterator[str]:
     """What callers get while there is no bot for them."""
     from gateway.errors import SettingsError
     from gateway.node.dial_policy import DialPolicy
-    from gateway.serve.app import hold_audio
+    from gateway.serve.app import announcement, hold_audio
 
     may_dial = DialPolicy(dialout.allow)
     for setting, fallback in (("when_full", service.when_full), ("when_down", service.when_down)):
@@ -128,10 +207,11 @@ def _fallbacks(service: ServiceSettings, dialout: DialoutSettings) -> Iterator[s
             yield f"{name}: [dialout] allow does not allow this number, callers get busy: add its prefix or region"
         if fallback.kind == "message":
             yield f"{NOTE}{name}: this version plays no message, callers get busy"
-    try:
-        hold_audio(service)
-    except SettingsError as error:
-        yield str(error)
+    for read in (hold_audio, announcement):
+        try:
+            read(service)
+        except SettingsError as error:
+            yield str(error)
 
 
 def reach(settings: Settings) -> Iterator[str]:
@@ -188,13 +268,13 @@ def measure(settings: Settings, cps: float) -> Iterator[str]:
 
     for service in settings.services:
         try:
-            check_target(service.bot)
+            check_target(service.bot, elsewhere=bool(service.python))
         except BotError:
             continue  # there is none, as `examine` has said
         try:
             yield _measured(service, cps)
         except BotError as error:
-            yield f"services.{service.host}.bot: {error}"
+            yield f"{service.key_of_bot(str(error))}: {error}"
 
 
 def _measured(service: ServiceSettings, cps: float) -> str:
@@ -203,7 +283,7 @@ def _measured(service: ServiceSettings, cps: float) -> str:
     from gateway.cli.start_time import measure_start, needed_warm
 
     try:
-        seconds = asyncio.run(measure_start(service.bot, MEASURE_SECONDS))
+        seconds = asyncio.run(measure_start(service.bot, MEASURE_SECONDS, service.python))
         takes = f"a worker starts in {seconds * 1000:.0f} ms"
     except TimeoutError:
         seconds = MEASURE_SECONDS

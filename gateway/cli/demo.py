@@ -1,17 +1,20 @@
 """The main job on this machine: start a gateway with warm echo workers, call it as Twilio, Telnyx, Plivo and Exotel.
 
 Each call is a recorded sentence through signed webhook, XML, WebSocket, handshake, transcoder, bot and back. What the
-caller heard must equal what the transcoder makes of what he said, sample for sample. Prints one table; writes what each
-caller heard as WAV. Exit status: 0 = every call was whole, 1 = one was not.
+caller heard must equal what the transcoder makes of what they said, sample for sample. Prints one table; writes what
+each caller heard as WAV. Exit status: 0 = every call was whole, 1 = one was not.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gateway.cli.table import percentile, print_table
 
 if TYPE_CHECKING:
     from gateway.audio.format import AudioFormat
@@ -31,26 +34,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from gateway.cli.output import check_folder
+
+    check_folder("--out", arguments.out)
     return asyncio.run(_demo(Path(arguments.out), arguments.audio))
 
 
 async def _demo(out: Path, audio: str | None) -> int:
+    from gateway.carriers.plugin import BUILT_IN
+    from gateway.cli.carriers import simulated_carrier
     from gateway.cli.child import gateway_child
     from gateway.cli.speech import speech
-    from gateway.simulator import CARRIERS, CallPlan, Credentials
-    from gateway.simulator.call import load_signer, side_of
+    from gateway.simulator import CallPlan, Credentials
+    from gateway.simulator.carriers import load_signer
 
     said = speech(audio)
+    carriers = [simulated_carrier(name) for name in BUILT_IN]
     credentials = Credentials.generate()
     print("starting a gateway with warm echo workers …", flush=True)
     async with gateway_child(_settings(credentials)) as url:
-        print(f"calling {url} as {', '.join(CARRIERS)}: {len(said) / 8000:.1f} s of speech each …", flush=True)
-        plans = [CallPlan(carrier=name, base_url=url, audio=said, credentials=credentials) for name in CARRIERS]
+        print(f"calling {url} as {', '.join(carriers)}: {len(said) / CALLER_RATE:.1f} s each …", flush=True)
+        plans = [CallPlan(carrier=name, base_url=url, audio=said, credentials=credentials) for name in carriers]
         for plan in plans:
-            load_signer(side_of(plan), plan)  # the SDKs are slow to import, and would stall the calls that talk
+            load_signer(plan)  # the SDKs are slow to import, and would stall the calls that talk
         reports = await asyncio.gather(*(_call(plan, n * APART) for n, plan in enumerate(plans)))
     results = [_judge(report, len(said) / CALLER_RATE) for report in reports]
-    _print_table(results)
+    _print_results(results)
     _write_wavs(out, reports)
     broken = [result for result in results if result.faults]
     for result in broken:
@@ -68,20 +77,15 @@ async def _call(plan: CallPlan, after: float) -> CallReport:
 
 def _settings(credentials: Credentials) -> str:
     """A configuration as a user would write it, with every carrier's credentials."""
+    accounts = "\n".join(
+        f"[carriers.{name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in account.settings().items())
+        for name, account in credentials.items()
+    )
     return f"""
+records = ""
 [server]
 ops_bind = ""
-[carriers.twilio]
-account_sid = "{credentials.twilio_account_sid}"
-auth_token = "{credentials.twilio_auth_token}"
-[carriers.telnyx]
-public_key = "{credentials.telnyx_public_key}"
-[carriers.plivo]
-auth_id = "{credentials.plivo_auth_id}"
-auth_token = "{credentials.plivo_auth_token}"
-[carriers.exotel]
-account_sid = "{credentials.exotel_account_sid}"
-webhook_secret = "{credentials.exotel_webhook_secret}"
+{accounts}
 [[services]]
 host = "echo"
 default = true
@@ -102,7 +106,7 @@ class Judged:
 
 
 def _judge(report: CallReport, seconds: float) -> Judged:
-    """Was it whole? Only what the caller said counts: the line's silence before he hangs up is still on its way."""
+    """Was it whole? Only what the caller said counts: the line's silence before they hang up is still on its way."""
     faults = [] if report.outcome == "completed" else [f"the call ended as: {report.outcome}"]
     faults += report.violations
     wire = _format(report, "outbound")
@@ -110,7 +114,7 @@ def _judge(report: CallReport, seconds: float) -> Judged:
     expected, heard = _offline(report), report.heard_wire
     both = min(len(expected), len(heard))
     if expected[:both] != heard[:both]:
-        faults.append("the caller heard something else than the transcoder makes of what he said")
+        faults.append("the caller heard something else than the transcoder makes of what they said")
     back = min(spoken, both // wire.bytes_for_ms(20))
     if back < spoken:
         faults.append(f"{spoken - back} frames were lost")
@@ -130,18 +134,18 @@ def _offline(report: CallReport) -> bytes:
 def _format(report: CallReport, direction: str) -> AudioFormat:
     """What was spoken on the carrier's wire."""
     from gateway.audio.format import AudioFormat
+    from gateway.simulator.voice import GATEWAY_NAMES
 
-    names = {"PCMU": "mulaw", "PCMA": "alaw", "L16": "l16"}
     if not report.opened:
         return AudioFormat("mulaw", 8000)
     encoding = getattr(report.opened[0].wire, direction)
-    return AudioFormat.of(names[encoding.name], encoding.rate)
+    return AudioFormat.of(GATEWAY_NAMES[encoding.name], encoding.rate)
 
 
-HEADER = ("carrier", "webhook ms", "first audio ms", "echo p50 ms", "echo p99 ms", "frames sent", "frames back", "lost")
+HEADER = ("carrier", "webhook ms", "first audio ms", "echo p50 ms", "echo p99 ms", "sent", "back", "lost")
 
 
-def _print_table(results: list[Judged]) -> None:
+def _print_results(results: list[Judged]) -> None:
     rows = [HEADER]
     for result in results:
         report = result.report
@@ -151,33 +155,21 @@ def _print_table(results: list[Judged]) -> None:
                 report.carrier,
                 f"{report.webhook_ms:.1f}",
                 "-" if report.first_audio_ms is None else f"{report.first_audio_ms:.1f}",
-                _percentile(delays, 0.50),
-                _percentile(delays, 0.99),
+                percentile(delays, 0.50),
+                percentile(delays, 0.99),
                 str(result.spoken),
                 str(result.heard),
                 str(result.spoken - result.heard),
             )
         )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
     print()
-    for row in rows:
-        print(
-            "  ".join(
-                cell.ljust(width) if i == 0 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-        )
+    print_table(rows)
     print()
-
-
-def _percentile(ordered: list[float], share: float) -> str:
-    return f"{ordered[min(len(ordered) - 1, int(share * len(ordered)))]:.1f}" if ordered else "-"
 
 
 def _write_wavs(out: Path, reports: list[CallReport]) -> None:
     from gateway.audio.files import write_wav
 
-    out.mkdir(parents=True, exist_ok=True)
     for report in reports:
         write_wav(out / f"{report.carrier}.wav", report.heard_pcm, report.heard_rate)
     print(f"what each caller heard: {out}/")

@@ -15,9 +15,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
+from gateway.cli.arguments import gateway_url, positive, whole
 from gateway.cli.carriers import simulated_carriers
+from gateway.cli.table import print_table
+from gateway.event_loop import loop_factory
 
 if TYPE_CHECKING:
     from gateway.simulator.load import Load, LoadReport, Progress, Totals
@@ -39,41 +42,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[,NAME]",
         help="the calls take turns among them",
     )
-    parser.add_argument("--url", required=True, metavar="BASE_URL", help="where the gateway is")
-    parser.add_argument("--public-url", metavar="URL", help="what its settings call it, if that is another URL")
-    parser.add_argument("--calls", required=True, type=_count, metavar="N", help="how many in all")
-    parser.add_argument("--rate", required=True, type=_positive, metavar="CPS", help="calls started in a second")
-    parser.add_argument("--seconds", required=True, type=_positive, metavar="S", help="how long each caller stays")
+    parser.add_argument("--url", required=True, type=gateway_url, metavar="BASE_URL", help="where the gateway is")
+    parser.add_argument(
+        "--public-url", type=gateway_url, metavar="URL", help="what its settings call it, if that is another URL"
+    )
+    parser.add_argument("--calls", required=True, type=whole(1), metavar="N", help="how many in all")
+    parser.add_argument("--rate", required=True, type=positive, metavar="CPS", help="calls started in a second")
+    parser.add_argument("--seconds", required=True, type=positive, metavar="S", help="how long each caller stays")
     parser.add_argument("--fixture", metavar="FILE", help="what they say: a WAV file, or a recorded call (.jsonl)")
     parser.add_argument(
         "--hold-audio", metavar="WAV", help="the gateway's hold audio, where it is not the packaged one"
     )
-    parser.add_argument("--from", dest="from_number", default="+15550100001", metavar="N")
-    parser.add_argument("--to", dest="to_number", default="+15550100000", metavar="N")
+    parser.add_argument(
+        "--from", dest="from_number", default="+15550100001", metavar="N", help="the callers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--to", dest="to_number", default="+15550100000", metavar="N", help="the number called (default: %(default)s)"
+    )
     parser.add_argument("--service-host", metavar="NAME", help="ask for this service in the webhook's query")
     parser.add_argument("--json", metavar="FILE", help="write everything there, each call included")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
 
 
 def run(arguments: argparse.Namespace) -> int:
     import asyncio
 
-    from gateway.errors import UserError
+    from gateway.cli.output import check_file, save
+    from gateway.cli.speech import hold_audio
     from gateway.simulator import Credentials
     from gateway.simulator.load import Load, LoadPlan
 
@@ -85,35 +79,30 @@ def run(arguments: argparse.Namespace) -> int:
         rate=arguments.rate,
         seconds=arguments.seconds,
         audio=_said(arguments.fixture),
-        hold_audio=_hold_audio(arguments.hold_audio),
+        hold_audio=hold_audio(arguments.hold_audio),
         credentials=Credentials.from_env(),
         from_number=arguments.from_number,
         to_number=arguments.to_number,
         query={"serviceHost": arguments.service_host} if arguments.service_host else {},
     )
-    out: TextIO | None = None
     if arguments.json:
-        try:
-            out = Path(arguments.json).open("w")  # noqa: SIM115 - now, and not after minutes of calls
-        except OSError as error:
-            raise UserError(f"--json: {arguments.json}: {error.strerror}") from None
+        check_file("--json", arguments.json)
 
     async def watched() -> LoadReport:
         return await _watched(Load(plan))
 
-    try:
-        import uvloop
-
-        report = uvloop.run(watched())
-    except ImportError:  # pragma: no cover - uvloop has no wheel for every platform
-        report = asyncio.run(watched())
-    if out is not None:
-        import json
-
-        with out:
-            json.dump(report.to_json(), out, indent=1)
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        report = runner.run(watched())
     show(report)
-    return 0 if report.ok else 1
+    saved = not arguments.json or save("load", "--json", arguments.json, lambda: _write(arguments.json, report))
+    return 0 if saved and report.ok else 1
+
+
+def _write(path: str, report: LoadReport) -> None:
+    import json
+
+    with Path(path).open("w") as file:
+        json.dump(report.to_json(), file, indent=1)
 
 
 def _said(path: str | None) -> Pcm:
@@ -124,10 +113,7 @@ def _said(path: str | None) -> Pcm:
     from gateway.simulator.load import caller_audio
 
     if path is None or not path.endswith(".jsonl"):
-        try:
-            said = speech(path)
-        except UserError as error:
-            raise UserError(str(error).replace("--audio:", "--fixture:", 1)) from None
+        said = speech(path, "--fixture")
         if not said.any():
             raise UserError(f"--fixture: {path}: nothing is said in it")
         return said
@@ -139,24 +125,6 @@ def _said(path: str | None) -> Pcm:
         return caller_audio(recording)
     except RecordingError as error:
         raise UserError(f"--fixture: {path}: {error}") from None
-
-
-def _hold_audio(path: str | None) -> Pcm:
-    """How the gateway's hold audio sounds, at 8 kHz. Raises UserError."""
-    from importlib.resources import as_file, files
-
-    from gateway.audio.files import convert, read_wav
-    from gateway.errors import AudioError, UserError
-
-    try:
-        if path is not None:
-            pcm, rate = read_wav(path)
-        else:
-            with as_file(files("gateway") / "assets" / "hold.wav") as packaged:
-                pcm, rate = read_wav(packaged)
-    except AudioError as error:
-        raise UserError(f"--hold-audio: {error}") from None
-    return convert(pcm, rate, 8000)
 
 
 # ------------------------------------------------------------------------------------------------------- progress
@@ -202,42 +170,53 @@ async def _say(load: Load) -> None:
 
 
 def progress_line(now: Progress) -> str:
-    """How it stands, in under 110 columns."""
-    return (
-        f"{now.seconds:5.0f} s  {now.started}/{now.asked} placed  {now.talking} talking  {now.on_hold} on hold  "
-        f"{now.answered} answered  {now.refused} refused  {now.failed} failed  {now.late_ms:.1f} ms late"
-    )
+    """Say how it stands, within 80 columns: what is none is left out, and of what does not fit the least important."""
+    counts = (
+        (now.talking, "talking"), (now.failed, "failed"), (now.refused, "refused"), (round(now.late_ms), "ms late"),
+        (now.on_hold, "on hold"), (now.answered, "answered"),
+    )  # fmt: skip
+    line = f"{now.seconds:5.0f} s  {now.started}/{now.asked} placed"
+    for count, what in counts:
+        part = f"  {count} {what}" if count else ""
+        if len(line + part) < COLUMNS:  # a line that fills the terminal's last column wraps
+            line += part
+    return line
 
 
 # --------------------------------------------------------------------------------------------------------- report
 
-HEADER = (
-    "carrier", "asked", "answered", "held", "refused", "failed",
-    "webhook ms", "first audio ms", "echo ms", "frames sent", "back", "lost",
-)  # fmt: skip
+COLUMNS = 80
+"""Of a terminal as it is opened by default."""
+
+COUNTS = ("carrier", "asked", "answered", "held", "refused", "failed", "sent", "back", "lost")
+DELAYS = ("carrier", "webhook ms", "first audio ms", "echo ms")
 
 
 def show(report: LoadReport) -> None:
-    """The table, then a line for each thing worth knowing. Delays are p50 / p99."""
-    rows: list[tuple[str, ...]] = [HEADER]
-    rows += [_row(name, totals, report) for name, totals in report.carriers.items()]
-    if len(report.carriers) > 1:
-        rows.append(_row("all", report.totals, report))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-    for row in rows:
-        cells = zip(row, widths, strict=True)
-        print("  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(cells)))
-    print("delays are p50/p99, in ms; echo and first audio of calls that were not held")
+    """Print the counts, the delays as p50/p99, then a line for each thing worth knowing."""
+    each = dict(report.carriers)
+    if len(each) > 1:
+        each["all"] = report.totals
+    print_table([COUNTS, *(_counts(name, totals) for name, totals in each.items())])
+    if not report.late:
+        print()
+        print_table([DELAYS, *(_delays(name, totals) for name, totals in each.items())])
+    print()
+    print("sent, back and lost are frames of 20 ms")
+    if not report.late:
+        print("delays are p50/p99; echo and first audio of calls that were not held")
     for line in notes(report):
         print(line)
 
 
-def _row(name: str, totals: Totals, report: LoadReport) -> tuple[str, ...]:
-    counts = (totals.asked, totals.answered, totals.held, totals.refused, totals.failed)
-    delays = [_pair(spread.p50, spread.p99) for spread in (totals.webhook, totals.first_audio, totals.echo)]
+def _counts(name: str, totals: Totals) -> tuple[str, ...]:
+    calls = (totals.asked, totals.answered, totals.held, totals.refused, totals.failed)
     lost = str(totals.lost) if totals.echoed else "-"
-    shown = ["-"] * len(delays) if report.late else delays
-    return (name, *map(str, counts), *shown, str(totals.frames_sent), str(totals.frames_received), lost)
+    return (name, *map(str, calls), str(totals.frames_sent), str(totals.frames_received), lost)
+
+
+def _delays(name: str, totals: Totals) -> tuple[str, ...]:
+    return (name, *(_pair(spread.p50, spread.p99) for spread in (totals.webhook, totals.first_audio, totals.echo)))
 
 
 def _pair(p50: float | None, p99: float | None) -> str:

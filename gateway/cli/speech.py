@@ -1,4 +1,4 @@
-"""What a simulated caller says."""
+"""What a simulated caller says, and what it hears while it waits."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def speech(path: str | None) -> npt.NDArray[np.int16]:
-    """A WAV file as int16 at 8 kHz, or the packaged sentence. Raises UserError for a file that is none."""
-    from importlib.resources import as_file, files
+def speech(path: str | None, flag: str = "--audio") -> npt.NDArray[np.int16]:
+    """Read a WAV file as int16 at 8 kHz, or the packaged sentence.
 
-    from gateway.audio.files import convert, read_wav
+    Raises UserError, which begins with the flag, for a file that is none or holds nothing.
+    """
+    from gateway.audio.files import convert, read_wav_or_asset
     from gateway.errors import AudioError, UserError
 
     try:
-        if path is not None:
-            pcm, rate = read_wav(path)
-        else:
-            with as_file(files("gateway") / "assets" / "speech.wav") as packaged:
-                pcm, rate = read_wav(packaged)
-    except (AudioError, OSError) as error:
-        raise UserError(f"--audio: {error}") from None
+        pcm, rate = read_wav_or_asset(path, "speech.wav")
+    except AudioError as error:
+        raise UserError(f"{flag}: {error}") from None
+    if not len(pcm):
+        raise UserError(f"{flag}: {path}: there is no audio in it")
+    return convert(pcm, rate, 8000)
+
+
+def hold_audio(path: str | None = None) -> npt.NDArray[np.int16]:
+    """Read the gateway's hold audio, the packaged one without a path, as int16 at 8 kHz. Raises UserError."""
+    from gateway.audio.files import convert, read_wav_or_asset
+    from gateway.errors import AudioError, UserError
+
+    try:
+        pcm, rate = read_wav_or_asset(path, "hold.wav")
+    except AudioError as error:
+        raise UserError(f"--hold-audio: {error}") from None
     return convert(pcm, rate, 8000)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-import sys
 import tempfile
 from pathlib import Path
 
 from gateway.errors import BotError
 from gateway.worker.process import Report, WorkerSpec
-from gateway.worker.spawn import END_TIMEOUT, ExecSpawner, ForkServer, Spawner
+from gateway.worker.spawn import END_TIMEOUT, Spawner, load_bot
 
 BASELINE = 1
 """Warm workers that even a bot that starts at once wants: the caller who comes now waits for nothing."""
@@ -22,30 +21,20 @@ def needed_warm(cps: float, start_seconds: float) -> int:
     return max(BASELINE, math.ceil(cps * start_seconds))
 
 
-async def measure_start(target: str, limit: float) -> float:
+async def measure_start(target: str, limit: float, python: str = "") -> float:
     """Seconds from asking for a worker of this bot until it is ready, its prewarm() included, the bot's module having
-    been imported before, as in a worker host.
+    been imported before, as in a worker host. python: of its own environment.
 
     Raises BotError if the bot cannot be used, TimeoutError if importing and starting it take longer than limit.
     """
     spawner: Spawner | None = None
     try:
         async with asyncio.timeout(limit):
-            spawner = await _spawner(target)
+            spawner = (await load_bot(target, "", lambda *_: None, lambda: None, python=python)).spawner
             return await _start_one(spawner)
     finally:
         if spawner is not None:
             await spawner.close(END_TIMEOUT)
-
-
-async def _spawner(target: str) -> Spawner:
-    """Choose as the fleet does: a fork server where forking is safe."""
-    if sys.platform == "linux":
-        server = ForkServer(target, lambda *_: None, lambda: None)
-        if not await server.start():
-            return server
-        await server.close(END_TIMEOUT)
-    return ExecSpawner(target, lambda *_: None)
 
 
 async def _start_one(spawner: Spawner) -> float:

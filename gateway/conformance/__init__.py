@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gateway.carriers import CarrierPlugin
+from gateway.conformance.rest import REST_RULES
 from gateway.conformance.sample import Sample
 from gateway.conformance.webhooks import WEBHOOK_RULES
 from gateway.conformance.wire import WIRE_RULES
-from gateway.simulator.carriers import Simulator
+from gateway.simulator.call import Simulator
 
 Rule = Callable[[Sample], Iterator[str]]
-RULES: tuple[Rule, ...] = (*WIRE_RULES, *WEBHOOK_RULES)
+RULES: tuple[Rule, ...] = (*WIRE_RULES, *WEBHOOK_RULES, *REST_RULES)
 
 MAX_BREACHES = 5
 """Sentences about one rule: the sixth says no more than the first."""

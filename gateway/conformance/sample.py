@@ -11,10 +11,11 @@ import numpy as np
 
 from gateway.carriers import CarrierPlugin
 from gateway.carriers.base import Carrier, HttpRequest
+from gateway.simulator.account import Account
+from gateway.simulator.call import Simulator
 from gateway.simulator.carrier import Request, SimulatedCarrier, StreamSpec, Wire
-from gateway.simulator.carriers import Simulator
 from gateway.simulator.http import encoded_body
-from gateway.simulator.plan import CallPlan, Credentials
+from gateway.simulator.plan import CallPlan
 from serializers.base import Event, Serializer, Start
 
 PUBLIC_URL = "https://voice.example.com"
@@ -31,23 +32,23 @@ class Sample:
     def __init__(self, plugin: CarrierPlugin, simulator: Simulator) -> None:
         self.plugin = plugin
         self.simulator = simulator
-        self.credentials = Credentials.generate()
+        self.account = simulator.carrier.account_type.generate()
         self.side = self.call()
         self.wire: Wire = self.side.open_stream(self.spec)
         self.dice = random.Random(20260701)  # noqa: S311 - reproducible, and no secret
 
-    def call(self, query: Mapping[str, str] | None = None, credentials: Credentials | None = None) -> SimulatedCarrier:
+    def call(self, query: Mapping[str, str] | None = None, account: Account | None = None) -> SimulatedCarrier:
         """Another call. query: what the flow's author wrote into the voice URL."""
         plan = CallPlan(
             carrier=self.plugin.name,
             base_url=PUBLIC_URL,
             audio=np.zeros(160, np.int16),
-            credentials=credentials or self.credentials,
+            credentials={self.plugin.name: account or self.account},
             from_number=FROM,
             to_number=TO,
             query=query or {},
         )
-        return self.simulator.side(plan)
+        return self.simulator.carrier(plan)
 
     @property
     def spec(self) -> StreamSpec:
@@ -80,8 +81,7 @@ class Sample:
         """Audio of a length that the carrier plays, and that is not silence."""
         start = serializer.started
         assert isinstance(start, Start)
-        width = 2 if start.outbound.encoding == "l16" else 1
-        size = max(serializer.wire.chunk_min, start.outbound.sample_rate * width // 50)
+        size = max(serializer.wire.chunk_min, start.outbound.sample_rate * start.outbound.bytes_per_sample // 50)
         return self.dice.randbytes(size)
 
     def media(self, payload: bytes) -> bytes:
@@ -94,7 +94,7 @@ class Sample:
         """The HTTP side with the account that the simulator has; without any in --dev."""
         if dev:
             return self.plugin.carrier(None, public_url=PUBLIC_URL, dev=True)
-        config = self.plugin.config.model_validate(self.simulator.settings(self.credentials))
+        config = self.plugin.config.model_validate(self.account.settings())
         return self.plugin.carrier(config, public_url=PUBLIC_URL)
 
     def voice(self, side: SimulatedCarrier | None = None) -> HttpRequest:

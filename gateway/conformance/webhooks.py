@@ -14,7 +14,6 @@ from lxml import etree
 
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest, Kind, Refused, StreamAnswer, Verified, Webhook
 from gateway.conformance.sample import FROM, STREAM_URL, TO, Sample
-from gateway.simulator.plan import Credentials
 from serializers.base import MediaFormat
 
 HOSTILE_TEXT = "\"><&'\x00\x1f\ud800\ufffe" + "x" * 1000
@@ -29,7 +28,7 @@ def settings_fit(sample: Sample) -> Iterator[str]:
 
     They have every key that the environment fills.
     """
-    section = sample.simulator.settings(sample.credentials)
+    section = sample.account.settings()
     config = sample.plugin.config.model_validate(section)
     if config.lacks():
         yield f"with the simulator's settings, webhooks cannot be verified: {config.lacks()} is missing"
@@ -68,9 +67,9 @@ def _forgeries(sample: Sample, carrier: Carrier, request: HttpRequest) -> dict[s
     forged = {"unsigned": replace(request, headers=plain)}
     if carrier.can.body_signed:
         forged["signed, with a field added to its body,"] = replace(request, body=request.body + b"&x=1")
-    others = Credentials.generate()
-    if dict(sample.simulator.settings(others)) != dict(sample.simulator.settings(sample.credentials)):
-        forged["signed with another's credentials"] = sample.voice(sample.call(credentials=others))
+    stranger = sample.simulator.carrier.account_type.generate()
+    if stranger.settings() != sample.account.settings():
+        forged["signed with another's credentials"] = sample.voice(sample.call(account=stranger))
     for name, value in request.headers.items():
         without = replace(request, headers={n: v for n, v in request.headers.items() if n != name})
         if name in plain or not isinstance(carrier.verify(without, now=sample.side.now()), Refused):

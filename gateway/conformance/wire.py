@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from gateway.carriers import CARRIERS
 from gateway.conformance.sample import FROM, TO, Sample
 from gateway.simulator.carrier import Clear, Mark, Play
+from gateway.simulator.voice import GATEWAY_NAMES
 from serializers.base import Connected, Dtmf, Media, Rejected, Serializer, Start, Stop
 from serializers.base import Mark as MarkEvent
 from serializers.detect import detect
@@ -61,8 +62,7 @@ def start_is_complete(sample: Sample) -> Iterator[str]:
         yield "started does not hold the Start that was given out"
     if call.carrier != sample.plugin.name:
         yield f"CallData.carrier is {call.carrier!r} instead of {sample.plugin.name!r}"
-    encodings = {"PCMU": "mulaw", "PCMA": "alaw", "L16": "l16"}
-    inbound = (encodings[sample.wire.inbound.name], sample.wire.inbound.rate)
+    inbound = (GATEWAY_NAMES[sample.wire.inbound.name], sample.wire.inbound.rate)
     if inbound != (start.inbound.encoding, start.inbound.sample_rate) or inbound != (call.encoding, call.sample_rate):
         yield f"the caller's audio is read as {start.inbound}, and the carrier sends {inbound}"
     for name, number, ours in (("from", call.from_number, FROM), ("to", call.to_number, TO)):

@@ -9,30 +9,33 @@ Frames cross in one step: decode, transcode, send. No task, no queue, no log lin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
-from gateway.audio.format import AudioFormat
-from gateway.media.after_playback import PlaybackBarriers, is_ours
-from gateway.media.backlog import CallerBacklog
-from gateway.media.deferred import PORTION, AfterKeys, DeferredMessages
-from gateway.media.hold import Hold
-from gateway.media.keepalive import LinkKeepalive
+from gateway.audio.format import FRAME_SECONDS, AudioFormat
+from gateway.call_recording.recorder import CallRecorder
+from gateway.media.caller_audio import CallerAudio
+from gateway.media.deferred import COMMANDS, PORTION, TOO_MUCH_WAITS, AfterKeys, DeferredItem, DeferredMessages
+from gateway.media.hold import BLOCK_SECONDS, Hold
+from gateway.media.playback_barriers import MAX_COMMANDS, PlaybackBarriers, is_ours
 from gateway.media.playing import PlayingStream
+from gateway.media.playout import Dropped
+from gateway.media.recording_tap import RecordingTap
 from gateway.media.types import BridgeEvents, BridgeLimits, Counts, Stream
 from gateway.protocol import pcm
 from gateway.sockets import Socket
-from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Stop
+from serializers.base import Dtmf, Failure, Mark, Media, Rejected, Silence, Stop
 
-FRAME_SECONDS = 0.02
-HOLD_BLOCK_MS = 100
-MAX_WISHES = 16
-"""Hang-ups and transfers of the bot's that wait. One ends the call, more are for those that may be refused."""
-FULL = "too much is waiting already"
+PLAYED_EVERY = 1.0
+"""Seconds between two reports to the bot of what has been heard."""
+AT_ONCE = pcm.Clear | pcm.State | pcm.PauseRecording
+"""What takes effect ahead of the audio that the bot has sent before."""
 
 
 class Bridge:
-    """One session's audio. link_rate: of the bot's PCM, Hz. hold_audio: PCM at that rate, played over and over to a
-    caller who has no bot.
+    """Carries one session's audio.
+
+    link_rate: of the bot's PCM, Hz. hold_audio: PCM at that rate, played over and over to a caller without a bot.
     """
 
     def __init__(self, link_rate: int, limits: BridgeLimits, events: BridgeEvents, hold_audio: bytes = b"") -> None:
@@ -41,21 +44,14 @@ class Bridge:
         self._limits = limits
         self._events = events
         self._stream: PlayingStream | None = None
-        self._link: Socket | None = None
-        self._link_watch: LinkKeepalive | None = None
-        self._frame = self.pcm_format.bytes_for_ms(20)
-        self._second = self.pcm_format.bytes_for_ms(1000)
-        self._backlog = CallerBacklog(int(limits.waiting * self._second))
-        self._on_hold = False
-        """The caller has been without a bot for so long that hold audio is due."""
+        self._caller = CallerAudio(self.pcm_format, limits, self.counts)
         self._next_played = 0.0
-        self._hold = Hold(hold_audio, self.pcm_format.bytes_for_ms(HOLD_BLOCK_MS)) if hold_audio else None
-        self._alone_since: float | None = None
-        """Since when the caller has had no bot; None while he has one."""
-        self._played_before = 0
-        """What earlier streams played, less what was not the present bot's."""
-        self._drains = PlaybackBarriers()
-        self._deferred = DeferredMessages(int(limits.playout.capacity * self._second))
+        self._hold = Hold(hold_audio, self.pcm_format.bytes_for_ms(BLOCK_SECONDS * 1000), limits.hold_after)
+        self.tap = RecordingTap()
+        self._played_offset_ms = 0
+        """Added to what this stream has played, ms; the sum is what was heard of the present bot, on all streams."""
+        self._barriers = PlaybackBarriers()
+        self._deferred = DeferredMessages(int(limits.playout.capacity * self.pcm_format.bytes_for_ms(1000)))
         self._overflowing = False
 
     # The stream's side.
@@ -65,32 +61,39 @@ class Bridge:
         """There is a stream to play to."""
         return self._stream is not None
 
+    def record(self, recorder: CallRecorder | None, *, paused: bool = False, wait_for_bot: bool = False) -> None:
+        """Record from now on, when it is resumed (paused), or when the bot is there; None: no more."""
+        self.tap.begin(recorder, paused=paused, wait_for_bot=wait_for_bot)
+        self._caller.recorder = recorder
+
     def unplayed(self, now: float) -> float:
         """Seconds of audio that the caller has still to hear, as far as it is known."""
+        # What waits behind keys has no known length: not zero, so that it is not taken for a pause.
         at_least = FRAME_SECONDS if self._deferred.waiting else 0.0
         return max(at_least, self._stream.playout.unplayed(now)) if self._stream is not None else at_least
 
     def attach_stream(self, stream: Stream, now: float) -> None:
-        """Play to this stream from now on. Raises UnsupportedCodec, before anything has changed."""
+        """Play to this stream from now on. Raises UnsupportedCodec, and nothing changes."""
         playing = PlayingStream.of(
-            stream, self.pcm_format, self._limits, now, send_audio=self._to_carrier, send_text=self._say
+            stream, self.pcm_format, self._limits, now, send_audio=self._to_carrier, send_text=self._send_text
         )
         self.detach_stream(now)
         self._stream = playing
-        self._deferred.release()
+        self.tap.stream(playing.playout.format, now)
+        self._deferred.resume()
         for event in stream.early.events:
-            self._stream_event(event)
+            self._stream_event(event, now)
 
     def detach_stream(self, now: float) -> None:
-        """The stream is gone: what it had not played was not heard, and the bot is told so."""
+        """Play to no stream; tell the bot that what was unplayed was not heard."""
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        marks = stream.serializer.flush_marks()
-        self._played_before += stream.playout.played_ms(now)
-        dropped = stream.playout.clear(now)
-        self._tell_flushed([m.name for m in marks], dropped.marks)
-        self._drains.finish()
+        marks = tuple(mark.name for mark in stream.serializer.flush_marks())
+        self._played_offset_ms += stream.playout.played_ms(now)
+        self.tap.cut(now)
+        self._tell_flushed(marks + stream.playout.clear(now).marks)
+        self._barriers.finish()
 
     def stream_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the carrier's."""
@@ -99,23 +102,26 @@ class Bridge:
             return
         for event in stream.serializer.decode(data, text=text, now=now):
             if type(event) is Media:
-                stream.watch.heard = now
-                self._caller_audio(stream, event.payload)
+                stream.keepalive.heard = now
+                self.counts.from_carrier += 1
+                self._caller.add(stream.to_bot.feed(event.payload), now)
             else:
-                self._stream_event(event)
+                self._stream_event(event, now)
 
-    def _stream_event(self, event: object) -> None:
+    def _stream_event(self, event: object, now: float) -> None:
         match event:
             case Media(payload):
                 if self._stream is not None:
-                    self._caller_audio(self._stream, payload)
+                    self.counts.from_carrier += 1
+                    lost = isinstance(event, Silence)
+                    self._caller.add(self._stream.to_bot.feed(payload), now, lost=lost)
             case Dtmf(digit):
                 self.tell(pcm.Dtmf(digit))
             case Mark(name, played):
                 if not is_ours(name):
                     self.tell(pcm.MarkReached(name, played))
                 elif played:
-                    self._drains.reached(name)
+                    self._barriers.reached(name)
             case Stop(reason):
                 self._events.stream_stopped(reason)
             case Failure(code, _):
@@ -123,60 +129,41 @@ class Bridge:
             case Rejected(reason):
                 self.counts.bad[reason] += 1
 
-    def _caller_audio(self, stream: PlayingStream, payload: bytes) -> None:
-        self.counts.from_carrier += 1
-        data = stream.to_bot.feed(payload)
-        if len(data) <= self._frame + self._frame // 2:
-            self._to_bot(data)
-        else:  # a carrier with longer frames: the bot gets about 20 ms each, as from the others
-            for at in range(0, len(data), self._frame):
-                self._to_bot(data[at : at + self._frame])
-
-    def _to_bot(self, data: bytes) -> None:
-        link, watch = self._link, self._link_watch
-        if link is None or watch is None:
-            self.counts.dropped["no_bot"] += self._backlog.add_audio(data)
-        elif watch.slow or link.unsent > self._limits.link_unsent:
-            self.counts.dropped["link_slow"] += 1
-        else:
-            self.counts.to_bot += 1
-            link.send(data)
-
     # The link's side.
 
-    def attach_link(self, link: Socket, start: pcm.Start, now: float) -> None:
-        """Tell the bot of the call, then all that the caller has said meanwhile."""
-        self._end_hold(now)
-        self._link, self._link_watch, self._alone_since = link, LinkKeepalive(link, self._limits, now), None
-        self._played_before -= self._played(now)
-        link.send(pcm.encode(start))
-        for said in self._backlog.take():
-            self.counts.to_bot += 1
-            link.send(said)
-        self._on_hold = False
-        self._backlog.limit(int(self._limits.waiting * self._second))
+    def attach_link(self, link: Socket, start: pcm.Start, now: float, news: Sequence[pcm.Status] = ()) -> None:
+        """Tell the bot of the call and what has become of it, then all that the caller has said meanwhile."""
+        flushed = self._end_hold(now)
+        self._played_offset_ms -= self._played(now)
+        self._caller.attach(link, (start, *news), now)
+        self.tap.bot_joined(now)
+        self._tell_flushed(flushed)
 
-    def detach_link(self) -> None:
-        """No bot for now: the caller's audio waits."""
-        self._link = self._link_watch = None
-        self._alone_since = None  # the next tick sees it
+    def detach_link(self, *, final: bool = False) -> None:
+        """No bot for now: the caller's audio waits. final: no other bot comes, so the caller is not on hold."""
+        self._caller.detach()
+        self._hold.begin(final=final)
 
     def tell(self, message: pcm.ToWorker) -> None:
-        """Say something to the bot. Without one, a key waits among the caller's audio; all else is old news by then."""
-        if self._link is not None:
-            self._link.send(pcm.encode(message))
-        elif isinstance(message, pcm.Dtmf):
-            self._backlog.add_key(pcm.encode(message))
+        """Say something to the bot."""
+        self._caller.tell(message)
 
     def link_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the bot's."""
-        message = pcm.decode_to_gateway(data) if text else data
-        if self._deferred.waiting and not isinstance(message, pcm.Clear | pcm.State | None):
+        if not text and not self._deferred.waiting:  # the usual case
+            self._bot_audio(data, now)
+            return
+        self._take_in_order(pcm.decode_to_gateway(data) if text else data, now)
+
+    def _take_in_order(self, message: DeferredItem | None, now: float) -> None:
+        if isinstance(message, pcm.ResumeRecording):  # as of now: a pause that comes while it waits is newer
+            message = AfterKeys(partial(self._resume_recording, self.tap.pauses))
+        if self._deferred.waiting and not isinstance(message, AT_ONCE | None):
             self._defer(message)
         else:
             self._take(message, now)
 
-    def _take(self, message: bytes | pcm.ToGateway | None, now: float) -> None:
+    def _take(self, message: DeferredItem | None, now: float) -> None:
         match message:
             case bytes():
                 self._bot_audio(message, now)
@@ -189,11 +176,18 @@ class Bridge:
             case pcm.SendDtmf(digits):
                 self._send_keys(digits, now)
             case pcm.Hangup(reason):
-                self._wish("hangup", lambda: self._events.bot_hangup(reason), now)
+                self._command_after_playback("hangup", lambda: self._events.bot_hangup(reason), now)
             case pcm.Transfer(to):
-                self._wish("transfer", lambda: self._events.bot_transfer(to), now)
+                self._command_after_playback("transfer", lambda: self._events.bot_transfer(to), now)
             case pcm.State(state):
                 self._events.bot_state(state)
+            case pcm.PauseRecording():
+                self.tap.pause(now)
+            case AfterKeys(action):
+                action(now)
+
+    def _resume_recording(self, pauses: int, now: float) -> None:
+        self.tap.resume_after(self._stream.playout if self._stream is not None else None, pauses, now)
 
     def _bot_audio(self, data: bytes, now: float) -> None:
         stream = self._stream
@@ -213,72 +207,78 @@ class Bridge:
                 self.tell(pcm.Status("playout_overflow", {}))
         self._overflowing = lost
 
-    def _defer(self, message: bytes | pcm.ToGateway) -> None:
-        """Keep what stands behind keys; what there is no place for is refused as it would be in the playout queue."""
+    def _defer(self, message: DeferredItem) -> None:
+        """Keep a message behind keys, or refuse it as a full playout queue does."""
         if self._deferred.add(message):
             return
-        match message:
-            case pcm.SendDtmf():
-                self._refuse("dtmf")
-            case pcm.Hangup():
-                self._refuse("hangup")
-            case pcm.Transfer():
-                self._refuse("transfer")
-            case pcm.SetMark(name):
-                self.counts.dropped["playout_overflow"] += 1
-                self.tell(pcm.MarkReached(name, played=False))
-            case _:
-                self._note_overflow(True)
+        if isinstance(message, pcm.SetMark):
+            self.counts.dropped["playout_overflow"] += 1
+            self.tell(pcm.MarkReached(message.name, played=False))
+        elif command := COMMANDS.get(type(message)):
+            self._refuse(command)
+        else:
+            self._note_overflow(True)
 
     def clear(self, now: float) -> None:
-        """Silence: drop what the caller has not heard, here and at the carrier."""
-        self._tell_flushed([mark.name for mark in self._deferred.clear()])
+        """Drop what the caller has not heard, here and at the carrier."""
+        self._tell_flushed(mark.name for mark in self._deferred.clear())
         stream = self._stream
         if stream is None:
             return
-        played = self._played(now)
-        stream.to_carrier.reset()
-        marks = stream.serializer.flush_marks()
-        self._say(stream.serializer.clear())
-        dropped = stream.playout.clear(now)
-        self._tell_flushed([m.name for m in marks], dropped.marks)
+        played, dropped = self._played(now), self._drop_unplayed(stream, now)
+        self._tell_flushed(dropped.marks)
         self.tell(pcm.Cleared(played, dropped.ms))
-        self._drains.finish()
+        self._barriers.finish()
+
+    def _drop_unplayed(self, stream: PlayingStream, now: float) -> Dropped:
+        """Clear the stream, here and at the carrier. Returns what was not heard."""
+        stream.to_carrier.reset()
+        self.tap.cut(now)
+        marks = tuple(mark.name for mark in stream.serializer.flush_marks())
+        self._send_text(stream.serializer.clear())
+        dropped = stream.playout.clear(now)
+        return Dropped(marks + dropped.marks, dropped.ms)
 
     def _played(self, now: float) -> int:
         """Milliseconds of the present bot's audio that have been heard."""
-        return self._played_before + (self._stream.playout.played_ms(now) if self._stream is not None else 0)
+        return self._played_offset_ms + (self._stream.playout.played_ms(now) if self._stream is not None else 0)
 
     # Hold.
 
     def _play_hold(self, stream: PlayingStream, now: float) -> None:
-        """Keep a little ahead of the carrier, as a real-time bot would. A block a tick is five times what it needs."""
-        if self._alone_since is None:
-            self._alone_since = now
-        if now - self._alone_since < self._limits.hold_after:
-            return
-        if not self._on_hold:
-            self._on_hold = True
-            self.counts.dropped["no_bot"] += self._backlog.limit(int(self._limits.waiting_on_hold * self._second))
-        if self._hold is None:
-            return
-        if stream.playout.unplayed(now) < HOLD_BLOCK_MS / 1000:
-            stream.playout.play(stream.to_carrier.feed(self._hold.next()), now)
+        """Queue a block of hold audio, if it is due and less than a block is unplayed."""
+        if self._hold.due(now):
+            self._caller.hold()
+            if block := self._hold.next(stream.playout.unplayed(now)):
+                stream.play(block, now)
 
-    def _end_hold(self, now: float) -> None:
-        """The bot is here: what is left of the hold audio must not be in its way."""
-        if self._hold is None or not self._hold.stop():
-            return
-        if self._stream is not None:
-            self._stream.to_carrier.reset()
-            self._stream.playout.clear(now)
-            self._say(self._stream.serializer.clear())
+    def announce(self, audio: bytes, now: float) -> float:
+        """Play this ahead of the bot. audio: PCM at the link's rate. Returns how many seconds it lasts.
 
-    def _tell_flushed(self, *groups: list[str] | tuple[str, ...]) -> None:
-        for names in groups:
-            for name in names:
-                if not is_ours(name):
-                    self.tell(pcm.MarkReached(name, played=False))
+        For the time of it the caller does not count as one without a bot. It is lost with its stream.
+        """
+        if self._stream is None:
+            return 0.0
+        self._stream.play(audio, now)
+        unplayed = self._stream.playout.unplayed(now)
+        self._hold.begin(at=now + unplayed)
+        return unplayed
+
+    def _end_hold(self, now: float) -> tuple[str, ...]:
+        """Drop what is left of the hold audio. Returns the marks that go with it.
+
+        They are of a bot that was lost, and stand behind speech that may not have been heard.
+        """
+        if not self._hold.end() or self._stream is None:
+            return ()
+        dropped = self._drop_unplayed(self._stream, now)
+        self._barriers.finish()
+        return dropped.marks
+
+    def _tell_flushed(self, marks: Iterable[str]) -> None:
+        for name in marks:
+            if not is_ours(name):
+                self.tell(pcm.MarkReached(name, played=False))
 
     # Behind the audio.
 
@@ -289,54 +289,60 @@ class Bridge:
             self.counts.dropped["playout_overflow"] += 1
         self.tell(pcm.MarkReached(name, played=False))
 
+    def send_keys(self, digits: str, now: float) -> None:
+        """Press keys for an operator, behind what the bot has said."""
+        self._take_in_order(pcm.SendDtmf(digits), now)
+
     def _send_keys(self, digits: str, now: float) -> None:
-        stream = self._stream
-        if stream is None:
+        if (stream := self._stream) is None:
             self._press(digits)
             return
         if stream.serializer.dtmf(digits) is None:  # the carrier leaves the stream to press them
-            self._deferred.hold()
-        if not stream.playout.behind(lambda: self._press(digits), now):
-            self._deferred.release()
+            self._deferred.pause()
+        if not stream.playout.at_playback_end(lambda: self._press(digits), now):
+            self._deferred.resume()
             self._refuse("dtmf")
 
     def refuse_keys(self, reason: str) -> None:
         """Tell the bot that its keys are not pressed; what stands behind them is played."""
-        self._deferred.release()
+        self._deferred.resume()
         self.tell(pcm.Status("refused", {"what": "dtmf", "reason": reason}))
 
     def _press(self, digits: str) -> None:
         stream = self._stream
         message = stream.serializer.dtmf(digits) if stream is not None else None
         if message is not None:
-            self._say(message)
+            self._send_text(message)
         else:
             self._events.bot_digits(digits)
 
-    def _wish(self, what: str, action: Callable[[], None], now: float) -> None:
-        if len(self._drains) < MAX_WISHES:
-            self.drain(action, now)
+    def _command_after_playback(self, what: str, action: Callable[[], None], now: float) -> None:
+        if len(self._barriers) < MAX_COMMANDS:
+            self._add_barrier(action, now)
         else:
             self._refuse(what)
 
     def _refuse(self, what: str) -> None:
         self.counts.dropped["playout_overflow"] += 1
-        self.tell(pcm.Status("refused", {"what": what, "reason": FULL}))
+        self.tell(pcm.Status("refused", {"what": what, "reason": TOO_MUCH_WAITS}))
 
-    def drain(self, action: Callable[[], None], now: float) -> None:
-        """Call `action` when all audio so far has been heard; at the latest `behind` after our estimate of that.
+    def after_playback(self, action: Callable[[], None], now: float) -> None:
+        """Call `action` when all audio so far has been heard, by the carrier's mark.
 
-        Behind what is drained for already, in order: any of it may yet be refused. Where no mark can be sent, or none
-        comes back, the deadline is what is left.
+        At the latest `playback_grace` after we expect that: where no mark can be sent, or none comes back, the deadline
+        is what is left. Behind what waits already, in order: any of it may yet be refused.
         """
         if self._deferred.waiting:
-            self._deferred.add(AfterKeys(lambda: self.drain(action, now)))
-            return
+            self._deferred.add_action(AfterKeys(lambda later: self._add_barrier(action, later)))
+        else:
+            self._add_barrier(action, now)
+
+    def _add_barrier(self, action: Callable[[], None], now: float) -> None:
         if self._stream is None:
             action()
             return
         playout = self._stream.playout
-        playout.mark(self._drains.add(action, now + playout.unplayed(now) + self._limits.behind), now)
+        playout.mark(self._barriers.add(action, now + playout.unplayed(now) + self._limits.playback_grace), now)
 
     # To the carrier.
 
@@ -349,11 +355,13 @@ class Bridge:
             return
         stream.socket.send(stream.serializer.media(payload))
         stream.last_sent = now
+        if self.tap.recorder is not None:
+            self.tap.recorder.heard(payload, now, max(now, stream.playout.playback_end))
         self.counts.to_carrier += 1
         if not self.counts.first_audio:
             self.counts.first_audio = now
 
-    def _say(self, message: str) -> None:
+    def _send_text(self, message: str) -> None:
         if self._stream is not None:
             self._stream.socket.send(message)
 
@@ -361,38 +369,32 @@ class Bridge:
 
     def tick(self, now: float) -> None:
         """Every 20 ms."""
+        self.tap.tick(now)
         if self._stream is not None:
             self._tick_stream(self._stream, now)
         if self._deferred.waiting:
             self._take_deferred(now)
-        self._drains.tick(now)
-        if self._link_watch is not None and self._link_watch.tick(now):
+        self._barriers.tick(now)
+        if self._caller.tick(now):
             self.detach_link()
             self._events.link_dead()
 
     def _take_deferred(self, now: float) -> None:
         """Take a portion of what has waited behind keys."""
         for _ in range(PORTION):
-            match self._deferred.next():
-                case None:
-                    return
-                case AfterKeys(action):
-                    action()
-                case message:
-                    self._take(message, now)
+            if (message := self._deferred.next()) is not None:
+                self._take(message, now)
 
     def _tick_stream(self, stream: PlayingStream, now: float) -> None:
         for event in stream.serializer.tick(now):
-            self._stream_event(event)
+            self._stream_event(event, now)
         stream.playout.tick(now)
-        if stream.serializer.wire.silence and now - stream.last_sent > self._limits.silence_after:
-            stream.playout.play(stream.playout.format.silence(stream.playout.format.bytes_for_ms(20)), now)
-            stream.last_sent = now
-        if stream.watch.tick(now):
+        stream.keep_alive(self._limits.silence_after, now)
+        if stream.keepalive.tick(now):
             self._events.stream_dead()
-        if self._link is None:
+        if self._caller.link is None:
             self._play_hold(stream, now)
         if now >= self._next_played:
-            self._next_played = now + 1.0
+            self._next_played = now + PLAYED_EVERY
             if stream.playout.unplayed(now) > 0:
                 self.tell(pcm.Played(self._played(now)))

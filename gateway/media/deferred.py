@@ -14,19 +14,23 @@ from typing import TypeAlias
 from gateway.protocol import pcm
 
 PORTION = 50
-"""Messages taken in one tick of 20 ms: as fast as a bot may speak, without keeping the event loop from other calls."""
+"""Messages given out per tick of 20 ms: fifty times real time, without keeping the event loop from other calls."""
 MAX_MESSAGES = 6000
-"""That wait, with the keys themselves: 120 s of speech in frames of 20 ms."""
+"""At most so many messages wait, the keys counted as one: 120 s of speech in frames of 20 ms."""
+
+COMMANDS: dict[type[object], str] = {pcm.SendDtmf: "dtmf", pcm.Hangup: "hangup", pcm.Transfer: "transfer"}
+"""What of the bot's messages is refused, and by what word, where too much is waiting."""
+TOO_MUCH_WAITS = "too much is waiting already"
 
 
 @dataclass(frozen=True, slots=True)
 class AfterKeys:
-    """Call this behind the messages that wait."""
+    """Calls `action` with the time then, in its place among the messages."""
 
-    action: Callable[[], None]
+    action: Callable[[float], None]
 
 
-Item: TypeAlias = bytes | pcm.ToGateway | AfterKeys
+DeferredItem: TypeAlias = bytes | pcm.ToGateway | AfterKeys
 """Audio, any other message, or an action of ours."""
 
 
@@ -35,37 +39,46 @@ class DeferredMessages:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._items: deque[Item] = deque()
+        self._items: deque[DeferredItem] = deque()
         self._bytes = 0
-        self._held = False
+        self._paused = False
+        self.waiting = False
+        """True while what the bot sends must wait, too. Asked for each frame."""
 
-    @property
-    def waiting(self) -> bool:
-        """True while what the bot sends must wait, too."""
-        return self._held or bool(self._items)
-
-    def hold(self) -> None:
+    def pause(self) -> None:
         """Keep everything from now on."""
-        self._held = True
+        self._paused = self.waiting = True
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Give out what has waited."""
-        self._held = False
+        self._paused = False
+        self.waiting = bool(self._items)
 
-    def add(self, item: Item) -> bool:
+    def add(self, item: DeferredItem) -> bool:
         """Keep this. False: too much is waiting already."""
         size = len(item) if isinstance(item, bytes) else 0
-        if len(self._items) + self._held >= MAX_MESSAGES or self._bytes + size > self._max_bytes:
+        # the keys that we pause for count as one
+        if len(self._items) + self._paused >= MAX_MESSAGES or self._bytes + size > self._max_bytes:
             return False
         self._items.append(item)
+        self.waiting = True
         self._bytes += size
         return True
 
-    def next(self) -> Item | None:
+    def add_action(self, action: AfterKeys) -> None:
+        """Keep an action, however much is waiting: a bot that floods ends, too.
+
+        There is one for each end of a worker.
+        """
+        self._items.append(action)
+        self.waiting = True
+
+    def next(self) -> DeferredItem | None:
         """Return what is due next, if it may be given out."""
-        if self._held or not self._items:
+        if self._paused or not self._items:
             return None
         item = self._items.popleft()
+        self.waiting = bool(self._items)
         if isinstance(item, bytes):
             self._bytes -= len(item)
         return item
@@ -74,5 +87,6 @@ class DeferredMessages:
         """Drop the audio and the marks that wait. Returns the marks."""
         marks = [item for item in self._items if isinstance(item, pcm.SetMark)]
         self._items = deque(item for item in self._items if not isinstance(item, bytes | pcm.SetMark))
+        self.waiting = self._paused or bool(self._items)
         self._bytes = 0
         return marks

@@ -16,12 +16,12 @@ Excess is what stands unplayed beyond the lead. Drift moves the schedule too slo
 
 from __future__ import annotations
 
-EARLY = 0.06
+BURST_EARLY = 0.06
 """Seconds before its schedule at which a bot has sent a burst: three frames, as the network delays some."""
-SETTLED = 1.0
+PAUSE_AFTER = 1.0
 """Seconds that a bot stays behind its schedule before it has paused: TCP repairs a loss in less."""
-DRIFT = 0.002
-"""How far two clocks drift apart at most, in seconds per second: crystals are ten times better."""
+BOT_DRIFT = 0.002
+"""How far two clocks drift apart at most, in seconds per second: forty times what crystals do (50 ppm)."""
 
 
 class ExcessDelay:
@@ -44,13 +44,13 @@ class ExcessDelay:
         self._since = 0.0  # the excess has stood since then
         self._excessive = False
         self._late = False
-        self._nearest = 0.0  # how far behind the schedule at the best, and since when
+        self._nearest = 0.0  # the greatest `early` while late; negative
         self._nearest_since = 0.0
         self._dry = False  # the caller had heard everything when the bot fell behind
         self._dry_at = 0.0
 
     def reset(self) -> None:
-        """Begin a new schedule with the next audio: nothing stands unplayed, as after a clear."""
+        """Begin a new schedule with the next audio, as after a clear."""
         self._started = self._excessive = False
 
     def should_trim(self, length: float, unplayed: float, now: float) -> bool:
@@ -63,11 +63,11 @@ class ExcessDelay:
             self._started, self._late, self._dry = True, False, False
             self._due, self._lead, self._since = now, 0.0, now
         early = self._due - now
-        if early > EARLY:
+        if early > BURST_EARLY:
             self._note_burst(early, unplayed, now)
-        elif early >= -EARLY:  # on schedule, which moves with the bot's clock, so that drift never adds up to a burst
+        elif early >= -BURST_EARLY:  # on schedule, which moves with the bot's clock: drift never adds up to a burst
             self._late = False
-            self._due -= min(max(early, -DRIFT * length), DRIFT * length)
+            self._due -= min(max(early, -BOT_DRIFT * length), BOT_DRIFT * length)
         else:
             self._note_late(early, unplayed, now)
         if unplayed - self._lead <= (self._enough if self._excessive else self._most):
@@ -77,21 +77,28 @@ class ExcessDelay:
         return self._excessive
 
     def _note_burst(self, early: float, unplayed: float, now: float) -> None:
-        """Count what comes before its time as the bot's lead, and all that stands if it had paused until just now."""
+        """Add what comes early to the bot's lead.
+
+        After a pause that has just ended, all that is unplayed is its lead.
+        """
         self._lead += early
-        if self._dry and now - self._dry_at < SETTLED:
+        if self._dry and now - self._dry_at < PAUSE_AFTER:
             self._lead = max(self._lead, unplayed)
         self._due = self._since = now
         self._late = False
 
     def _note_late(self, early: float, unplayed: float, now: float) -> None:
-        """Wait whether the bot catches up with its schedule; if it comes no nearer for a while, it has paused."""
+        """Wait whether the bot catches up with its schedule.
+
+        If it comes no nearer for a while, it has paused.
+        """
         if not self._late:
             self._dry, self._dry_at = unplayed <= self._enough, now
-        if not self._late or early > self._nearest + EARLY:
+        if not self._late or early > self._nearest + BURST_EARLY:
             self._late, self._nearest, self._nearest_since = True, early, now
-        elif now - self._nearest_since > SETTLED:
-            # A caller who has heard everything hears what came since as the bot means it. Else it is only less ahead.
+        elif now - self._nearest_since > PAUSE_AFTER:
+            # If the caller had heard everything, what is unplayed now is the bot's new lead. Otherwise the pause has
+            # used up a part of the old one.
             self._lead = unplayed if self._dry else max(0.0, self._lead + early)
             self._due, self._late = now, False
         if early < -self._steady:

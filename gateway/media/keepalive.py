@@ -1,6 +1,6 @@
-"""Is the other end still there? Bytes handed to TCP are gone, and prove nothing; media and pongs do. Sans-I/O.
+"""Finds out whether the other end is still there: bytes handed to TCP prove nothing, media and pongs do. Sans-I/O.
 
-Ticked by whatever joins a stream and a link: what is watched for and how long is the same for all of them.
+Ticked by the bridge or the relay: what is watched for and how long is the same for all of them.
 """
 
 from __future__ import annotations
@@ -10,18 +10,21 @@ from gateway.sockets import Socket
 
 
 class StreamKeepalive:
-    """A carrier is judged by its media. One that sends none may have the call on hold: it is asked by a ping."""
+    """Judges a carrier by its media.
+
+    One that sends none may have the call on hold: it is asked by a ping.
+    """
 
     def __init__(self, socket: Socket, limits: BridgeLimits, now: float) -> None:
         self.heard = now
-        """When media came last: to be set with each."""
+        """Loop time at which media came last; on a relay, anything. The bridge and the relay set it."""
         self._socket = socket
         self._limits = limits
         self._pinged: float | None = None
         self._told = False
 
     def tick(self, now: float) -> bool:
-        """Ask, if it is time to. True, once: it does not answer."""
+        """Send a ping if one is due. True, once: the carrier does not answer."""
         if now - self.heard <= self._limits.stream_quiet:
             self._pinged, self._told = None, False
         elif self._pinged is None:
@@ -36,9 +39,11 @@ class StreamKeepalive:
 
 
 class LinkKeepalive:
-    """A worker is judged by its pongs, asked for every second behind the audio; WebSocket servers answer by themselves.
+    """Judges a worker by its pongs, asked for every second behind the audio.
 
-    It counts from when the watch began: a link that was opened early has not been asked before.
+    WebSocket servers answer by themselves.
+
+    It counts from its beginning: a link that was opened early has not been asked before.
     """
 
     def __init__(self, socket: Socket, limits: BridgeLimits, now: float) -> None:
@@ -49,8 +54,12 @@ class LinkKeepalive:
         self._began = now
         self._next_ping = now + limits.link_ping
 
+    def excuse(self, now: float) -> None:
+        """Count from now on: its pongs wait to be read."""
+        self._began = now
+
     def tick(self, now: float) -> bool:
-        """Ask, if it is time to. True: it is lost."""
+        """Send a ping if one is due. True: the worker is lost."""
         if now >= self._next_ping:
             self._next_ping = now + self._limits.link_ping
             self._socket.ping()

@@ -1,11 +1,11 @@
-"""What a bridge holds of the stream that it plays to."""
+"""A stream's parts as the bridge needs them: transcoders, playout, keepalive."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.audio.format import AudioFormat
+from gateway.audio.format import FRAME_MS, AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.media.keepalive import StreamKeepalive
 from gateway.media.playout import Playout
@@ -16,14 +16,17 @@ from serializers.base import Serializer
 
 @dataclass(slots=True)
 class PlayingStream:
-    """A stream with its transcoders, its playout queue and its keepalive. last_sent: when audio went to it last."""
+    """A stream with its transcoders, its playout queue and its keepalive.
+
+    last_sent: loop time at which audio went to it last; at first, when the stream came.
+    """
 
     socket: Socket
     serializer: Serializer
     to_bot: Transcoder
     to_carrier: Transcoder
     playout: Playout
-    watch: StreamKeepalive
+    keepalive: StreamKeepalive
     last_sent: float
 
     @classmethod
@@ -49,5 +52,18 @@ class PlayingStream:
             send_audio=send_audio,
             send_mark=lambda name: send_text(serializer.mark(name)),
         )
-        watch = StreamKeepalive(stream.socket, limits, now)
-        return cls(stream.socket, serializer, to_bot, to_carrier, playout, watch, last_sent=now)
+        keepalive = StreamKeepalive(stream.socket, limits, now)
+        return cls(stream.socket, serializer, to_bot, to_carrier, playout, keepalive, last_sent=now)
+
+    def play(self, audio: bytes, now: float) -> None:
+        """Queue audio of our own. audio: in the bot's format."""
+        self.playout.play(self.to_carrier.feed(audio), now)
+
+    def keep_alive(self, after: float, now: float) -> None:
+        """Send silence to a carrier that drops a call to which nothing is sent. after: seconds without audio.
+
+        It counts as played, as hold audio does: the carrier plays it in the time of the bot's audio.
+        """
+        if self.serializer.wire.silence and now - self.last_sent > after:
+            self.playout.play(self.playout.format.silence(self.playout.format.bytes_for_ms(FRAME_MS)), now)
+            self.last_sent = now

@@ -13,6 +13,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 TICK = 0.02
+"""Seconds: one frame of audio."""
 
 
 class Ticked(Protocol):
@@ -55,13 +56,13 @@ class Ticker:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         self.lag = max(0.0, now - self._due)
-        for member in tuple(self._members):
-            try:
-                member.tick(now)
-            except Exception:  # one session's bug must not stop everybody's clock
-                log.exception("a tick raised; the member is taken off the clock")
-                self.discard(member)
         self._due += TICK
         if self._due < now - 1.0:  # suspended (SIGSTOP, a sleeping laptop): do not replay the lost ticks
             self._due = now + TICK
-        self._handle = loop.call_at(self._due, self._tick, loop)
+        self._handle = loop.call_at(self._due, self._tick, loop)  # first, so that a member can stop it
+        for member in tuple(self._members):
+            try:
+                member.tick(now)
+            except Exception:  # a bug of one session must not stop the clock of all
+                log.exception("a tick raised; the member is taken off the clock")
+                self.discard(member)

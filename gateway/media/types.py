@@ -1,4 +1,4 @@
-"""What a bridge is given, and what it tells: limits, counts, the stream it plays to, and the session's ear."""
+"""What a bridge is given, and what it reports: limits, counts, the stream that it plays to, and the session's side."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ class BridgeLimits:
     """Seconds, unless said otherwise."""
 
     playout: PlayoutLimits = PlayoutLimits()
-    waiting: float = 3.0
+    backlog: float = 3.0
     """Caller audio kept while there is no bot to hear it; the oldest is dropped."""
-    waiting_on_hold: float = 0.3
+    backlog_on_hold: float = 0.3
     """The same once the caller hears hold audio: what was said under it is old, and would make the bot late."""
     stream_unsent: int = 256 * 1024
     """Bytes not yet taken by the kernel for a carrier beyond which audio is dropped: it does not read."""
+    stream_full: int = 64 * 1024
+    """The same, beyond which a relayed bot is not read until it is less: it waits, as where it has the carrier's socket
+    to itself. Five seconds of mulaw; a carrier that reads has a few frames at most."""
+    stream_full_for: float = 4.0
+    """A relayed bot is kept waiting so long at most: a link whose pongs are not read would be taken for dead."""
     link_unsent: int = 256 * 1024
     """Bytes not yet taken by the kernel for a worker beyond which its audio is dropped: it hangs or is too slow."""
     link_ping: float = 1.0
-    """A link is asked this often, behind the audio: bytes handed to TCP are gone, a pong is not."""
+    """Between pings to a worker. They queue behind the audio, so a pong proves that the audio before it has arrived."""
     link_slow: float = 5.0
     """Unanswered this long: new audio is dropped and counted rather than piled up in front of the bot."""
     link_dead: float = 10.0
@@ -38,7 +43,7 @@ class BridgeLimits:
     """Carriers that drop a call to which nothing is sent get a frame of silence this often."""
     hold_after: float = 1.0
     """A caller without a bot hears hold audio after this: shorter gaps are heard as a breath, not as a dead line."""
-    behind: float = 2.0
+    playback_grace: float = 2.0
     """What waits for the last word to be heard waits this long beyond our own estimate of it."""
 
 
@@ -46,7 +51,7 @@ class BridgeEvents(Protocol):
     """What the bridge tells the session. Called in the loop; must not block."""
 
     def stream_stopped(self, reason: str) -> None:
-        """The carrier ended the stream in good order."""
+        """The carrier has said that the stream is over."""
 
     def stream_dead(self) -> None:
         """The carrier does not answer any more."""
@@ -64,12 +69,12 @@ class BridgeEvents(Protocol):
         """The bot presses keys, and this carrier's stream cannot."""
 
     def bot_state(self, state: bytes) -> None:
-        """The bot leaves this for its successor."""
+        """The bot leaves this for the worker that goes on if it is lost."""
 
 
 CARRIER_ERROR = "carrier_error"
 MAX_REASONS = 40
-"""Reasons of bad messages that one call keeps apart: a stranger can make up error numbers as he likes."""
+"""Reasons of bad messages that one call keeps apart: a stranger can make up any error numbers."""
 
 
 @dataclass(slots=True)
@@ -83,10 +88,21 @@ class Counts:
     dropped: Counter[str] = field(default_factory=Counter)
     bad: Counter[str] = field(default_factory=Counter)
     first_audio: float = 0.0
-    """When the first audio went to the carrier (the clock's time), 0 before."""
+    """When the first audio went to the carrier (loop time); 0.0 before."""
+
+    def take_over(self, other: Counts) -> None:
+        """Count on from what another bridge of the same call has counted."""
+        for name in ("from_carrier", "to_carrier", "to_bot", "from_bot"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.dropped.update(other.dropped)
+        self.bad.update(other.bad)
+        self.first_audio = self.first_audio or other.first_audio
 
     def note_carrier_error(self, code: str) -> None:
-        """A carrier has complained. Counted by its error number, where it has one like other errors' numbers."""
+        """Count a carrier's complaint.
+
+        By its error number, where it has one like other errors' numbers.
+        """
         numbered = len(code) <= 6 and code.isascii() and code.isdecimal() and len(self.bad) < MAX_REASONS
         self.bad[f"{CARRIER_ERROR}_{code}" if numbered else CARRIER_ERROR] += 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -12,51 +13,38 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from gateway.call_recording.writer import RecordingWriter
 from gateway.carriers.base import Carrier
+from gateway.carriers.url import socket_url
 from gateway.media.ticker import Ticker
 from gateway.metrics import MAX_HOSTS, Metrics, forget_oldest
-from gateway.node.http_client import Rest
-from gateway.node.services import Services
+from gateway.node.http_client import HttpClient
+from gateway.node.limits import CallLimits
+from gateway.node.log_limiter import LogLimiter
+from gateway.node.services import Fallback, Service, Services
 from gateway.node.tokens import Signer
+from gateway.node.wire_records import WireRecords
+from gateway.node.worker_http import WorkerHttp
+from gateway.node.worker_networks import WorkerNetworks
 from gateway.pool.client import RegistryClient
 from gateway.pool.registry import Leases
+from gateway.protocol.workers import LinkProtocol, Worker
+from gateway.records.base import NoRecords, Records, RecordStore
 
 log = structlog.get_logger(__name__)
 
+PORTS = ("http", "ops", "dev")
+"""Where a request is refused before anything is known of it: no route, a bound of HTTP itself, a page's request."""
 
-@dataclass(frozen=True, slots=True)
-class CallLimits:
-    """Seconds, unless said otherwise."""
 
-    outage_grace: float = 5.0
-    """A registry that is away is asked again for this long on behalf of a caller who was answered: one that restarts is
-    back within seconds. Who has only rung gets `when_down` at once."""
-    start_timeout: float = 5.0
-    """A stream that has not sent `start` by then is closed, 1008."""
-    bad_before_start: int = 5
-    """As many unintelligible messages in a row before `start`, and the stream is closed, 1003."""
-    reattach_timeout: float = 10.0
-    """A bot whose caller's stream broke waits this long for the carrier to come back."""
-    link_timeout: float = 1.0
-    """A worker answers the upgrade within this, or the next one is claimed."""
-    redial: float = 0.3
-    """A link that breaks is dialled once more after this: the worker may live."""
-    connect_tries: int = 3
-    connect_all: float = 3.0
-    """At most so many workers are tried, in at most so long."""
-    worker_start: float = 10.0
-    """A host that had no ready worker starts one; the caller's audio waits this long for it."""
-    max_worker_starts: int = 3
-    """Worker starts over the whole life of a session: a call that kills its bots is not given one after another."""
-    hand_over: float = 2.0
-    """A call that another node is to go on with is given away in a pause of the bot's, at the latest after this."""
-    rest_timeout: float = 1.5
-    """The carrier's REST API hangs up within this, or its XML does."""
-    drain_notice: float = 3.0
-    """While draining, new calls are still taken for so long, where there are other nodes: several checks of a balancer,
-    which prefers the node that empties until it has noticed."""
-    streams: int = 2000
-    """WebSockets of carriers at once, in this process."""
+class WatchedWorkers(Protocol):
+    """The static workers of a service, as sessions use them."""
+
+    def call_began(self, worker: Worker) -> None:
+        """A call of this node has it."""
+
+    def call_ended(self, worker: Worker) -> None:
+        """It is free again, once it says so."""
 
 
 class ConnectedHost(Protocol):
@@ -85,15 +73,32 @@ class Node:
     limits: CallLimits = CallLimits()
     dial_allowed: Callable[[str], bool] = lambda _: False
     """May a transfer or forward go to this number?"""
+    worker_networks: WorkerNetworks = field(default_factory=WorkerNetworks)
+    """Where worker hosts may say that their workers are."""
     unix_time: Callable[[], float] = time.time
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+    """This process, as other nodes know it: the name of its mailbox in the registry."""
     ticker: Ticker = field(default_factory=Ticker)
     hosts: dict[str, ConnectedHost] = field(default_factory=dict)
     """Worker hosts connected to this node, by id."""
+    static_workers: dict[str, WatchedWorkers] = field(default_factory=dict)
+    """By service."""
     start_seconds: dict[str, float] = field(default_factory=dict)
     """Per service: how long a start of its bot's workers takes, by what its hosts say."""
+    protocols: dict[str, LinkProtocol] = field(default_factory=dict)
+    """Per service: what its bots speak, by what its hosts said last."""
     peak_ready: dict[str, int] = field(default_factory=dict)
     """Per host: the most ready workers it has ever had at once."""
-    rest: Rest = field(default_factory=Rest)
+    records: Records = field(default_factory=NoRecords)
+    recordings: RecordingWriter = field(default_factory=RecordingWriter)
+    noting: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Those that wait for a recording's file, to note where it is."""
+    wire: WireRecords = field(init=False)
+    """Where what becomes known of calls is kept for good."""
+    record_store: RecordStore | None = None
+    """Reads it; None: no records are kept."""
+    http_client: HttpClient = field(default_factory=HttpClient)
+    worker_http: WorkerHttp = field(default_factory=WorkerHttp)
     streams: int = 0
     """Carriers' WebSockets that are open."""
     draining: bool = False
@@ -101,10 +106,19 @@ class Node:
     refusing: bool = False
     """No new calls."""
     overloaded: bool = False
-    """The event loop is late: nobody new is admitted, for those who talk would hear it."""
+    """The event loop is late: no new call is admitted, as running ones would hear it."""
     metrics: Metrics = field(default_factory=Metrics)
+    _refused_lines: LogLimiter = field(default_factory=lambda: LogLimiter(burst=500, per_second=1.0))
+    """A burst of callers who are refused is told one by one; a stranger who tries keys all day is not."""
+    _port_lines: LogLimiter = field(default_factory=lambda: LogLimiter(burst=5, per_second=0.1))
+    """Of what any scanner of ports does the operator needs one line, not each."""
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     _session_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    def __post_init__(self) -> None:
+        self.metrics.recordings = self.recordings
+        on = any(service.record for service in self.services)
+        self.wire = WireRecords(on=on, public_url=self.public_url, public_ws=self.public_ws)
 
     @property
     def rejected(self) -> Counter[tuple[str, str]]:
@@ -114,10 +128,19 @@ class Node:
     @property
     def public_ws(self) -> str:
         """The same, as carriers dial it for streams."""
-        return "ws" + self.public_url.removeprefix("http")
+        return socket_url(self.public_url)
+
+    def forward_number(self, carrier: str, fallback: Fallback) -> str:
+        """Return the number that a fallback sends this carrier's caller to, "" if to none."""
+        allowed = fallback.kind == "forward" and self.carriers[carrier].can.transfer and self.dial_allowed(fallback.to)
+        return fallback.to if allowed else ""
 
     def url(self, path: str) -> str:
         return self.public_url + path
+
+    def protocol_of(self, service: Service) -> LinkProtocol:
+        """Return what this service's bots speak, as far as this node knows: a caller on hold has no worker to say."""
+        return service.protocol or self.protocols.get(service.host, "pcm")
 
     def start_worker(self, host: str, session: str) -> None:
         """Ask a host to start a worker for a session. One that is connected elsewhere learns of it with its beat."""
@@ -149,9 +172,17 @@ class Node:
             log.warning("overloaded" if on else "no longer overloaded", lag=round(lag, 3), streams=self.streams)
 
     def refuse(self, where: str, reason: str, **details: str) -> None:
-        """Count and log one refusal: one line, no secrets, no raw paths."""
+        """Count and log one refusal: one line, no secrets, no raw paths.
+
+        details: those that are "" are left out. Of very many refusals of a kind only some are logged.
+        """
         self.rejected[where, reason] += 1
-        log.warning("refused", where=where, reason=reason, **details)
+        limiter = self._port_lines if where in PORTS else self._refused_lines
+        left_out = limiter.allow((where, reason), time.monotonic())
+        if left_out is not None:
+            more = {"left_out": left_out} if left_out else {}
+            known = {name: value for name, value in details.items() if value}
+            log.warning("refused", where=where, reason=reason, **known, **more)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run beside everything else; a failure is logged, and nothing is forgotten."""

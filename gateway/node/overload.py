@@ -19,7 +19,7 @@ class OverloadLimits:
     """Seconds."""
 
     enter: float = 0.100
-    """Mean lag from which nobody new is admitted. A carrier's jitter buffer and our lead hide 200 ms; half of that is
+    """Mean lag from which no new call is admitted. A carrier's jitter buffer and our lead hide 200 ms; half of that is
     gone, and two callers more would take the rest."""
     window: float = 1.0
     """Time constant of the mean. One pause of less than half a second does not reach `enter`."""

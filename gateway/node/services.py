@@ -25,7 +25,8 @@ class Service:
     host: str
     default: bool = False
     numbers: tuple[str, ...] = ()
-    protocol: LinkProtocol = "pcm"
+    protocol: LinkProtocol | None = None
+    """What its workers must speak; None: what each of its hosts says. Static workers cannot say, and speak pcm then."""
     sample_rate: int = 16000
     media: MediaFormat = MediaFormat("mulaw", 8000)
     """What we ask the carrier to speak, where it can be asked."""
@@ -34,6 +35,8 @@ class Service:
     max_hold: float = 30.0
     max_call: float = 7200.0
     wrapup: float = 30.0
+    slots: int = 1
+    """Calls at once on each static worker's URL."""
     rest: float = 5.0
     """A static worker is not offered for so long after a call."""
     after_bot: Literal["hangup", "park"] = "hangup"
@@ -42,6 +45,11 @@ class Service:
     link_dead: float = 10.0
     record: str = ""
     """A folder for recordings of the wire, "" for none."""
+    recordings: str = ""
+    """A folder for recordings of what is said and heard, "" for none."""
+    recording_format: Literal["flac", "wav"] = "flac"
+    announcement: bytes = field(default=b"", repr=False)
+    """PCM at `sample_rate` that a caller hears before the bot."""
     hold_audio: bytes = field(default=b"", repr=False)
     """PCM at `sample_rate`, for callers on hold; b"" is silence."""
 

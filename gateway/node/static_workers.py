@@ -1,59 +1,175 @@
-"""Workers that know nothing of the gateway: a node asks them how they are, and beats for them as a host would."""
+"""Workers that know nothing of the gateway: a node asks them how they are, and beats for them as a host would.
+
+Each URL has `slots` workers of the registry's; the base image of Pipecat Cloud has one. They are asked one after
+another (`probe_schedule`). One that does not answer is not offered, and not gone: a probe must not end the call that
+runs on it. Unless a call of this node has it, it counts as being started, as nobody knows that it is there.
+One whose call has ended is busy until it is asked again: it is the same process that is used again.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from urllib.parse import urlsplit
 
 import structlog
 
 from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
-from gateway.pool.registry import STATIC_HOST, Host
+from gateway.node.probe import Probe
+from gateway.node.probe_schedule import ProbeSchedule
+from gateway.pool.registry import Host
 from gateway.protocol.workers import LinkProtocol, Worker
 
 log = structlog.get_logger(__name__)
 
+STATIC_HOST = "static:"
+"""What the ids of hosts begin with that stand for static workers, and no other host's."""
+TOGETHER = 0.02
+"""Seconds within which workers are asked at once, and five times as long changes are told at once."""
 
-def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_key: str) -> Host:
-    """Make a host of these workers: each URL is one slot."""
-    workers = tuple(Worker(url, url, "ready") for url in urls)
+
+def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_key: str, slots: int = 1) -> Host:
+    """Make a host of these workers, as many at each URL as it has slots."""
+    workers = tuple(Worker(name, url, "ready") for url in urls for name in slot_names(url, slots))
     return Host(f"{STATIC_HOST}{service}", 1, service, protocol, len(workers), workers, link_key, static=True)
+
+
+def slot_names(url: str, slots: int) -> list[str]:
+    """Name the workers of a URL: all of them fail where one does."""
+    return [url, *(f"{url}#{n}" for n in range(2, slots + 1))]
 
 
 async def probe_static_workers(node: Node, host: Host) -> None:
     """Probe the workers of this host, and beat for them, for ever."""
-    known: tuple[Worker, ...] = ()
-    while True:
-        began = asyncio.get_running_loop().time()
+    await StaticWorkers(node, host).run()
+
+
+class StaticWorkers:
+    """Those of one service. As `Node.static_workers` has them, by service."""
+
+    def __init__(self, node: Node, host: Host) -> None:
+        self._node = node
+        self._host = host
+        self._urls = list(dict.fromkeys(worker.url for worker in host.workers))
+        self._slots = Counter(worker.url for worker in host.workers)
+        self._number = {url: n for n, url in enumerate(self._urls)}
+        self._ready = [False] * len(self._urls)
+        # Made once: a beat tells of all of them.
+        self._of_url = [self._number[worker.url] for worker in host.workers]
+        self._as_ready = [replace(worker, state="ready") for worker in host.workers]
+        self._as_busy = [replace(worker, state="busy") for worker in host.workers]
+        self._as_away = [replace(worker, state="starting") for worker in host.workers]
+        self._answers = [False] * len(self._urls)
+        self._resting: set[str] = set()
+        """Workers whose call has ended since they were asked."""
+        self.probes = 0
+        """Answered, or not in time."""
+        self._in_calls: Counter[str] = Counter()
+        self._time = asyncio.get_running_loop().time
+        self._schedule = ProbeSchedule(len(self._urls), node.leases.beat, self._time())
+        self._news = asyncio.Event()
+        self._probes = [
+            Probe(url, node.limits.link_timeout, partial(self._answered, n)) for n, url in enumerate(self._urls)
+        ]
+
+    async def run(self) -> None:
+        """Probe and beat, until the task is cancelled."""
+        self._node.static_workers[self._host.service] = self
+        asking = self._node.spawn(self._ask(), f"probes of {self._host.service}")
         try:
-            found = tuple(await asyncio.gather(*(_probe(node, worker) for worker in host.workers)))
-            if found != known:
-                log.info("static workers", service=host.service, ready=sum(w.state == "ready" for w in found))
-                known = found
-            await _beat(node, host, found)
-        except Exception:
-            log.exception("static workers not looked after: a bug; the next round may go better", service=host.service)
-        took = asyncio.get_running_loop().time() - began
-        await asyncio.sleep(max(0.0, node.leases.beat - took))
+            await self._beat()
+        finally:
+            asking.cancel()
+            del self._node.static_workers[self._host.service]
+            for probe in self._probes:
+                probe.close()
+
+    # A session's side.
+
+    def call_began(self, worker: Worker) -> None:
+        """A call of this node has it."""
+        self._in_calls[worker.url] += 1
+
+    def call_ended(self, worker: Worker) -> None:
+        """It is free again, once it says so."""
+        if worker.url not in self._number:  # of another node's settings
+            return
+        self._in_calls[worker.url] = max(0, self._in_calls[worker.url] - 1)
+        self._resting.add(worker.id)
+        self._schedule.hurry(self._number[worker.url], self._time())
+        self._news.set()
+
+    # Inside.
+
+    async def _ask(self) -> None:
+        while True:
+            for n in self._schedule.due(self._time()):
+                self._probes[n].ask()
+            await asyncio.sleep(max(TOGETHER, min(self._schedule.next - self._time(), self._node.leases.beat)))
+
+    def _answered(self, n: int, status: int | None) -> None:
+        """Note what a worker says. One that has no such page but answers counts as ready."""
+        self.probes += 1
+        url, ready = self._urls[n], status not in (None, 503)
+        in_calls = self._in_calls[url] >= self._slots[url]
+        if in_calls or (status is None and not self._resting):  # who is gone, or talks; who wraps up is waited for
+            self._schedule.ask_seldom(n, self._time())
+        answers = status is not None
+        changed = ready is not self._ready[n] or answers is not self._answers[n]
+        self._ready[n], self._answers[n] = ready, answers
+        if ready and self._resting:
+            rested = self._resting.intersection(slot_names(url, self._slots[url]))
+            self._resting -= rested
+            changed = changed or bool(rested)
+        if changed:
+            self._news.set()
+
+    async def _beat(self) -> None:
+        known = -1
+        while True:
+            began = self._time()
+            try:
+                ready, states = self._states()
+                if ready != known and not self._schedule.first_round(self._time()):
+                    log.info("static workers", service=self._host.service, ready=ready)
+                    known = ready
+                await self._tell(states)
+            except Exception:
+                words = "static workers not looked after: a bug; the next round may go better"
+                log.exception(words, service=self._host.service)
+            try:
+                async with asyncio.timeout_at(began + self._node.leases.beat):
+                    await self._news.wait()
+                await asyncio.sleep(min(5 * TOGETHER, self._node.leases.beat))
+            except TimeoutError:
+                pass
+            self._news.clear()
+
+    def _states(self) -> tuple[int, tuple[Worker, ...]]:
+        """Return how many are ready, and all as they are."""
+        resting, at = self._resting, self._ready
+        ready = [at[n] and w.id not in resting for n, w in zip(self._of_url, self._as_ready, strict=True)]
+        there = [answers or self._in_calls[url] > 0 for url, answers in zip(self._urls, self._answers, strict=True)]
+        each = zip(ready, self._of_url, self._as_ready, self._as_busy, self._as_away, strict=True)
+        return sum(ready), tuple(
+            free if is_ready else busy if there[n] else away for is_ready, n, free, busy, away in each
+        )
+
+    async def _tell(self, states: tuple[Worker, ...]) -> None:
+        try:
+            if await self._node.registry.beat(self._host.id, self._host.epoch, states) is None:
+                await self._node.registry.put_host(replace(self._host, workers=states))
+        except RegistryUnavailable:
+            pass
 
 
-async def _beat(node: Node, host: Host, found: tuple[Worker, ...]) -> None:
-    try:
-        if await node.registry.beat(host.id, host.epoch, found) is None:
-            await node.registry.put_host(replace(host, workers=found))
-    except RegistryUnavailable:
-        pass
-
-
-async def _probe(node: Node, worker: Worker) -> Worker:
-    """Ask its /readyz. A worker that has no such page but answers counts as ready.
-
-    A worker that does not answer is busy, not gone: a call that runs on it must not be ended by a probe.
-    """
+async def answers(node: Node, worker: Worker) -> bool:
+    """Return whether the process behind this static worker lives: a killed one refuses the connection at once."""
     url = urlsplit(worker.url)
     scheme = "https" if url.scheme == "wss" else "http"
-    status = await node.rest.status(f"{scheme}://{url.netloc}/readyz", seconds=node.limits.link_timeout)
-    return replace(worker, state="busy" if status in (None, 503) else "ready")
+    page = f"{scheme}://{url.netloc}/readyz"
+    return await node.http_client.status(page, seconds=node.limits.link_timeout) is not None

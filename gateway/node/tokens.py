@@ -9,12 +9,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import secrets
 from dataclasses import dataclass
 
 MAX_TOKEN = 400
 STATIC_SESSION = "s-"
 """What the session ids of static streams begin with; all others are hexadecimal."""
+PREPARED_SESSION = f"{STATIC_SESSION}p"
+"""What those begin with whose stream was prepared before there was a call: their token is for whichever comes first."""
+WEBSOCKET = "websocket"
+"""What stands for the carrier where there is none: a client of the user's own, which speaks the bot's wire."""
+MAX_MOVES = 20
+"""How often a call may be moved to another service: a flow that sends its calls round and round ends."""
 ON_HOLD = 0
 """The attempt of a token that was given without a claim: its caller waits in the stream for a slot."""
 
@@ -29,6 +34,11 @@ class StreamToken:
     attempt: int
     expires: float
 
+    @property
+    def prepared(self) -> bool:
+        """It was given before there was a call, so no webhook of ours has led the carrier here."""
+        return self.session.startswith(PREPARED_SESSION)
+
 
 class Signer:
     """Makes and checks ids and tokens. secrets: the first signs, all verify (rotation)."""
@@ -40,7 +50,11 @@ class Signer:
 
     def session_id(self, carrier: str, account: str, call_id: str) -> str:
         """The session of an inbound call: the same on every node, unguessable without the secret."""
-        return self._mac(self._keys[0], "session", carrier, account, call_id).hex()[:32]
+        return self._root(self._keys[0], carrier, account, call_id)
+
+    def moved_session_id(self, root: str, moves: int) -> str:
+        """The session of a call that has been moved to another service so many times. root: the call's first."""
+        return self._moved(self._keys[0], root, moves)
 
     def static_session_id(self, carrier: str, account: str, call_id: str) -> str:
         """The session of a static stream: never that of a call that a webhook has named.
@@ -48,23 +62,37 @@ class Signer:
         Any holder of a stream key can name any call's id, and must not get at that call by it. account: of the
         upgrade's signature, "" where a key opened the stream, so that no key reaches a signed stream's session either.
         """
-        return _static(self._mac(self._keys[0], "static", carrier, account, call_id))
+        return self._static(self._keys[0], carrier, account, call_id)
 
     def owns(self, session: str, carrier: str, account: str, call_id: str) -> bool:
         """Whether this is a session of that call, under any key that is still valid."""
-        return any(
-            hmac.compare_digest(own, session)
-            for key in self._keys
-            for own in (
-                self._mac(key, "session", carrier, account, call_id).hex()[:32],
-                _static(self._mac(key, "static", carrier, account, call_id)),
-            )
-        )
+        for key in self._keys:
+            root = self._root(key, carrier, account, call_id)
+            static = self._static(key, carrier, account, call_id)
+            moved = (self._moved(key, root, moves) for moves in range(1, MAX_MOVES + 1))
+            if any(hmac.compare_digest(own, session) for own in (root, static, *moved)):
+                return True
+        return False
 
-    @staticmethod
-    def random_id() -> str:
-        """The session of a call that has no id yet: our own dials."""
-        return secrets.token_hex(16)
+    def _root(self, key: bytes, carrier: str, account: str, call_id: str) -> str:
+        return self._mac(key, "session", carrier, account, call_id).hex()[:32]
+
+    def _static(self, key: bytes, carrier: str, account: str, call_id: str) -> str:
+        return STATIC_SESSION + self._mac(key, "static", carrier, account, call_id).hex()[:30]
+
+    def _moved(self, key: bytes, root: str, moves: int) -> str:
+        return self._mac(key, "moved", root, str(moves)).hex()[:32]
+
+    def call_mac(self, session: str, carrier: str) -> str:
+        """Return what proves in a URL that we placed this session's call by this carrier: 22 characters."""
+        return _b64(self._mac(self._keys[0], "call", carrier, session)[:16])
+
+    def placed(self, session: str, carrier: str, mac: str) -> bool:
+        """Whether the MAC is that of a call that we placed. Constant time; never raises."""
+        if not session or len(session) > MAX_TOKEN or not (session + mac).isascii():
+            return False
+        macs = [_b64(self._mac(key, "call", carrier, session)[:16]) for key in self._keys]
+        return any([hmac.compare_digest(own, mac) for own in macs])  # noqa: C419 - a generator would end at the first
 
     def token(self, token: StreamToken) -> str:
         """The token as a URL path segment. A pure function of its arguments."""
@@ -101,10 +129,6 @@ def _fields(token: StreamToken) -> tuple[str, str, str, str]:
         str(token.attempt),
         _base36(round(token.expires * 1000)),
     )
-
-
-def _static(mac: bytes) -> str:
-    return STATIC_SESSION + mac.hex()[:30]
 
 
 def _b64(data: bytes) -> str:

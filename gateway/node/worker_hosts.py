@@ -1,18 +1,19 @@
-"""Worker hosts at the door: `gateway.workers.v1`, one connection per host. What they say goes into the registry.
+"""The connections of worker hosts: `gateway.workers.v1`, one connection per host. What they say goes into the registry.
 
-Not the hot path: one task per connection takes its messages in order, so that a slow registry slows nobody but it.
+Not the hot path: one task per connection takes its messages in order, so that a slow registry slows no other.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 
 import structlog
 
 from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
+from gateway.node.worker_networks import HostPlace, Misplaced
 from gateway.pool.registry import Host
 from gateway.protocol import workers
 from gateway.protocol.codes import CloseCode
@@ -22,15 +23,23 @@ log = structlog.get_logger(__name__)
 
 MAX_PENDING = 64
 """Messages of one host not yet looked at; more, and it is cut off: it will register again."""
+LOCAL_HOST = "local-"
+"""What the ids of hosts begin with that a gateway has started itself, and no other host's."""
 
 
 class WorkerHostConnection:
-    """The handler of one worker host's connection."""
+    """The handler of one worker host's connection.
 
-    def __init__(self, node: Node) -> None:
+    peer: the address that it comes from, "" if that is not known.
+    local: it has the key of the hosts that this gateway starts itself.
+    """
+
+    def __init__(self, node: Node, *, peer: str = "", local: bool = False) -> None:
         self._node = node
+        self._local = local
+        self._place = HostPlace(node.worker_networks, peer, local)
         self._socket: Socket | None = None
-        self._inbox: asyncio.Queue[workers.ToGateway | None] = asyncio.Queue(MAX_PENDING)
+        self._inbox: asyncio.Queue[workers.ToGateway] = asyncio.Queue(MAX_PENDING)
         self._task: asyncio.Task[None] | None = None
         self.host: Host | None = None
 
@@ -53,7 +62,9 @@ class WorkerHostConnection:
     def closed(self, code: int, reason: str) -> None:
         if self.host is not None and self._node.hosts.get(self.host.id) is self:
             del self._node.hosts[self.host.id]
-            log.info("worker host left", host=self.host.id, service=self.host.service, code=code)
+            # A node that drains is left by all its hosts: that is no news, and would bury why the gateway ends.
+            tell = log.debug if self._node.draining else log.info
+            tell("worker host left", host=self.host.id, service=self.host.service, code=code)
             if code != CloseCode.NORMAL_CLOSURE:
                 self._node.registry.suspect_host(self.host.id)
         if self._task is not None:
@@ -82,7 +93,8 @@ class WorkerHostConnection:
     # The task.
 
     async def _serve(self) -> None:
-        while (message := await self._inbox.get()) is not None:
+        while True:
+            message = await self._inbox.get()
             try:
                 match message:
                     case workers.Register():
@@ -98,7 +110,7 @@ class WorkerHostConnection:
                     self._close(CloseCode.GOING_AWAY)
                     return
             except Exception:
-                # Nobody would take its messages any more: it shall know, and register again.
+                # Its messages would not be read any more: tell it, and it registers again.
                 log.exception("worker host cut off: a bug", host=self.host.id if self.host is not None else "")
                 self._close(CloseCode.INTERNAL_ERROR)
                 return
@@ -106,8 +118,24 @@ class WorkerHostConnection:
     async def _register(self, message: workers.Register) -> None:
         service = self._node.services.get(message.service_host)
         if service is None:
-            self._node.refuse("worker_host", "unknown_service", service=message.service_host)
-            self._close(CloseCode.POLICY_VIOLATION, "no service has this --service-host")
+            self._refuse("unknown_service", "no service has this --service-host", service=message.service_host)
+            return
+        if message.host.startswith(LOCAL_HOST) and not self._local:
+            self._refuse("reserved_host", f"host ids that begin with {LOCAL_HOST} are the gateway's own")
+            return
+        if service.protocol not in (None, message.protocol):
+            words = (
+                f'its bot speaks {message.protocol}, and the service has protocol = "{service.protocol}": take it out'
+            )
+            self._refuse("wrong_protocol", words, service=message.service_host)
+            return
+        presented = (message.host, message.epoch, message.service_host)
+        if self.host is not None and presented != (self.host.id, self.host.epoch, self.host.service):
+            # Else one connection could name hosts without end, or drop another host's calls by taking its name.
+            self._refuse("another_host", "one connection is for one host and one service", host=self.host.id)
+            return
+        addresses = await self._locate(message)
+        if addresses is None:
             return
         host = Host(
             id=message.host,
@@ -115,7 +143,7 @@ class WorkerHostConnection:
             service=message.service_host,
             protocol=message.protocol,
             cap=message.cap,
-            workers=_named_apart(message.host, message.workers),
+            workers=_named_apart(message.host, message.workers, addresses),
             link_key=message.link_key,
             seq=message.seq,
         )
@@ -126,6 +154,7 @@ class WorkerHostConnection:
             return
         self.host = host
         self._node.hosts[host.id] = self
+        self._node.protocols[host.service] = host.protocol
         self._node.registry.trust_host(host.id)
         self._update(message)
         leases = self._node.leases
@@ -136,9 +165,11 @@ class WorkerHostConnection:
         if self.host is None:
             self._say(workers.Gone())
             return
-        waiting = await self._node.registry.beat(
-            self.host.id, self.host.epoch, _named_apart(self.host.id, message.workers), message.seq
-        )
+        addresses = await self._locate(message)
+        if addresses is None:
+            return
+        named = _named_apart(self.host.id, message.workers, addresses)
+        waiting = await self._node.registry.beat(self.host.id, self.host.epoch, named, message.seq)
         if waiting is None:
             self._say(workers.Gone())
             return
@@ -147,6 +178,23 @@ class WorkerHostConnection:
         self._say(workers.Ok())
         for session in waiting:
             self.start_worker(session)
+
+    async def _locate(self, message: workers.Register | workers.Beat) -> Mapping[str, str] | None:
+        """Return the address of each worker's URL, or None: one is not where it may be, and the host is sent off."""
+        found = await self._place.locate(worker.url for worker in message.workers)
+        if not isinstance(found, Misplaced):
+            return found
+        if found.lasting:
+            self._refuse("worker_address", found.reason, address=found.address, peer=self._place.peer)
+        else:
+            log.warning("worker host sent off, it may come again", reason=found.reason)
+            self._close(CloseCode.GOING_AWAY, found.reason)
+        return None
+
+    def _refuse(self, reason: str, words: str, **details: str) -> None:
+        """Send it off for good. words: what the host ends with, if it was never taken."""
+        self._node.refuse("worker_host", reason, **details)
+        self._close(CloseCode.POLICY_VIOLATION, words)
 
     def _update(self, message: workers.Register | workers.Beat) -> None:
         """Keep what the node itself wants to know of a host's workers."""
@@ -161,9 +209,11 @@ class WorkerHostConnection:
             await self._node.registry.drain_host(self.host.id, self.host.epoch)
 
 
-def _named_apart(host: str, known: Iterable[workers.Worker]) -> tuple[workers.Worker, ...]:
+def _named_apart(
+    host: str, known: tuple[workers.Worker, ...], addresses: Mapping[str, str]
+) -> tuple[workers.Worker, ...]:
     """Every host has a w1 of its own; who is to be avoided must be known by more."""
-    return tuple(replace(worker, id=_name(host, worker.id)) for worker in known)
+    return tuple(replace(worker, id=_name(host, worker.id), address=addresses[worker.url]) for worker in known)
 
 
 def _name(host: str, worker: str) -> str:

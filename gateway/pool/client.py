@@ -1,4 +1,4 @@
-"""The registry as a node asks it: with a deadline, past workers that did not answer, and knowing what is under way.
+"""The registry as a node uses it: with deadlines, without the workers that did not answer, noting claims in flight.
 
 A `RegistryClient` is a `Registry` around another one. It adds what only the asking process can know: how long its
 callers can wait, which workers and hosts it could not reach lately, and for which sessions it is asking right now.
@@ -13,9 +13,20 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from typing import TypeVar
 
-from gateway.errors import RegistryUnavailable
+from gateway.errors import BadAnswer, RegistryUnavailable
 from gateway.pool.facts import FactEvent, Facts
-from gateway.pool.registry import Claim, ClaimResult, Host, Leases, Once, Queued, Registry, Slots, Stale
+from gateway.pool.registry import (
+    Claim,
+    ClaimResult,
+    Host,
+    Leases,
+    Queued,
+    Registry,
+    SetResult,
+    Slots,
+    Stale,
+    TextChange,
+)
 from gateway.pool.runtime_timeout import runtime_timeout
 from gateway.protocol.workers import Running, Worker
 
@@ -31,7 +42,8 @@ class RegistryClient(Registry):
     """See the module's docstring. Every method raises nothing but RegistryUnavailable.
 
     timeout, suspect: seconds, see the constants. on_claim: is told how long each claim took, in seconds, and its
-    outcome.
+    outcome: "claimed", "queued", "full", "unavailable" or "canceled". on_failure: of each question without an answer,
+    why: "timeout", "unavailable" or "bad_answer". on_facts: is told what is known of a session after each merge.
     """
 
     def __init__(
@@ -42,6 +54,8 @@ class RegistryClient(Registry):
         suspect: float = SUSPECT,
         leases: Leases = Leases(),  # noqa: B008 - frozen
         on_claim: Callable[[float, str], None] = lambda _seconds, _outcome: None,
+        on_failure: Callable[[str], None] = lambda _reason: None,
+        on_facts: Callable[[Facts], None] = lambda _facts: None,
         unix_time: Callable[[], float] = time.time,
     ) -> None:
         self.registry = registry
@@ -49,6 +63,8 @@ class RegistryClient(Registry):
         self._suspect_seconds = suspect
         self._leases = leases
         self.on_claim = on_claim
+        self._on_failure = on_failure
+        self._on_facts = on_facts
         self.registry_failed = asyncio.Event()
         """The registry has left a question unanswered since this was cleared."""
         self.claims_in_flight: Counter[str] = Counter()
@@ -59,17 +75,17 @@ class RegistryClient(Registry):
 
     # Who is avoided.
 
-    def suspect(self, worker: str) -> None:
+    def suspect(self, worker_id: str) -> None:
         """Avoid a worker that did not answer, for a while."""
-        self._suspects[worker] = self.unix_time() + self._suspect_seconds
+        self._suspects[worker_id] = self.unix_time() + self._suspect_seconds
 
-    def suspect_host(self, host: str) -> None:
+    def suspect_host(self, host_id: str) -> None:
         """Avoid a host whose connection broke, until it is back or its lease is over."""
-        self._suspects[host] = self.unix_time() + self._leases.host
+        self._suspects[host_id] = self.unix_time() + self._leases.host
 
-    def trust_host(self, host: str) -> None:
+    def trust_host(self, host_id: str) -> None:
         """Take workers of this host again."""
-        self._suspects.pop(host, None)
+        self._suspects.pop(host_id, None)
 
     def suspected(self) -> frozenset[str]:
         """Return the workers and hosts that are not to be taken now."""
@@ -97,8 +113,8 @@ class RegistryClient(Registry):
         with self._in_flight(session):
             return await self._ask(self.registry.confirm(session, attempt))
 
-    async def look(self, session: str, fence: int) -> Claim | Stale:
-        return await self._ask(self.registry.look(session, fence))
+    async def get_claim(self, session: str, fence: int | None) -> Claim | Stale:
+        return await self._ask(self.registry.get_claim(session, fence))
 
     async def renew(self, claims: Mapping[str, int]) -> set[str]:
         return await self._ask(self.registry.renew(claims))
@@ -106,11 +122,15 @@ class RegistryClient(Registry):
     async def release(self, session: str, fence: int) -> None:
         await self._ask(self.registry.release(session, fence))
 
-    async def leave(self, service: str, session: str) -> None:
-        await self._ask(self.registry.leave(service, session))
+    async def leave_queue(self, service: str, session: str) -> None:
+        await self._ask(self.registry.leave_queue(service, session))
 
-    async def freed(self, service: str, timeout: float) -> None:
-        await self.registry.freed(service, timeout)  # a wait by its own deadline, not a question
+    async def wait_free(self, service: str, timeout: float, freed: int | None = None) -> None:
+        try:
+            await self.registry.wait_free(service, timeout, freed)  # a wait by its own deadline
+        except RegistryUnavailable as error:
+            self._note_failure(error)
+            raise
 
     # Hosts.
 
@@ -132,13 +152,24 @@ class RegistryClient(Registry):
     # Facts.
 
     async def merge(self, session: str, event: FactEvent) -> Facts:
-        return await self._ask(self.registry.merge(session, event))
+        facts = await self._ask(self.registry.merge(session, event))
+        self._on_facts(facts)
+        return facts
 
     async def find(self, alias: str) -> Facts | None:
         return await self._ask(self.registry.find(alias))
 
-    async def once(self, key: str, ttl: float, value: str = "") -> Once:
-        return await self._ask(self.registry.once(key, ttl, value))
+    async def set_if_absent(self, key: str, ttl: float, value: str = "") -> SetResult:
+        return await self._ask(self.registry.set_if_absent(key, ttl, value))
+
+    async def change(self, key: str, ttl: float, change: TextChange[T]) -> T:
+        return await self._ask(self.registry.change(key, ttl, change))
+
+    async def send(self, mailbox: str, message: str) -> None:
+        await self._ask(self.registry.send(mailbox, message))
+
+    async def receive(self, mailbox: str) -> list[str]:
+        return await self._ask(self.registry.receive(mailbox))
 
     async def close(self) -> None:
         await self.registry.close()
@@ -151,11 +182,18 @@ class RegistryClient(Registry):
             async with runtime_timeout(self.timeout):
                 return await answer
         except TimeoutError:
-            self.registry_failed.set()
+            self._failed("timeout")
             raise RegistryUnavailable("the registry did not answer in time") from None
-        except RegistryUnavailable:
-            self.registry_failed.set()
+        except RegistryUnavailable as error:
+            self._note_failure(error)
             raise
+
+    def _note_failure(self, error: RegistryUnavailable) -> None:
+        self._failed("bad_answer" if isinstance(error, BadAnswer) else "unavailable")
+
+    def _failed(self, reason: str) -> None:
+        self.registry_failed.set()
+        self._on_failure(reason)
 
     @contextmanager
     def _in_flight(self, session: str) -> Iterator[None]:

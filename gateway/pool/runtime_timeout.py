@@ -1,4 +1,4 @@
-"""A deadline for somebody else, by a clock that stands still while this process does not run."""
+"""A deadline for an answer from elsewhere; time in which this process did not run is not counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 PARTS = 5
+"""Parts of a deadline. So many more are not counted, if they end late."""
 
 
 @asynccontextmanager
@@ -26,7 +27,7 @@ async def runtime_timeout(seconds: float) -> AsyncIterator[None]:
     def end_part() -> None:
         nonlocal left, forgiven, due, timer
         now = loop.time()
-        if now - due > part and forgiven:
+        if now - due > part and forgiven:  # late by more than a part: this process did not run
             forgiven -= 1
         else:
             left -= 1

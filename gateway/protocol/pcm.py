@@ -20,6 +20,9 @@ from gateway.protocol.fields import bytes_of, int_of, json_object, str_of
 SUBPROTOCOL = "gateway.pcm.v1"
 SESSION_HEADER = "x-daily-session-id"
 FENCE_HEADER = "x-gateway-fence"
+CALL_HEADER = "x-gateway-call"
+"""Of a `relay` link to a worker host's worker, which is told nothing else by us: base64 of a JSON object of strings,
+`carrier`, `account`, `from` and `to`."""
 
 MAX_STATE = 16 * 1024
 """Bytes of a worker's `state`."""
@@ -148,7 +151,17 @@ class State:
     state: bytes
 
 
-ToGateway: TypeAlias = Ready | Clear | SetMark | SendDtmf | Transfer | Hangup | State
+@dataclass(frozen=True, slots=True)
+class PauseRecording:
+    """Record silence from now on. A gateway that does not know this message ignores it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRecording:
+    """Record again from now on."""
+
+
+ToGateway: TypeAlias = Ready | Clear | SetMark | SendDtmf | Transfer | Hangup | State | PauseRecording | ResumeRecording
 
 
 def encode(message: ToWorker | ToGateway) -> str:
@@ -197,6 +210,10 @@ def _fields(message: ToWorker | ToGateway) -> dict[str, Any]:
             return {"type": "hangup", "reason": reason}
         case State(state):
             return {"type": "state", "state": base64.b64encode(state).decode()}
+        case PauseRecording():
+            return {"type": "pause_recording"}
+        case ResumeRecording():
+            return {"type": "resume_recording"}
 
 
 def decode_to_worker(text: str | bytes) -> ToWorker | None:
@@ -245,6 +262,10 @@ def decode_to_gateway(text: str | bytes) -> ToGateway | None:
         case "state":
             state = bytes_of(m, "state")
             return State(state) if state is not None and len(state) <= MAX_STATE else None
+        case "pause_recording":
+            return PauseRecording()
+        case "resume_recording":
+            return ResumeRecording()
     return None
 
 

@@ -56,12 +56,24 @@ class Worker:
 
     url: `unix:/path.sock` on the gateway's own machine, else `ws://host:port/ws`.
     session: the one that it serves or was started for, "" for none yet.
+    address: where the name in `url` leads, which the gateway has resolved and checked; "" if it has not. Not on the
+    wire: a host does not say it.
+    cpu, memory: what its call takes now, in thousandths of a core and bytes; 0: not known. Only of one with a call, and
+    on the wire only where they are known.
     """
 
     id: str
     url: str
     state: WorkerState
     session: str = ""
+    address: str = ""
+    cpu: int = 0
+    memory: int = 0
+
+    @property
+    def is_local(self) -> bool:
+        """True if it is on the gateway's own machine: it listens on a unix socket."""
+        return self.url.startswith("unix:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +224,8 @@ def _fields(message: ToGateway | ToHost) -> dict[str, Any]:
 
 
 def _worker_fields(worker: Worker) -> dict[str, Any]:
-    return {"id": worker.id, "url": worker.url, "state": worker.state, "session": worker.session}
+    used = {name: value for name, value in (("cpu", worker.cpu), ("memory", worker.memory)) if value}
+    return {"id": worker.id, "url": worker.url, "state": worker.state, "session": worker.session, **used}
 
 
 def decode_to_gateway(text: str | bytes) -> ToGateway | None:
@@ -276,6 +289,12 @@ def _milliseconds(m: dict[str, Any], key: str) -> int:
     return max(0, min(int_of(m, key), 86_400_000))
 
 
+def _measured(m: dict[str, Any], key: str) -> int:
+    """The same of what a worker uses: 0 for what cannot be."""
+    value = int_of(m, key)
+    return value if 0 < value <= MAX_NUMBER else 0
+
+
 def _ends(m: dict[str, Any]) -> dict[WorkerEnd, int]:
     ends = m.get("ends")
     counts = ends if isinstance(ends, dict) else {}
@@ -294,7 +313,8 @@ def _workers(m: dict[str, Any]) -> tuple[Worker, ...] | None:
         name, url, session = str_of(w, "id"), str_of(w, "url"), name_of(w, "session", MAX_NAME)
         if not NAME.fullmatch(name) or (url and not WORKER_URL.fullmatch(url)) or session is None:
             return None
-        found.append(Worker(name, url, w["state"], session))
+        cpu, memory = (_measured(w, key) for key in ("cpu", "memory"))
+        found.append(Worker(name, url, w["state"], session, cpu=cpu, memory=memory))
     return tuple(found)
 
 

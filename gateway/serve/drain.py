@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 import structlog
 
@@ -17,13 +18,20 @@ LAST_WAIT = 3.0
 
 
 class Drain:
-    """others: there are other gateways, which go on with calls that outlast the drain."""
+    """Ends the process when its calls have ended, or at a deadline.
 
-    def __init__(self, sessions: Sessions, drain_seconds: float, *, others: bool) -> None:
+    others: there are other gateways, which go on with calls that outlast the drain. busy: there will be calls yet, as
+    some ring that we placed.
+    """
+
+    def __init__(
+        self, sessions: Sessions, drain_seconds: float, *, others: bool, busy: Callable[[], bool] = lambda: False
+    ) -> None:
         self._sessions = sessions
         self._node = sessions.node
         self._drain_seconds = drain_seconds
         self._others = others
+        self._busy = busy
         self._done = asyncio.Event()
         self.forced = False
 
@@ -38,6 +46,7 @@ class Drain:
             self.forced = True
             for session in self._sessions:
                 session.end(EndReason.DRAINED)  # their bots would keep their host waiting
+            self._end_clients()
             self._done.set()
             return
         self._node.draining = True
@@ -51,7 +60,7 @@ class Drain:
             self.on_signal(signal.SIGTERM)
 
     async def _run(self) -> None:
-        """Wait until the last call has ended; at the deadline hand the rest over, or end them."""
+        """Wait until the last call has ended; hand over or end the rest at the deadline."""
         if self._others:
             await asyncio.sleep(self._node.limits.drain_notice)
         self._node.refusing = True
@@ -64,6 +73,7 @@ class Drain:
                     session.hand_over()
                 else:
                     session.end(EndReason.DRAINED)
+            self._end_clients()
             try:
                 async with asyncio.timeout(self._node.limits.hand_over + LAST_WAIT):
                     await self._until_idle()
@@ -72,5 +82,10 @@ class Drain:
         self._done.set()
 
     async def _until_idle(self) -> None:
-        while self._sessions:  # noqa: ASYNC110 - for seconds in a process's life, and by this task alone
+        while self._sessions or self._sessions.clients or self._busy():  # noqa: ASYNC110 - for seconds in a process's life, and by this task alone
             await asyncio.sleep(0.05)
+
+    def _end_clients(self) -> None:
+        """End those that no other gateway could go on with: they are connected to this one."""
+        for client in tuple(self._sessions.clients.values()):
+            client.end(EndReason.DRAINED)

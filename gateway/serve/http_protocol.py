@@ -1,10 +1,13 @@
-"""uvicorn's HTTP protocol, which trusts whoever connects, with bounds for strangers.
+"""uvicorn's HTTP protocol, which trusts every peer, with bounds for strangers.
 
 As it is, the head of a request may be of any size and take for ever (its `h11_max_incomplete_event_size` is for h11
 only, its keep-alive timeout runs between an answer and the next byte), and so may a body that comes when its request
 has been answered. Bodies that are waited for are the application's to bound.
 
-WebSockets come in by the same door: their handshakes are held to the same bounds, and then passed on.
+A connection that has been answered stays open for uvicorn's `timeout_keep_alive`: longer than a balancer keeps one
+idle, so that the balancer closes it. If we did, its next request could be on its way already, and would be lost.
+
+WebSockets come in by the same port: their handshakes are held to the same bounds, and then passed on.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway.sockets.headers import asks_for_websocket, combine
+
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
@@ -25,20 +30,30 @@ class HttpLimits:
     """Of a request line and its headers; carriers' have 1 to 3 KB. Between two of them a piece more may pass."""
     head_seconds: float = 5.0
     """From the first byte of a request to the end of its headers, as for WebSockets alone (`sockets.base`)."""
+    first_seconds: float = 30.0
+    """From the connection to the first byte of its first request. Balancers and browsers open some ahead of need."""
+    idle: int = 500
+    """Connections that wait for their next request. Beyond this the one that has waited for longest is closed: one
+    answered request must not buy a stranger a place for `timeout_keep_alive`."""
     pipelined: int = 16
     """Requests that wait for the answers to those before them. Carriers and balancers send none."""
 
 
 def http_protocol(refused: Callable[[str], None], limits: HttpLimits = HttpLimits()) -> type[HttpToolsProtocol]:
-    """A class for uvicorn's `http=`. refused: told in a word why a connection is closed that has broken a bound."""
+    """Make a class for uvicorn's `http=`.
 
-    class Bounded(HttpProtocol):
+    refused: told in a word why a connection is closed that has broken a bound.
+    """
+    idle: dict[HttpProtocol, None] = {}
+
+    class BoundedProtocol(HttpProtocol):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             self._refused = refused
             self._limits = limits
+            self._idle = idle
 
-    return Bounded
+    return BoundedProtocol
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -46,27 +61,34 @@ class HttpProtocol(HttpToolsProtocol):
 
     _refused: Callable[[str], None]
     _limits: HttpLimits
+    _idle: dict[HttpProtocol, None]
+    """Those of this server that wait for their next request; the first has waited for longest."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._clock: asyncio.TimerHandle | None = None
         self._in_body = False  # the headers of a request are complete, and it is not
         self._overhead = 0  # bytes since the last that were good for anything: a head, a part of a body
-        self._over = False  # not ours any more: a WebSocket, or closed
+        self._over = False  # nothing is read any more: a WebSocket, or closed
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        # Nothing has been asked yet: as idle as between two requests, and no longer.
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        # Nothing has been asked yet: any stranger can come so far.
+        seconds = min(self._limits.first_seconds, self.timeout_keep_alive)
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._idle.pop(self, None)
         self._stop_clock()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._over:
+            return
+        self._idle.pop(self, None)
         # In pieces, as there is no telling from one how much of it is a head.
         for at in range(0, len(data), self._limits.head_bytes):
             piece = data[at : at + self._limits.head_bytes]
@@ -100,16 +122,48 @@ class HttpProtocol(HttpToolsProtocol):
         self._stop_clock()
         self._in_body, self._overhead = False, 0
         super().on_message_complete()
+        if self.cycle is not None and self.cycle.response_complete and self.timeout_keep_alive_task is None:
+            # The end of a body whose request was answered long ago: uvicorn arms its timeout only behind an answer.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+            self._wait_for_next()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._in_body:  # nobody waits for the rest of it any more
+        if self._in_body:  # its request is answered: the rest of the body is only to be got over with
             self._start_clock()
+        if self.timeout_keep_alive_task is not None:
+            self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        self._idle[self] = None
+        if len(self._idle) > self._limits.idle:
+            next(iter(self._idle)).close_idle()
+
+    def close_idle(self) -> None:
+        """Close a connection that waits for its next request."""
+        self._idle.pop(self, None)
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_handler()
 
     def handle_websocket_upgrade(self) -> None:
         self._stop_clock()
+        self._idle.pop(self, None)
+        self._unset_keepalive_if_required()
         self._over = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The answers to what was asked before would go into the WebSocket. RFC 9112, section 9.3.2: a client that
+            # pipelines must be ready for a connection that closes behind any answer.
+            self._refused("pipelined")
+            self.shutdown()
+            return
         super().handle_websocket_upgrade()
+
+    def _get_upgrade(self) -> bytes | None:
+        """Read all lines of both headers: uvicorn's own reads the last one only."""
+        lines = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in self.headers)
+        return b"websocket" if asks_for_websocket(combine(lines)) else None
 
     # Bounds
 

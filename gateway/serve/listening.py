@@ -12,7 +12,7 @@ from gateway.errors import BindError
 
 
 def bind(host: str, port: int, *, setting: str = "--host/--port", mend: str = "") -> socket.socket:
-    """A listening socket, port 0 meaning any.
+    """Return a listening socket. Port 0 means any.
 
     Raises BindError when it cannot be had; setting: what has named it; mend: what to do about it.
     """
@@ -37,7 +37,10 @@ def address(sock: socket.socket) -> str:
 
 
 class HttpServer(uvicorn.Server):
-    """uvicorn without its own signals: what a signal means to calls in progress is ours to say."""
+    """uvicorn without its own handling of signals.
+
+    What a signal means to calls in progress is ours to say.
+    """
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

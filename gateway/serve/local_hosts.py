@@ -1,7 +1,7 @@
-"""Worker hosts on this machine: one for each service with a `bot`, started with the gateway and ended with it.
+"""Keep worker hosts on this machine, one for each service with a `bot`.
 
-They speak to the gateway as remote ones do, over its own port. Only the gateway's death leaves them running, for the
-grace in which it, or its successor, may take them back.
+They start and end with the gateway, and speak to it as remote ones do, over its own port. Only the gateway's death
+leaves them running, for the grace in which it, or its successor, may take them back.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ import contextlib
 import os
 import secrets
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import structlog
+from pydantic import SecretStr
 
 from gateway.carriers import CARRIERS
 from gateway.errors import BotError, RegistryUnavailable
 from gateway.node.node import Node
+from gateway.node.worker_hosts import LOCAL_HOST
 from gateway.secrecy import INSPECTABLE_VARIABLE
 from gateway.settings import PREFIX, ServiceSettings, Settings
+from gateway.worker.credentials import Credentials
 from gateway.worker.host import DRAIN_SIGNAL
 from gateway.worker.logs import LOG_VARIABLE
 from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
@@ -38,7 +42,9 @@ MAX_WORDS = 4096
 
 
 class HostProcesses:
-    """The hosts' processes. address: where the gateway listens, or all gateways of this machine do.
+    """The hosts' processes.
+
+    address: where the gateway listens, or all gateways of this machine do.
 
     What they and their bots print goes to our own stderr, and not through us: it must outlive us, as they do.
     Raises UserError for settings with which no host can be.
@@ -48,7 +54,8 @@ class HostProcesses:
         self.services = [section for section in settings.services if section.bot]
         host = "127.0.0.1" if address[0] in ("0.0.0.0", "::") else address[0]  # noqa: S104 - compared, not bound
         gateway = f"ws://{f'[{host}]' if ':' in host else host}:{address[1]}"
-        self.ids = {section.host: f"local-{section.host}-{secrets.token_hex(3)}" for section in self.services}
+        self.ids = {section.host: f"{LOCAL_HOST}{section.host}-{secrets.token_hex(3)}" for section in self.services}
+        self._credentials = tuple(_credentials(settings))
         self._options = {section.host: self._options_of(section, gateway, key) for section in self.services}
         self._keepers: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
@@ -61,8 +68,15 @@ class HostProcesses:
         self._keepers = [asyncio.create_task(self._keep(s), name=f"worker host of {s.host}") for s in self.services]
 
     def let_end(self) -> None:
-        """Those that end from now on are not started again."""
+        """Start none again that ends from now on."""
         self._stopping = True
+
+    def kill(self) -> None:
+        """End them at once: no call has come to them yet."""
+        self.let_end()
+        for process in self._processes.values():
+            if process.returncode is None:
+                process.kill()
 
     async def stop(self) -> None:
         """Wait for them to end, as their gateway has told them; end those that do not."""
@@ -93,7 +107,7 @@ class HostProcesses:
                 return
             if status == USER_ERROR and first:
                 if not self.failure.done():
-                    self.failure.set_result(BotError(f"services.{section.host}.bot: {why}"))
+                    self.failure.set_result(BotError(f"{section.key_of_bot(why)}: {why}"))
                 return
             # It was good once: what breaks it now, a half-finished deploy, say, will be mended.
             first = first and status is None
@@ -105,7 +119,10 @@ class HostProcesses:
             wait = min(2 * wait, RESTART_AT_MOST)
 
     async def _live(self, name: str) -> tuple[int, str]:
-        """One host, to its end: the exit status, and what it said of it. Raises OSError if it cannot be started."""
+        """Run one host to its end; return its exit status and what it said of it.
+
+        Raises OSError if it cannot be started.
+        """
         words, theirs = os.pipe()
         try:
             try:
@@ -113,7 +130,7 @@ class HostProcesses:
             finally:
                 os.close(theirs)
             status = await process.wait()
-            os.set_blocking(words, False)  # nobody else has the other end, or so we hope
+            os.set_blocking(words, False)  # a child of the host may still hold the other end
             with contextlib.suppress(BlockingIOError):
                 return status, os.read(words, MAX_WORDS).decode(errors="replace").strip()
             return status, ""
@@ -147,11 +164,16 @@ class HostProcesses:
             max=section.max,
             host_id=self.ids[section.host],
             wrapup_seconds=section.wrapup_seconds,
+            python=section.python,
+            credentials=self._credentials,
         )
 
 
 class LocalHosts:
-    """What a gateway knows of the local hosts. processes: None where a parent keeps them, for several gateways."""
+    """What a gateway knows of the local hosts.
+
+    processes: None where a parent keeps them, for several gateways.
+    """
 
     def __init__(self, node: Node, settings: Settings, processes: HostProcesses | None) -> None:
         self._node = node
@@ -160,14 +182,17 @@ class LocalHosts:
         self._warm: set[str] = set()
 
     def ready(self) -> bool:
-        """Every local host has had its `min_warm`."""
+        """Whether every local host has had its `min_warm`."""
         if self._processes is None:
             return len(self._warm) == len(self._services)
         ids = self._processes.ids
         return all(self._node.peak_ready.get(ids[s.host], 0) >= s.min_warm for s in self._services)
 
     async def until_ready(self) -> None:
-        """Return when they are. Raises BotError if one never will be, as its bot cannot be used."""
+        """Return when all are ready.
+
+        Raises BotError if one never will be, as its bot cannot be used.
+        """
         while not self.ready():
             if self._processes is None:
                 await self._look()
@@ -176,7 +201,7 @@ class LocalHosts:
             await asyncio.sleep(0.01)
 
     async def _look(self) -> None:
-        """A host is connected to one of the gateways; the others hear of it through the registry."""
+        """Ask the registry for hosts that are connected to another gateway."""
         for section in self._services:
             try:
                 slots = await self._node.registry.slots(section.host)
@@ -186,21 +211,44 @@ class LocalHosts:
                 self._warm.add(section.host)
 
     def start(self) -> None:
-        """Start those that are ours."""
+        """Start the processes, unless a parent keeps them."""
         if self._processes is not None:
             self._processes.start()
 
+    def kill(self) -> None:
+        """End the hosts that are ours at once: the gateway has never been ready."""
+        if self._processes is not None:
+            self._processes.kill()
+
     async def stop(self) -> None:
         """Tell the hosts that are connected here, and end those that are ours."""
-        for door in tuple(self._node.hosts.values()):
-            door.drain()
-            door.close()
+        for host in tuple(self._node.hosts.values()):
+            host.drain()
+            host.close()
         if self._processes is not None:
             await self._processes.stop()
 
 
+def _credentials(settings: Settings) -> Iterator[Credentials]:
+    """Those that bots of Pipecat's find in the environment, of each account."""
+    for name, entry in CARRIERS.items():
+        config = settings.carrier(name)
+        for account in config.accounts if config is not None else ():
+            values = {variable: getattr(account, entry.env[variable]) for variable in entry.bot_env}
+            known = {variable: _first(value) for variable, value in values.items() if value}
+            if known:
+                yield Credentials(name, account.id, known)
+
+
+def _first(value: str | Sequence[SecretStr]) -> str:
+    return value if isinstance(value, str) else value[0].get_secret_value()
+
+
 def _environment() -> dict[str, str]:
-    """Ours, without what is the gateway's alone: a bot needs no carrier's token and no signing secret."""
+    """Return our environment without what is the gateway's alone.
+
+    A bot needs no signing secret, and a carrier's token only if it speaks the carrier's wire: see `_credentials`.
+    """
     ours = {name for entry in CARRIERS.values() for name in entry.env}
     kept = {
         name: value

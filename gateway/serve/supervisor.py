@@ -1,4 +1,4 @@
-"""`gateway serve --processes N`: one parent holds the listening socket and N gateways inherit it.
+"""`gateway serve --processes N`: N gateways inherit their parent's socket.
 
 Not SO_REUSEPORT: there each process has a queue of its own, and takes what waits in it along when it dies (measured: of
 60 connections 27 were answered; with one inherited socket 59). The parent also starts the worker hosts, so that none of
@@ -16,23 +16,22 @@ from collections.abc import Sequence
 
 import structlog
 
-from gateway.serve.local_hosts import HostProcesses
+from gateway.serve.inheritance import PARENT_VARIABLE, SOCKET_VARIABLE
+from gateway.serve.local_hosts import USER_ERROR, HostProcesses
 
 log = structlog.get_logger(__name__)
 
-SOCKET_VARIABLE = "GATEWAY_LISTEN_FD"
-"""Environment variable: the number of the inherited socket, for a gateway that is one of several."""
-PARENT_VARIABLE = "GATEWAY_PARENT_FD"
-"""Environment variable: the number of a pipe that is at its end when the parent has died: time to drain."""
 RESTART_AFTER = 0.5
 RESTART_AT_MOST = 10.0
 """Seconds until a gateway that has died is started again, doubled while it dies young."""
 YOUNG = 10.0
-USER_ERROR = 2
 
 
 class Supervisor:
-    """The parent. arguments: of the command line, for the children. count: of gateways."""
+    """The parent process.
+
+    arguments: of the command line, for the children. count: of gateways.
+    """
 
     def __init__(self, sock: socket.socket, arguments: Sequence[str], count: int, hosts: HostProcesses) -> None:
         self._sock = sock
@@ -45,7 +44,7 @@ class Supervisor:
         self._life, self._held_open = os.pipe()
 
     async def run(self) -> int:
-        """Until told to stop and the last gateway has drained; the exit status.
+        """Serve until told to stop and the last gateway has drained; return the exit status.
 
         Raises BotError if a worker host says that its bot cannot be used.
         """

@@ -8,6 +8,11 @@ from typing import Literal, TypeAlias
 from gateway.media.types import Stream
 from gateway.protocol.codes import EndReason
 
+OrderKind: TypeAlias = Literal["hangup", "transfer", "digits", "pause_recording", "resume_recording"]
+"""What an operator may want done with a call."""
+AT_ONCE = "at_once"
+"""The value of a hang-up that does not wait for what the bot has said."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamClosed:
@@ -34,7 +39,10 @@ class EndSession:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """There is no worker for the session any more: `WorkerLink.end` says how it ends, unless a new stream came."""
+    """The search for a worker has ended without one: `WorkerLink.end` says how the session is to end.
+
+    If that is None by now, a new stream has started another search, and this says nothing.
+    """
 
 
 @dataclass(frozen=True, slots=True)

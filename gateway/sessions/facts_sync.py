@@ -14,7 +14,7 @@ from gateway.pool.facts import FactEvent, Facts, call_alias
 
 
 async def merge_and_restore(node: Node, facts: Facts, event: FactEvent) -> FactEvent:
-    """Merge the event into the registry's facts; restore them if it has lost them. Returns all that it knows then.
+    """Merge the event into the registry's facts; restore them if it has lost them. Returns what it knows then.
 
     facts: ours, with the event in them. Raises RegistryUnavailable.
     """
@@ -27,7 +27,7 @@ async def merge_and_restore(node: Node, facts: Facts, event: FactEvent) -> FactE
 def as_event(facts: Facts) -> FactEvent:
     """Return all of these facts as one event: merging it into nothing gives the same facts."""
     known = {field.name: getattr(facts, field.name) for field in fields(facts) if field.name != "session"}
-    # A static stream's call id is only what its `start` says: its session is not found by it.
+    # No alias for a static stream: its call id is only what its `start` claims, so no webhook must find it by that.
     named = facts.call_id and not facts.session.startswith(STATIC_SESSION)
     aliases = (call_alias(facts.carrier, facts.account, facts.call_id),) if named else ()
     return FactEvent(**known, aliases=aliases)

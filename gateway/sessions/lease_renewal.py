@@ -12,15 +12,20 @@ import secrets
 import structlog
 
 from gateway.errors import RegistryUnavailable
-from gateway.pool.facts import FactEvent
+from gateway.sessions.facts_sync import as_event
+from gateway.sessions.session import Session
 from gateway.sessions.table import Sessions
-from gateway.sessions.worker_search import ASK_AGAIN
+from gateway.sessions.worker_search import ASK_AGAIN, is_taken_over
 
 log = structlog.get_logger(__name__)
 
 
 async def renew_claims(sessions: Sessions) -> None:
-    """Renew what the sessions hold, and end those that another node holds now; for ever."""
+    """Renew what the sessions hold, and end those that another node holds now; for ever.
+
+    A claim that is lost and held by no node ends no call: its worker may have ended behind its last words, or the
+    registry's clock was set. The call goes on, and its host's next report, or its own next claim, enters it again.
+    """
     while True:
         await asyncio.sleep(_jittered(sessions.node.leases.renew))
         try:
@@ -39,23 +44,29 @@ async def _renew(sessions: Sessions) -> None:
     except RegistryUnavailable:
         log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
         return
-    # A claim of our own that is on its way has taken nothing from us.
-    for name in lost - registry.claims_in_flight.keys():
-        session = sessions.get(name)
-        if session is None or session.claim is None or session.claim.fence != held[name]:
+    for session_id in lost:
+        session = sessions.get(session_id)
+        if session is None or not _holds(session, held[session_id]):
             continue
-        # A session that looks for a worker has given this claim up itself, and learns by the next who has the call.
-        if not session.worker.searching:
+        if await is_taken_over(sessions.node, session_id, held[session_id]) and _holds(session, held[session_id]):
             session.superseded()
 
 
-async def resend_after_registry_loss(sessions: Sessions) -> None:
-    """Tell the registry of the sessions again whenever it has forgotten all it knew; for ever.
+def _holds(session: Session, fence: int) -> bool:
+    """True if the session goes by the claim of this fence.
 
-    It has if it does not know our mark. It is told as soon as the hosts tell it of their workers: before the next node
-    dies, of whose calls no other node could tell it.
+    One that searches has given it up; its next claim tells whether another node has the call.
     """
-    node, mark = sessions.node, f"told:{secrets.token_hex(8)}"
+    return session.claim is not None and session.claim.fence == fence and not session.worker.searching
+
+
+async def resend_after_registry_loss(sessions: Sessions) -> None:
+    """Tell the registry what it lacks of the sessions; for ever.
+
+    It lacks everything if our mark is gone: it was emptied. We look as often as hosts beat, as a node that dies before
+    the registry is told takes the knowledge of its calls with it. Else it lacks the writes that it did not answer.
+    """
+    node, key, token = sessions.node, f"told:{secrets.token_hex(8)}", secrets.token_hex(8)
     while True:
         try:
             async with asyncio.timeout(_jittered(node.leases.beat)):
@@ -66,13 +77,23 @@ async def resend_after_registry_loss(sessions: Sessions) -> None:
             node.registry.registry_failed.clear()
             await asyncio.sleep(ASK_AGAIN)
         try:
-            if sessions and (await node.registry.once(mark, node.leases.facts)).first:
-                for session in sessions:
-                    await session.remember(FactEvent())
+            if sessions:
+                # Our token: set by this round, or by one that did not come to the telling or whose answer was lost.
+                mark = await node.registry.set_if_absent(key, node.leases.facts, token)
+                await _resend(sessions, emptied=mark.value == token)
+                token = secrets.token_hex(8)
         except RegistryUnavailable:
             pass
         except Exception:
             log.exception("the registry was not told: a bug; the next round may go better")
+
+
+async def _resend(sessions: Sessions, *, emptied: bool) -> None:
+    """Tell the registry of all sessions, or of those with a write that it did not answer."""
+    for session in sessions:
+        if emptied or session.unsaved:
+            # At once, so that no node finds half of it. What is not answered now is unsaved: told in the next round.
+            await session.remember(as_event(session.facts))
 
 
 def _jittered(seconds: float) -> float:

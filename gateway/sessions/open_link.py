@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 import orjson
+import structlog
 
 from gateway.node.node import Node
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.sockets import Handler, Socket, connect
 
+log = structlog.get_logger(__name__)
+
 MAX_BODY_QUERY = 4096
-"""Bytes of JSON that go into the upgrade's `body=`: what Pipecat Cloud's image takes."""
+"""Bytes of JSON, before base64, that go into the upgrade's `body=`: what Pipecat Cloud's image takes."""
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+MAX_KNOWN = 256
+"""Characters of what is said of a call: a header's line has 8 KB."""
 
 
-async def open_link(node: Node, claim: Claim, handler: Handler, body: Mapping[str, Any]) -> Socket:
-    """Open a link to the claim's worker. Raises LinkError."""
+async def open_link(
+    node: Node, claim: Claim, handler: Handler, body: Mapping[str, Any], known: Mapping[str, str] = NOTHING
+) -> Socket:
+    """Open a link to the claim's worker. Raises LinkError.
+
+    known: of the call, see `pcm.CALL_HEADER`.
+    """
     assert claim.worker is not None
     headers = {pcm.SESSION_HEADER: claim.session, pcm.FENCE_HEADER: str(claim.fence)}
     if claim.link_key:
         headers["Authorization"] = f"Bearer {claim.link_key}"
-    query = _body_query(body)
+    if known and claim.protocol == "relay" and not claim.static:
+        headers[pcm.CALL_HEADER] = base64.b64encode(
+            orjson.dumps({name: value[:MAX_KNOWN] for name, value in known.items()})
+        ).decode()
+    query = _body_query(body, claim)
     url, target = claim.worker.url, "/ws" + query
-    if not url.startswith("unix:"):
-        url += query if "?" not in url else "&" + query[1:] if query else ""
+    if query and not claim.worker.is_local:  # the path of a unix socket's request is `target`
+        url += "&" + query[1:] if "?" in url else query
     return await connect(
         url,
         handler,
@@ -36,11 +53,12 @@ async def open_link(node: Node, claim: Claim, handler: Handler, body: Mapping[st
         timeout=node.limits.link_timeout,
         max_size=pcm.MAX_AUDIO,
         target=target,
+        address=claim.worker.address,
     )
 
 
-def _body_query(body: Mapping[str, Any]) -> str:
-    """Return `?body=` as Pipecat Cloud's image reads it.
+def _body_query(body: Mapping[str, Any], claim: Claim) -> str:
+    """Return `?body=` as Pipecat Cloud's image reads it, "" for a larger body: a pcm bot has it in its `start`.
 
     That is standard base64 of JSON, percent-encoded: a raw + gives None there.
     """
@@ -48,5 +66,8 @@ def _body_query(body: Mapping[str, Any]) -> str:
         return ""
     data = orjson.dumps(dict(body), default=str)
     if len(data) > MAX_BODY_QUERY:
+        if claim.protocol == "relay":
+            words = f"more than {MAX_BODY_QUERY} bytes of JSON do not fit into the URL of a relay worker: send less"
+            log.warning("the bot gets no body", session=claim.session, bytes=len(data), why=words)
         return ""
     return "?body=" + quote(base64.b64encode(data), safe="")

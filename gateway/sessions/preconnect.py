@@ -1,7 +1,7 @@
 """Links opened at the webhook, before the stream: its caller then waits for no handshake with the worker.
 
 Such a link has no fence yet (0), so the link of any confirmed claim goes before it, on whichever node the stream
-arrives; `start` brings the fence. A link that no stream has claimed when its reservation expires is closed, and the
+arrives; `start` brings the fence. A link that no stream has taken when its reservation expires is closed, and the
 worker is as good as new.
 """
 
@@ -12,14 +12,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.errors import LinkError, LinkRefused
+from gateway.errors import LinkError
 from gateway.media.endpoints import LinkEndpoint
 from gateway.node.node import Node
 from gateway.pool.registry import Claim
 from gateway.sessions.open_link import open_link
-
-CONFLICT = 409
-"""HTTP status of a worker that another claim of the session, a confirmed one, has reached already."""
 
 
 @dataclass(slots=True)
@@ -28,11 +25,11 @@ class PreopenedLink:
 
     link: LinkEndpoint
     worker: str
-    claimed: bool = False
+    taken: bool = False
 
 
 class PreopenedLinks:
-    """All of this process, by session."""
+    """The preopened links of this process, by session id."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -45,37 +42,40 @@ class PreopenedLinks:
         return iter(tuple(self._waiting.values()))
 
     async def preopen(self, claim: Claim, body: Mapping[str, Any]) -> None:
-        """Open the link of an unconfirmed claim, unless there is one. Never raises.
+        """Open the link of an unconfirmed claim, unless there is one.
 
         Not in relay mode: there the bot starts with the connection, and would wait for a handshake that may never come.
         """
         session = claim.session
+        # Not fresh: a worker that served this session before may still have its link.
         if claim.worker is None or claim.protocol == "relay" or not claim.fresh or session in self._waiting:
             return
         waiting = self._waiting[session] = PreopenedLink(LinkEndpoint(self._node.metrics.timed), claim.worker.id)
         try:
             await open_link(self._node, claim, waiting.link, body)
         except LinkError as error:
-            self._discard(session, waiting)
-            if not (isinstance(error, LinkRefused) and error.status == CONFLICT):
+            self._expire(session, waiting)
+            if not error.taken:
                 self._node.registry.suspect(claim.worker.id)
             return
-        if waiting.claimed:  # its stream was quicker than this task
+        except BaseException:  # a bug of ours, or the end of the process: what stays here would stand for an open link
+            self._expire(session, waiting)
+            raise
+        if waiting.taken:  # its stream was quicker than this task
             return
         if self._waiting.get(session) is not waiting:  # the call has ended, or its stream did not wait for the link
             waiting.link.close()
             return
         left = max(0.0, claim.expires - self._node.unix_time())
-        asyncio.get_running_loop().call_later(left, self._discard, session, waiting)
+        asyncio.get_running_loop().call_later(left, self._expire, session, waiting)
 
-    def claim(self, claim: Claim) -> LinkEndpoint | None:
+    def take(self, claim: Claim) -> LinkEndpoint | None:
         """Return the open link of this claim, if there is one to its worker."""
         waiting = self._waiting.pop(claim.session, None)
         if waiting is None:
             return None
-        wanted = claim.worker.id if claim.worker is not None else ""
-        if waiting.worker == wanted and waiting.link.open:
-            waiting.claimed = True
+        if waiting.worker == claim.worker_id and waiting.link.open:
+            waiting.taken = True
             return waiting.link
         waiting.link.close()
         return None
@@ -93,6 +93,6 @@ class PreopenedLinks:
             self.discard(session)
         return links
 
-    def _discard(self, session: str, waiting: PreopenedLink) -> None:
+    def _expire(self, session: str, waiting: PreopenedLink) -> None:
         if self._waiting.get(session) is waiting:
             self.discard(session)

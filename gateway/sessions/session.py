@@ -9,42 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Literal
 
 import structlog
 
-from gateway.errors import RegistryUnavailable
+from gateway.errors import RegistryUnavailable, UnsupportedCodec
 from gateway.media.bridge import Bridge
-from gateway.media.playout import PlayoutLimits
 from gateway.media.relay import Relay
-from gateway.media.types import BridgeLimits, Stream
-from gateway.node.dial_policy import NotDialled, as_dialled
+from gateway.media.types import Stream
 from gateway.node.node import Node
 from gateway.node.services import Service
-from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, Status, merge
+from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, merge
+from gateway.pool.facts import Status as SessionStatus
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
+from gateway.protocol.workers import LinkProtocol
+from gateway.sessions.ask_outcome import OutcomeQuestion
+from gateway.sessions.bot_end import serves_anew
+from gateway.sessions.carrier_rest import hang_up_by_rest
+from gateway.sessions.commands import press, transfer, write_continuation
+from gateway.sessions.current_bridge import CurrentBridge
+from gateway.sessions.duration_limit import DurationLimit
 from gateway.sessions.events import BotCommand, EndSession, Event, HandOver, StreamClosed, WorkerEnded
-from gateway.sessions.facts_sync import merge_and_restore
+from gateway.sessions.facts_sync import as_event, merge_and_restore
+from gateway.sessions.orders import FLOOD, Orders
 from gateway.sessions.preconnect import PreopenedLinks
+from gateway.sessions.recording import SessionRecording
+from gateway.sessions.transferred import count_transferred_later
 from gateway.sessions.worker_link import WorkerLink
 from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
 
-FRAME = 0.02
-"""Seconds from one message of media to the next."""
+SECONDS_PER_KEY = 1.0
+"""What a carrier takes at most to press one key."""
 PAUSE_CHECK = 0.1
 """Seconds between two checks whether the bot still speaks."""
-AWAY_CHECK = 1.0
-"""Seconds between two attempts to give a call away while the registry is away."""
-MAX_EVENTS = 64
-"""Commands of a bot that wait for the session's task. Further ones are refused: the bot floods."""
-AWAY = "the registry is away"
-FLOOD = "too many commands are waiting"
+HAND_OVER_RETRY = 1.0
+"""Seconds until a call is offered for hand-over again: the registry did not answer."""
+MAX_QUEUED = 64
+"""Events that may wait for the session's task before further commands of the bot are refused: it floods."""
 NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
-"""Ends for which the caller is not to blame."""
+"""Ends for want of a bot: such a caller gets the service's forward."""
 
 
 class Session:
@@ -62,19 +70,23 @@ class Session:
         self.service = service
         self.facts = facts
         self.node = node
-        self.relays = service.protocol == "relay"
-        self.bridge = _make_bridge(service, self)
+        self.current = CurrentBridge(node, service, self, claim)
         self.stream: Stream | None = None
         self.call: CallData | None = None
-        self.worker = WorkerLink(node, service, self.bridge, self, claim, preopened)
+        self.worker = WorkerLink(node, service, self, claim, preopened)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
-        self._ends_at = self._began + service.max_call
-        self._parked_until: float | None = None
+        # One that comes from another node goes on with its time; behind an end (parked, a failed dial) it begins again.
+        spent = node.unix_time() - facts.answered if facts.status == "streaming" else 0.0
+        self._limit = DurationLimit(facts.max_seconds or service.max_call, spent, self._began)
+        self._stream_due_by: float | None = None
         self._bot_finished = False
         """The bot has closed its link, and has not asked to hang up: it may have moved the call by itself."""
         self.ended: EndReason | None = None
+        self._verified = False  # any holder of a stream key can name any call
+        self.orders = Orders(self)
+        self._writes_lost = self._writes_repeated = 0
         self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
 
     @property
@@ -82,50 +94,81 @@ class Session:
         """What this session holds of the pool."""
         return self.worker.claim
 
+    @property
+    def unsaved(self) -> bool:
+        """True if the registry may lack something of the facts: it did not answer a write, and has had none since."""
+        return self._writes_lost > self._writes_repeated
+
     # The stream's side.
 
     def attach(self, stream: Stream, claim: Claim | None, call: CallData) -> None:
-        """This stream is the session's from now on; an older one is closed. claim: None if it brought none.
+        """Serve this stream from now on, and close an older one. claim: None if it brought none.
 
-        Raises UnsupportedCodec.
+        Raises UnsupportedCodec, and ends the session then: the carrier's next stream would have that codec, too.
         """
-        self.bridge.attach_stream(stream, self._now())
+        first = not self.facts.streams
+        self.recording.begin(self._now(), goes_on=not first)
+        try:
+            self.bridge.attach_stream(stream, self._now())
+        except UnsupportedCodec:
+            self.worker.keep_claim(claim)
+            self.end(EndReason.UNSUPPORTED_CODEC)
+            raise
         older, self.stream, self.call = self.stream, stream, call
+        self._verified = stream.verified
         if older is not None:
             older.socket.close(CloseCode.NORMAL_CLOSURE, "a newer stream took the call")
-        self._parked_until = None
+        self._stream_due_by = None
+        if first:
+            self.recording.announce(self._now())
         self.worker.use_claim(claim)
+
+    @property
+    def bridge(self) -> Bridge | Relay:
+        """What joins the stream and the bot now."""
+        return self.current.bridge
+
+    @property
+    def recording(self) -> SessionRecording:
+        return self.current.recording
+
+    def use_protocol(self, protocol: LinkProtocol) -> None:
+        """Have the bridge that joins the call to bots of this protocol."""
+        if not self.current.use(protocol, self.stream, self._now()):
+            self.end(EndReason.UNSUPPORTED_CODEC)
 
     def stream_closed(self, stream: Stream, code: int) -> None:
         self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)))
 
-    async def is_heard(self, within: float) -> bool:
-        """True if media of the carrier come in the second half of the next `within` seconds: its stream is alive.
-
-        In the first half they prove nothing: the last of a stream that has ended may still be on their way.
-        """
-        stream, heard = self.stream, self.bridge.counts.from_carrier
-        until = self._now() + within
-        while self.stream is stream is not None and self._now() < until:
-            if self._now() < until - within / 2:
-                heard = self.bridge.counts.from_carrier
-            elif self.bridge.counts.from_carrier > heard:
-                return True
-            await asyncio.sleep(FRAME)
-        return False
-
     def end(self, reason: EndReason) -> None:
-        """End the session from outside (drain, API)."""
+        """End the session from outside: a drain, a webhook, another node."""
         self.post(EndSession(reason))
 
     def hand_over(self) -> None:
-        """Give the call away, with its bot, to the node that its carrier comes to; where it comes to none, end it."""
-        if self.relays or (self.stream is not None and not self.stream.resumes):
+        """Let another node go on with the call and its bot: the one that the carrier's next request reaches.
+
+        A stream that cannot be attached again is ended, and the call of a bot that ends with its link.
+        """
+        stays = self.claim is not None and serves_anew(self.claim)
+        if stays or (self.stream is not None and not self.stream.resumes):
             self.end(EndReason.DRAINED)
         else:
-            # Not all at the same moment: each would wait until the other node has taken all others.
+            # Spread in time: handed over together, each call would wait for the other node to take all the rest.
             latest = self.node.limits.hand_over * random.uniform(0.25, 1.0)  # noqa: S311 - no secret
             self.post(HandOver(self._now() + latest))
+
+    def learn(self, event: FactEvent) -> None:
+        """Take what other nodes, or webhooks, have told the registry of the call."""
+        self.facts = merge(self.facts, event)
+        self.worker.tell_who_answered()
+
+    async def announced(self) -> None:
+        """Wait until the caller has heard what they hear before the bot."""
+        await self.recording.announced(self._now)
+
+    def bot_joined(self) -> None:
+        """Tell a bot that has come what an earlier one was told, or none was there to be told."""
+        self._limit.remind(self.bridge, self._now())
 
     def superseded(self) -> None:
         """The registry says that the claim is no longer ours."""
@@ -162,7 +205,7 @@ class Session:
 
     def _command(self, kind: Literal["hangup", "transfer", "digits"], value: str) -> None:
         """Post what the bot wants, unless it floods: events of others always find a place."""
-        if self._events.qsize() < MAX_EVENTS:
+        if self._events.qsize() < MAX_QUEUED:
             self.post(BotCommand(kind, value))
         elif kind == "digits":  # what stands behind the keys must not wait for them
             self.bridge.refuse_keys(FLOOD)
@@ -178,6 +221,7 @@ class Session:
         reason: EndReason | None = EndReason.UNKNOWN_END
         structlog.contextvars.bind_contextvars(session=self.id, carrier=self.facts.carrier, service=self.service.host)
         with self.node.metrics.call(self.facts.carrier, self.service.host, self.bridge, self._now()) as meter:
+            self.current.meter = meter
             try:
                 reason = await self._serve()
             finally:
@@ -185,44 +229,44 @@ class Session:
                 try:
                     await self._wrap_up(reason)
                 finally:
-                    self._leave(CloseCode.NORMAL_CLOSURE)
+                    self._close_all(CloseCode.NORMAL_CLOSURE)
 
     async def _serve(self) -> EndReason | None:
-        """Until the session ends. None: somebody else serves it now."""
+        """Handle events until the session ends. None: another node serves it now."""
         while True:
             event = await self._next_event()
             await asyncio.sleep(0)  # a queue that is not empty is read without a pause: let other calls have their turn
+            # Deadlines come before what the bot wants: one that floods would outlive them.
+            if self._now() >= self._limit.due and self._limit.advance(self.bridge, self._reach_limit, self._now()):
+                return EndReason.MAX_DURATION
             match event:
+                case None | BotCommand() if self._stream_due_by is not None and self._now() >= self._stream_due_by:
+                    return EndReason.STREAM_LOST
                 case None:
-                    if self._now() >= self._ends_at:
-                        return EndReason.MAX_DURATION
-                    if self._parked_until is not None and self._now() >= self._parked_until:
-                        return EndReason.STREAM_LOST  # else a new stream came while we slept
+                    pass  # a new stream came while we slept
                 case EndSession(reason):
                     return reason
                 case HandOver(by) if self._now() < by and self.bridge.unplayed(self._now()) > 0:
                     asyncio.get_running_loop().call_later(PAUSE_CHECK, self.post, event)  # not in the middle of a word
-                case HandOver():
-                    if await self._give_away():
+                case HandOver():  # handed over, or offered again later
+                    if await self._hand_over_now():
                         return None
-                    asyncio.get_running_loop().call_later(AWAY_CHECK, self.post, event)
+                    asyncio.get_running_loop().call_later(HAND_OVER_RETRY, self.post, event)
                 case StreamClosed(stream, orderly) if stream is self.stream:
-                    self._lose_stream()
+                    self._close_stream()
                     if orderly:
                         return EndReason.CALLER_HANGUP
-                    if self.relays:  # a bot that speaks the carrier's wire cannot be given a second `start`
-                        return EndReason.STREAM_LOST
                     self._log.warning("stream lost, waiting for the carrier")
-                    self._parked_until = self._now() + self.node.limits.reattach_timeout
-                case WorkerEnded() if self.worker.end is not None:
+                    self._stream_due_by = self._now() + self.node.limits.reattach_timeout
+                case WorkerEnded() if self.worker.end is not None:  # else a new stream has started another search
                     return self.worker.end.reason
-                case BotCommand("finished"):
+                case BotCommand("finished"):  # the bot closed its link: it may have moved the call by itself
                     self._bot_finished = True
                     return EndReason.BOT_HANGUP
                 case BotCommand("hangup"):
                     return EndReason.BOT_HANGUP
                 case BotCommand("transfer", to):
-                    if not (refusal := await self._transfer(to)):
+                    if not (refusal := await transfer(self, to)):
                         return EndReason.TRANSFERRED
                     self._tell_refused("transfer", refusal)
                 case BotCommand("digits", digits):
@@ -230,66 +274,53 @@ class Session:
 
     async def _next_event(self) -> Event | None:
         """The next event, or None when a deadline has passed."""
-        deadline = self._ends_at
-        if self._parked_until is not None:
-            deadline = min(deadline, self._parked_until)
+        deadline = self._limit.due
+        if self._stream_due_by is not None:
+            deadline = min(deadline, self._stream_due_by)
         try:
             async with asyncio.timeout_at(deadline):
                 return await self._events.get()
         except TimeoutError:
             return None
 
+    def _reach_limit(self) -> None:
+        self.post(EndSession(EndReason.MAX_DURATION))
+
     # The stream, and what the carrier does when it has ended.
 
-    def _lose_stream(self) -> None:
+    def _close_stream(self, reason: str = "") -> None:
+        """Close the stream. reason: why the session is over, for who reads the wire; carriers ignore it."""
         stream, self.stream = self.stream, None
         self.bridge.detach_stream(self._now())
         if stream is not None:
-            stream.socket.close(CloseCode.NORMAL_CLOSURE)
+            stream.socket.close(CloseCode.NORMAL_CLOSURE, reason)
 
-    async def _give_away(self) -> bool:
-        """The carrier is led to /resume on another node; our claim and the bot wait for it, each for its own grace.
+    async def _hand_over_now(self) -> bool:
+        """Lead the carrier to /resume, which reaches another node. False: not now, as that node could not be told.
 
-        False: not now, as no node could be told what to answer.
+        Until then the claim lives by its lease, and the worker by its own wait after DRAINING.
         """
         self._log.info("handing over", streaming=self.stream is not None)
-        if await self._continue("attach"):
+        refusal = await write_continuation(self, "attach")
+        if refusal:
             return False
-        self._lose_stream()
+        self._close_stream()
         self.worker.close(CloseCode.DRAINING)
         return True
-
-    async def _continue(self, kind: ContinuationKind, value: str = "") -> str:
-        """Write what the carrier is to be told, before we close its stream. Returns why that was not to be had."""
-        seq = self.facts.continuation.seq + 1
-        if await self.remember(FactEvent(continuation=Continuation(kind, value, seq))):
-            return ""
-        self._log.warning("continuation not kept: the registry is away", continuation=kind)
-        self.facts = merge(self.facts, FactEvent(continuation=Continuation(seq=seq + 1)))  # take it back
-        return AWAY
-
-    async def _transfer(self, to: str) -> str:
-        """Lead the carrier to this number. Returns why not."""
-        if not self.node.carriers[self.facts.carrier].can.transfer:
-            return "this carrier cannot transfer a call"
-        number = as_dialled(to)
-        if isinstance(number, NotDialled):
-            return number.reason
-        if not self.node.dial_allowed(number):
-            return "the number is not in [dialout] allow"
-        return await self._continue("dial", number)
 
     def _tell_refused(self, what: str, reason: str) -> None:
         self.bridge.tell(pcm.Status("refused", {"what": what, "reason": reason}))
 
     async def _press(self, digits: str) -> None:
-        """Keys, on a carrier whose stream has no message for them: by its XML, and the bot waits meanwhile."""
-        can = self.node.carriers[self.facts.carrier].can.digits and self.stream is not None
-        if refusal := await self._continue("digits", digits) if can else "this carrier cannot send keys":
+        """Send keys on a carrier whose stream has no message for them: its XML presses them.
+
+        The bot waits until the stream is back.
+        """
+        if refusal := await press(self, digits):
             self.bridge.refuse_keys(refusal)
             return
-        self._parked_until = self._now() + self.node.limits.reattach_timeout + len(digits)
-        self._lose_stream()
+        self._stream_due_by = self._now() + self.node.limits.reattach_timeout + SECONDS_PER_KEY * len(digits)
+        self._close_stream()
 
     # The end.
 
@@ -298,70 +329,70 @@ class Session:
         self.worker.stop()
         if reason is None:
             self._log.info("session goes on elsewhere")
-            self._leave(CloseCode.SUPERSEDED)
+            self._close_all(CloseCode.SUPERSEDED)
             return
         self.ended = reason
         self.bridge.tell(pcm.Stop(reason))
-        # A caller who hung up, a transfer, and a bot that moves calls by itself leave the call to the carrier.
+        # After a caller's hangup, or where the bot moves calls by itself, the carrier has the last word: its callback
+        # ends the facts. A transfer has its continuation already.
         moved = self._bot_finished and self.service.after_bot == "park"
-        ended = reason is not EndReason.CALLER_HANGUP and not moved
-        if ended and reason is not EndReason.TRANSFERRED:
-            kind, value = self._last_resort(reason)
-            await self._continue(kind, value)  # if it is not kept, the XML's own Hangup is the second line
-            if kind == "hangup" and not self._bot_finished:
-                await self._hang_up_by_rest()
-        self._lose_stream()
-        status: Status = "ended" if ended else "ending"
-        await self.remember(FactEvent(status=status, end_reason=reason, ended=self.node.unix_time()))
+        final = reason is not EndReason.CALLER_HANGUP and not moved
+        status: SessionStatus = "ended" if final else "ending"
+        continuation = Continuation()
+        if final and reason is not EndReason.TRANSFERRED:
+            continuation = Continuation(*self._last_resort(reason), self.facts.continuation.seq + 1)
+        # While the stream is open: once it is closed, the carrier asks what is next. If it is not kept now, the next
+        # write repeats it; and the Hangup at the end of the XML is the fallback.
+        event = FactEvent(status=status, end_reason=reason, ended=self.node.unix_time(), continuation=continuation)
+        await self.remember(replace(event, ended_streams=self.facts.streams))
+        self._take_late_end()
+        if reason is EndReason.TRANSFERRED:
+            count_transferred_later(self.node, self.facts, self.service.host)
+        # Not after a bot that only closed its link: it may have moved the call by a REST request of its own, and the
+        # carrier's stop is on its way.
+        if continuation.kind == "hangup" and not self._bot_finished:
+            await hang_up_by_rest(self.node, self.facts, self.stream)
+        self._close_stream(reason)
+        self.recording.finish(self._now(), self.remember)
+        if self._verified:
+            OutcomeQuestion(self.node, self.facts, self.remember).ask_later()
         await self.worker.wait_closed()
-        self._leave(CloseCode.NORMAL_CLOSURE)
+        self._close_all(CloseCode.NORMAL_CLOSURE)
         self._log.info("session ended", reason=reason, seconds=round(self._now() - self._began, 3))
         await self.worker.release()
 
-    async def _hang_up_by_rest(self) -> None:
-        """Hang up at once; the XML behind the stream is the second line.
-
-        Not once the carrier has ended the stream: it may have moved the call. Not after a bot that only closed its
-        link, either: it may have moved the call by a REST request of its own, and the carrier's stop is on its way. And
-        only a call that a verified webhook or upgrade has named: any holder of a stream key can name any call.
-        """
-        if self.stream is None or not self.stream.verified:
-            return
-        carrier = self.node.carriers[self.facts.carrier]
-        request = carrier.hang_up(self.facts.call_id, self.facts.account)
-        if request is not None:
-            await self.node.rest.ask(request, seconds=self.node.limits.rest_timeout)
+    def _take_late_end(self) -> None:
+        """Let go of a stream that its carrier has ended while we wrote: the call may have been moved by REST."""
+        while not self._events.empty():
+            match self._events.get_nowait():
+                case StreamClosed(stream, orderly=True) if stream is self.stream:
+                    self._close_stream()
 
     def _last_resort(self, reason: EndReason) -> tuple[ContinuationKind, str]:
         """What is left for a caller whose bot is lost: the service's forward, if it has one."""
-        forward = self.service.when_full
-        if reason in NO_BOT and forward.kind == "forward" and self.node.dial_allowed(forward.to):
-            return "dial", forward.to
-        return "hangup", ""
+        to = self.node.forward_number(self.facts.carrier, self.service.when_full) if reason in NO_BOT else ""
+        return ("dial", to) if to else ("hangup", "")
 
-    def _leave(self, code: CloseCode) -> None:
+    def _close_all(self, code: CloseCode) -> None:
         """Close what is open. Idempotent."""
-        self._lose_stream()
+        self._close_stream()
+        self.recording.finish(self._now(), self.remember)
         self.worker.close(code)
         self.node.ticker.discard(self.bridge)
 
     async def remember(self, event: FactEvent) -> bool:
-        """Fold the event into the facts, ours and the registry's. False: it is away, and has not heard of it."""
+        """Merge the event into the facts, ours and the registry's. False: it did not answer; the next write repeats it.
+
+        What is repeated are all our facts: merging them twice changes nothing.
+        """
         self.facts = merge(self.facts, event)
+        lost = self._writes_lost
         try:
-            told = await merge_and_restore(self.node, self.facts, event)
-        except RegistryUnavailable:
-            return False  # audio never waits for the registry; what was lost is history, not the call
-        self.facts = merge(self.facts, told)
+            told = await merge_and_restore(self.node, self.facts, as_event(self.facts) if self.unsaved else event)
+        except RegistryUnavailable:  # a running call goes on without it
+            self._writes_lost += 1
+            self.node.records.note(self.facts)
+            return False
+        self._writes_repeated = max(self._writes_repeated, lost)
+        self.learn(told)
         return True
-
-
-def _make_bridge(service: Service, events: Session) -> Bridge | Relay:
-    limits = BridgeLimits(
-        playout=PlayoutLimits(lead=service.playout_lead),
-        stream_quiet=service.stream_quiet,
-        link_dead=service.link_dead,
-    )
-    if service.protocol == "relay":
-        return Relay(limits, events)
-    return Bridge(service.sample_rate, limits, events, service.hold_audio)

@@ -8,6 +8,7 @@ from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.facts import Facts
 from gateway.pool.registry import Claim
+from gateway.sessions.client_session import ClientSession
 from gateway.sessions.preconnect import PreopenedLinks
 from gateway.sessions.session import Session
 
@@ -18,20 +19,27 @@ class Sessions:
     def __init__(self, node: Node) -> None:
         self.node = node
         self.preopened = PreopenedLinks(node)
+        self.clients: dict[str, ClientSession] = {}
+        """Clients of the user's own, which have no carrier."""
         self._live: dict[str, Session] = {}
 
     def __iter__(self) -> Iterator[Session]:
         return iter(tuple(self._live.values()))
 
-    def __contains__(self, session: str) -> bool:
-        return session in self._live
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._live
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def get(self, session: str) -> Session | None:
+    def get(self, session_id: str) -> Session | None:
         """Return the session of this id, which may be wrapping up."""
-        return self._live.get(session)
+        return self._live.get(session_id)
+
+    def running(self, session_id: str) -> Session | None:
+        """Return the session of this id, unless it has ended."""
+        session = self._live.get(session_id)
+        return session if session is not None and session.ended is None else None
 
     def make(self, service: Service, claim: Claim | None, facts: Facts) -> Session:
         """Make a session that is not served yet."""
@@ -39,6 +47,9 @@ class Sessions:
 
     def serve(self, session: Session) -> None:
         """Run the session to its end, and keep it in the table until then."""
+        older = self._live.get(session.id)
+        if older is not None:
+            older.worker.leave_to_newer()
         self._live[session.id] = session
         self.node.spawn(self._serve(session), f"session {session.id}")
 
@@ -48,3 +59,4 @@ class Sessions:
         finally:
             if self._live.get(session.id) is session:
                 del self._live[session.id]
+                await self.node.wire.write(session.id)

@@ -4,41 +4,54 @@
     -----------+-----------------------------------------------------+-----------------------------------------------
     SEARCHING  | acquire_worker: a claim, and an open link to it     | ATTACHED; or the session ends: no worker, or
                |                                                     | another node has the call
-    ATTACHED   | waits until the link closes; audio goes by without  | FINISHED: the bot closed it (1000, 1005); the
-               |                                                     | session ends: superseded (4001), or too many
-               |                                                     | starts; SEARCHING: the worker is lost
+    ATTACHED   | waits until the link closes; audio goes by without  | FINISHED: the bot is done (`bot_end`); the call
+               |                                                     | ends: superseded (4001), or too many starts;
+               |                                                     | SEARCHING: the worker is lost
     FINISHED   | nothing: what the bot said is played to its end     |
 
-A stream that brings a claim of its own starts the task anew. The session's own task is told of nothing but the end.
+A stream that brings a claim of its own starts the task again. The session's own task is told of nothing but the end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from enum import Enum, auto
 from typing import Protocol
 
 import structlog
 
-from gateway.errors import RegistryUnavailable
 from gateway.media.bridge import Bridge
 from gateway.media.endpoints import LinkEndpoint
 from gateway.media.relay import Relay
 from gateway.node.node import Node
 from gateway.node.services import Service
+from gateway.node.tokens import STATIC_SESSION
 from gateway.pool.facts import FactEvent, Facts
-from gateway.pool.registry import STATIC_HOST, Claim
+from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
+from gateway.protocol.workers import LinkProtocol, Worker
+from gateway.sessions.bot_end import is_done, serves_anew
+from gateway.sessions.bot_state import BotState, StreamOfBot
+from gateway.sessions.bot_wait import BotWait
 from gateway.sessions.events import BotCommand, EndSession, Event, WorkerEnded
 from gateway.sessions.preconnect import PreopenedLinks
-from gateway.sessions.worker_search import Connected, Unavailable, WorkerRequest, acquire_worker
+from gateway.sessions.worker_search import (
+    Connected,
+    Unavailable,
+    WorkerRequest,
+    acquire_worker,
+    ask_until_answered,
+    same_process,
+    worker_id,
+)
+from gateway.sockets import Socket
 from serializers.call_data import CallData
 
 BRIEF = 5.0
 """Seconds. A worker that is connected to once more, and breaks again within this, is not tried a third time."""
 TRANSFER_FAILED = "transfer_failed"
+"""What /resume writes into the continuation after a dial that failed; the bot is told so."""
 
 
 class State(Enum):
@@ -56,11 +69,24 @@ class SessionView(Protocol):
     facts: Facts
     call: CallData | None
 
+    @property
+    def bridge(self) -> Bridge | Relay:
+        """What joins its stream and its bot."""
+
+    def use_protocol(self, protocol: LinkProtocol) -> None:
+        """Have the bridge that joins the call to bots of this protocol."""
+
     def post(self, event: Event) -> None:
         """Wake the session's task."""
 
     async def remember(self, event: FactEvent) -> bool:
         """Merge the event into the facts. False: only into ours, as the registry is away."""
+
+    async def announced(self) -> None:
+        """Wait until the caller has heard what they hear before the bot."""
+
+    def bot_joined(self) -> None:
+        """A worker has been told of the call."""
 
 
 class WorkerLink:
@@ -74,7 +100,6 @@ class WorkerLink:
         self,
         node: Node,
         service: Service,
-        bridge: Bridge | Relay,
         session: SessionView,
         claim: Claim | None,
         preopened: PreopenedLinks,
@@ -85,14 +110,23 @@ class WorkerLink:
         self.state = State.SEARCHING
         self._node = node
         self._service = service
-        self._bridge = bridge
         self._session = session
         self._preopened = preopened
         self._now = asyncio.get_running_loop().time
+        self._wait = BotWait(session.facts, self._now)
         self._task: asyncio.Task[None] | None = None
         self._attached_at = 0.0
         self._lost_worker = False
-        self._bot_state = BotState(session)
+        self._told_who_answered = False
+        self._told_of_answer = self.starts > 0
+        """A bot was told that the call was answered, here or on another node: to its successor it is no news."""
+        self._told_failed_transfer = 0
+        """Number of the continuation by which a bot was last told that its transfer failed."""
+        self._newer_here = False
+        self._occupied: Worker | None = None
+        """A static one."""
+        self._bot_state = BotState(node, session)
+        self._stream_of_bot = StreamOfBot(node, session)
         self.end: EndSession | None = None
         """How the session is to end, as there is no worker for it."""
         self._log = structlog.get_logger(__name__).bind(
@@ -101,44 +135,51 @@ class WorkerLink:
 
     @property
     def searching(self) -> bool:
-        """A worker is looked for."""
+        """True while a worker is looked for, and after a search that found none."""
         return self._task is not None and self.state is State.SEARCHING
 
     def use_claim(self, claim: Claim | None) -> None:
         """Go on with a new stream's claim. None: it brought none, and what there is, or is looked for, goes on."""
         if claim is None and self.searching:
             return
-        if self.link is not None and claim is not None and _worker(claim) != _worker(self.claim):
+        if self.link is not None and claim is not None and worker_id(claim) != worker_id(self.claim):
             self.close(CloseCode.SUPERSEDED)
         self.claim = claim or self.claim
         if self.link is not None:
-            self._bridge.tell(pcm.Status("reattached", {}))
+            self._session.bridge.tell(pcm.Status("reattached", {}))
         elif self.state is not State.FINISHED:
             # If a worker is looked for by an older claim, that search must not find itself superseded by our own.
             self.stop()
             self.state, self.end = State.SEARCHING, None
             self._task = self._node.spawn(self._run(self.claim), f"worker of {self._session.id}")
 
+    def keep_claim(self, claim: Claim | None) -> None:
+        """Release this with the session: the claim of a stream that it cannot take."""
+        self.claim = claim or self.claim
+
     def on_unresponsive(self) -> None:
         """Count the worker as lost: it does not answer."""
         if self.link is None:
             return
         self._log.warning("worker does not answer")
-        if self._service.protocol == "relay":  # it has the call's whole state: no other worker could go on
-            self.link.abort()
-            self._session.post(EndSession(EndReason.WORKER_LOST))
-        else:
-            self.link.lose()
+        self.link.lose()
 
     def keep_state(self, state: bytes) -> None:
         """Keep what the bot leaves for its successor."""
-        if self._bot_state.keep(state):
-            self._node.spawn(self._bot_state.save(), f"state {self._session.id}")
+        self._bot_state.keep(state)
+
+    def tell_who_answered(self) -> None:
+        """Tell the bot who picked up, once it is known: a human or a machine."""
+        who = self._session.facts.answered_by
+        if who and self.link is not None and not self._told_who_answered:
+            self._told_who_answered = True
+            self._session.bridge.tell(pcm.Status(who, {}))
 
     # The task.
 
     async def _run(self, claim: Claim | None) -> None:
-        """Serve the session, and say how it is to end. A bug of ours must not leave the caller with hold audio."""
+        """Serve the session with workers, and post how it is to end if there is none."""
+        # The default is NO_WORKER, so that a bug of ours does not leave the caller with hold audio.
         end: EndSession | None = EndSession(EndReason.NO_WORKER)
         try:
             end = await self._serve(claim)
@@ -151,22 +192,29 @@ class WorkerLink:
                 self._session.post(WorkerEnded())
 
     async def _serve(self, claim: Claim | None) -> EndSession | None:
-        """One worker after another. None: the bot has finished."""
+        """Attach one worker after another. Returns how the session ends if there is none; None if the bot is done."""
         avoid = frozenset[str]()
         while True:
-            # Acquire.
             found = await self._acquire(claim, avoid)
             if isinstance(found, Unavailable):
                 self._count_resume("superseded" if found.superseded else "no_worker")
                 return EndSession(None if found.superseded else found.reason)
-            # Attach, and wait.
+            self._session.use_protocol(found.claim.protocol)
+            try:
+                await self._session.announced()
+            except asyncio.CancelledError:
+                found.link.close()
+                raise
             code = await found.link.wait_closed() if self._attach(found) else CloseCode.ABNORMAL_CLOSURE
             self.link, self.state = None, State.SEARCHING
-            self._bridge.detach_link()
-            # Decide.
-            if self._is_finished(code, found.link.spoke):
+            self._session.bridge.detach_link()
+            if not found.link.spoke and self._now() - self._attached_at < BRIEF:
+                self._stream_of_bot.forget()  # it may not have had its `start`; twice does no harm
+            finished = await is_done(self._node, found.claim, found.link, code)
+            if finished:
+                self._session.bridge.detach_link(final=True)
                 self.state = State.FINISHED
-                self._bridge.drain(lambda: self._session.post(BotCommand("finished")), self._now())
+                self._session.bridge.after_playback(lambda: self._session.post(BotCommand("finished")), self._now())
                 return None
             if code == CloseCode.SUPERSEDED:
                 return EndSession(None)
@@ -174,15 +222,16 @@ class WorkerLink:
             if self.starts >= self._node.limits.max_worker_starts:
                 self._node.metrics.resumes["worker_lost", "too_many_starts"] += 1
                 return EndSession(EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST)
-            self._log.warning("worker lost, taking another", code=code, worker=_worker(self.claim))
+            self._log.warning("link lost, looking for a worker", code=code, worker=worker_id(self.claim))
             self._lost_worker = True
             # Again: on the same worker if it may live, and at once on another one if it said that it does not.
-            avoid = await self._avoid_after(code, found)
+            avoid = await self._pause_before_next(code, found)
             claim = None
 
     async def _acquire(self, claim: Claim | None, avoid: frozenset[str]) -> Connected | Unavailable:
         """Find a worker; the caller hears hold audio if it takes long."""
-        link = self._preopened.claim(claim) if claim is not None else None
+        self._wait.begin(claim, first=not self.starts)
+        link = self._preopened.take(claim) if claim is not None else None
         if claim is not None and link is not None:
             return Connected(link, claim)
         call, hold = self._session.call, self._service.when_full.kind == "hold"
@@ -193,14 +242,21 @@ class WorkerLink:
             on_claim=self._on_claim,
             hold_until=self._now() + self._service.max_hold if hold and self._service.max_hold else 0.0,
             fence=self.claim.fence if self.claim is not None else 0,
+            known=self._known(),
         )
         return await acquire_worker(self._node, request, claim, avoid=avoid)
+
+    def _known(self) -> dict[str, str]:
+        facts, call = self._session.facts, self._session.call
+        numbers = {"from": call.from_number or "", "to": call.to_number or ""} if call is not None else {}
+        return {"carrier": facts.carrier, "account": facts.account, **numbers}
 
     def _on_claim(self, claim: Claim | None) -> None:
         """Keep the newest claim, so that it is renewed and released even if its worker is unreachable.
 
         None: the last claim is gone and the session is queued.
         """
+        self._wait.claimed(claim)
         if claim is None or self.claim is None or claim.fence >= self.claim.fence:
             self.claim = claim
 
@@ -209,17 +265,48 @@ class WorkerLink:
         claim, self.link, self.state = found.claim, found.link, State.ATTACHED
         self._attached_at = self._now()
         self._on_claim(claim)
-        self._count_resume("attached")
+        self._occupy(claim)
         self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
-        if not found.link.open or found.link.socket is None:
+        socket = found.link.bind(self._session.bridge)
+        if socket is None:
             return False
-        found.link.bind(self._bridge)
-        self._bridge.attach_link(found.link.socket, self._start_message(claim), self._now())
-        if self._session.facts.continuation.value == TRANSFER_FAILED:
-            self._bridge.tell(pcm.Status(TRANSFER_FAILED, {}))
-        self._node.spawn(self._session.remember(FactEvent(starts=self.starts)), f"facts {self._session.id}")
-        self._log.info("bot joined", worker=_worker(claim), attempt=self.starts)
+        self._count_resume("attached")
+        self._tell_of_call(socket, claim)
+        self._told_who_answered = False
+        self.tell_who_answered()
+        continuation = self._session.facts.continuation  # it stays, and is no news to the next worker
+        if continuation.value == TRANSFER_FAILED and continuation.seq > self._told_failed_transfer:
+            self._told_failed_transfer = continuation.seq
+            self._session.bridge.tell(pcm.Status(TRANSFER_FAILED, {}))
+        self._session.bot_joined()
+        self._node.spawn(self._session.remember(self._wait.over(self.starts)), f"facts {self._session.id}")
+        self._log.info("bot joined", worker=claim.worker_id, starts=self.starts)
         return True
+
+    def _news_of_answer(self) -> tuple[pcm.Status, ...]:
+        """Return what has become of a call of ours by the time that its first bot is told of it."""
+        facts, told = self._session.facts, self._told_of_answer
+        self._told_of_answer = True
+        placed = facts.direction == "outbound" and not facts.root and not facts.session.startswith(STATIC_SESSION)
+        return (pcm.Status("ringing", {}), pcm.Status("answered", {})) if placed and not told else ()
+
+    def _occupy(self, claim: Claim | None) -> None:
+        """Tell those who ask static workers how they are which one this call has. None: none any more."""
+        occupied = claim.worker if claim is not None and claim.static else None
+        watched = self._node.static_workers.get(self._service.host)
+        if watched is None or (occupied and occupied.id) == (self._occupied and self._occupied.id):
+            return
+        if self._occupied is not None:
+            watched.call_ended(self._occupied)
+        self._occupied = occupied
+        if occupied is not None:
+            watched.call_began(occupied)
+
+    def _tell_of_call(self, socket: Socket, claim: Claim) -> None:
+        bridge, call = self._session.bridge, self._session.call
+        if isinstance(bridge, Relay) and call is not None and not serves_anew(claim):
+            bridge.bot_knows = self._stream_of_bot.note_start(claim.worker_id, call.stream_id or "")
+        bridge.attach_link(socket, self._start_message(claim), self._now(), self._news_of_answer())
 
     def _start_message(self, claim: Claim) -> pcm.Start:
         session = self._session
@@ -232,32 +319,23 @@ class WorkerLink:
             call=session.call.wire(),
             sample_rate=self._service.sample_rate,
             resumed=self.starts > 1,
-            attempt=self.starts,
+            attempt=self.starts,  # the wire's word for it
             state=self._bot_state.value,
         )
 
-    def _is_finished(self, code: int, spoke: bool) -> bool:
-        """True if the bot is done, and its worker is not lost.
-
-        Pipecat's image ends a call with any of 1000, 1005 and 1006, as it may not close its socket (peers.md). But a
-        bot of that kind that has not said anything at all has crashed, or could not log in to its carrier.
-        """
-        if self._service.protocol == "relay":
-            return code not in (CloseCode.BOT_RAISED, CloseCode.SUPERSEDED) and spoke
-        return code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)
-
-    async def _avoid_after(self, code: int, lost: Connected) -> frozenset[str]:
-        """Return which workers to avoid after this loss, when it is time to look for the next.
+    async def _pause_before_next(self, code: int, lost: Connected) -> frozenset[str]:
+        """Wait as long as this loss asks for, and return the workers to avoid then.
 
         A link that broke is opened once more, after a moment: the worker may live. That goes for one that does not
-        answer, too: this process may have been suspended, and its 409 says that another node has the call.
+        answer, too: this process may have been suspended. If another node has the call by now, the worker answers 409.
         """
-        in_vain = not lost.claim.fresh and self._now() - self._attached_at < BRIEF
-        told = code in (CloseCode.BOT_RAISED, CloseCode.DRAINING) or self._service.protocol == "relay"
-        if in_vain or told:
-            return frozenset({_worker(self.claim)})
-        await asyncio.sleep(self._node.limits.redial)
-        return frozenset()
+        broke_again = not lost.claim.fresh and self._now() - self._attached_at < BRIEF
+        said_it_ended = code in (CloseCode.BOT_RAISED, CloseCode.DRAINING) or serves_anew(lost.claim)
+        if broke_again or said_it_ended:
+            return same_process(self._node, lost.claim)
+        if lost.claim.worker is None or not lost.claim.worker.is_local:
+            await asyncio.sleep(self._node.limits.redial)
+        return frozenset()  # a process of this machine that is gone refuses at once
 
     def _count_resume(self, result: str) -> None:
         if self._lost_worker:
@@ -275,7 +353,7 @@ class WorkerLink:
     def close(self, code: CloseCode) -> None:
         """Close the link, if there is one."""
         self.stop()
-        self._bridge.detach_link()
+        self._session.bridge.detach_link()
         link, self.link = self.link, None
         if link is not None:
             link.close(code)
@@ -290,49 +368,30 @@ class WorkerLink:
         except TimeoutError:
             self._log.warning("the bot did not end with its call", seconds=self._service.wrapup)
 
+    def leave_to_newer(self) -> None:
+        """Let a newer session of this id, here, have what no stream has taken yet, and the place in the queue."""
+        self._newer_here = True
+
     async def release(self) -> None:
-        """Release the slot, or leave the queue.
+        """Release the slot, and leave the queue.
 
         A static worker rests first: it is a process that serves again, and nothing tells when its bot has wrapped up.
         """
-        registry, session = self._node.registry, self._session.id
-        if self.claim is not None and self.claim.host.startswith(STATIC_HOST) and self.starts:
+        static = self.claim is not None and self.claim.static
+        if static and self.starts:
             await asyncio.sleep(self._service.rest)
-        try:
-            if self.claim is not None:
-                await registry.release(session, self.claim.fence)
-            else:
-                await registry.leave(self._service.host, session)
-                await registry.release(session, 0)
-        except RegistryUnavailable:  # what is held expires by itself
-            pass
+        self._occupy(None)  # before the release: it is offered when it has said again that it is ready
+        # Else what is held expires by itself; but a static worker of a claim that ran out is not offered for hours.
+        if not await ask_until_answered(self._node, self._release) and static:
+            hours = self._node.leases.static / 3600
+            self._log.warning("static worker not released: the registry is away", not_offered_hours=hours)
 
-
-class BotState:
-    """What a bot leaves for its successor: the last one is kept, with the session's facts."""
-
-    def __init__(self, session: SessionView) -> None:
-        self.value = session.facts.state
-        self._count = session.facts.state_seq
-        self._saving = False
-        self._remember: Callable[[FactEvent], Awaitable[bool]] = session.remember
-
-    def keep(self, state: bytes) -> bool:
-        """Take a new one. True: `save` must be called, as no save is under way."""
-        self.value, self._count = state, self._count + 1
-        idle, self._saving = not self._saving, True
-        return idle
-
-    async def save(self) -> None:
-        """Write it to the facts, one write at a time, however often the bot says it."""
-        saved = -1
-        try:
-            while saved != self._count:
-                saved = self._count
-                await self._remember(FactEvent(state=self.value, state_seq=saved))
-        finally:
-            self._saving = False
-
-
-def _worker(claim: Claim | None) -> str:
-    return claim.worker.id if claim is not None and claim.worker is not None else ""
+    async def _release(self) -> None:
+        """Raises RegistryUnavailable."""
+        registry, session = self._node.registry, self._session.id
+        if self.claim is not None:
+            await registry.release(session, self.claim.fence)
+        # A search stopped in the queue, or between a claim and its confirmation.
+        if self.state is State.SEARCHING and not self._newer_here:
+            await registry.leave_queue(self._service.host, session)
+            await registry.release(session, 0)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from gateway.errors import LinkError, LinkRefused, LinkTimeout, RegistryUnavailable
-from gateway.media.endpoints import LinkEndpoint
+from gateway.errors import LinkError, LinkTimeout, RegistryUnavailable
+from gateway.media.endpoints import LinkEndpoint, TransitTimer
 from gateway.node.node import Node
-from gateway.pool.registry import Claim, Stale
+from gateway.node.static_workers import slot_names
+from gateway.pool.registry import Claim, Full, Stale
 from gateway.protocol.codes import EndReason
 from gateway.sessions.open_link import open_link
-from gateway.sessions.preconnect import CONFLICT
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class Unavailable:
     superseded: bool = False
 
 
-SUPERSEDED = Unavailable(EndReason.UNKNOWN_END, superseded=True)
+TAKEN_OVER = Unavailable(EndReason.UNKNOWN_END, superseded=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class WorkerRequest:
     """Which session needs a worker.
 
     body: for the upgrade. hold_until: loop time until which the caller may wait for a slot; 0: not at all. fence: of
-    the session's last claim; 0: it had none.
+    the session's last claim; 0: it had none. known: of the call, see `pcm.CALL_HEADER`.
     """
 
     service: str
@@ -63,104 +63,113 @@ class WorkerRequest:
     on_claim: OnClaim
     hold_until: float = 0.0
     fence: int = 0
+    known: Mapping[str, str] = field(default_factory=dict)
+    make_link: Callable[[TransitTimer], LinkEndpoint] = LinkEndpoint
+
+    @property
+    def given_up(self) -> Unavailable:
+        """How the session ends when no slot has come free in time."""
+        return Unavailable(EndReason.HOLD_TIMEOUT if self.hold_until else EndReason.NO_WORKER)
 
 
 async def acquire_worker(
     node: Node, request: WorkerRequest, claim: Claim | None, *, avoid: frozenset[str] = frozenset()
 ) -> Connected | Unavailable:
-    """Open a link for this confirmed claim, or for the next one to be had. Never raises.
+    """Open a link for this confirmed claim, or for the next one to be had.
 
     claim: None to take a fresh one, which is given on the same worker if that lives. A worker that cannot be reached is
     passed over for another, within `connect_tries` and `connect_all`. avoid: workers not to be taken.
     """
-    if claim is None and await _is_taken_over(node, request):
-        return SUPERSEDED
-    return await _Search(node, request, avoid).run(claim)
+    if claim is None and await is_taken_over(node, request.session, request.fence):
+        return TAKEN_OVER
+    time = asyncio.get_running_loop().time
+    deadline, tries, avoid_if_possible = time() + node.limits.connect_all, 0, frozenset[str]()
+    waited_in_vain = False
+    while tries < node.limits.connect_tries and time() < deadline:
+        began = time()
+        found: Claim | Stale | Unavailable = claim or await claim_slot(node, request, avoid, avoid_if_possible)
+        claim = None
+        if isinstance(found, Claim) and found.worker is None:
+            found = await _await_worker(node, request, found)
+        if isinstance(found, Unavailable):
+            return found
+        waited = time() - began  # for a slot, or for a worker to start: that does not count
+        if isinstance(found, Claim) and found.worker_id in avoid:
+            # The registry has not heard yet that this worker is dead. Its host's next beat says so.
+            if not waited_in_vain:  # once: a host may go on reporting a worker that refuses
+                deadline, waited_in_vain = deadline + waited, True
+            await asyncio.sleep(node.limits.redial)
+            continue
+        deadline += waited
+        tries += 1
+        if isinstance(found, Stale):  # its worker died before we saw it
+            continue
+        outcome = await _connect(node, request, found)
+        if not isinstance(outcome, LinkError):
+            return outcome
+        avoid |= same_process(node, found)
+        if isinstance(outcome, LinkTimeout):  # its whole machine may be gone: look on another one first
+            avoid_if_possible |= {found.host}
+    return Unavailable(EndReason.NO_WORKER)
 
 
-class _Search:
-    """One search. Time spent waiting for a slot, or for a worker to start, does not count towards its deadline."""
-
-    def __init__(self, node: Node, request: WorkerRequest, avoid: frozenset[str]) -> None:
-        self._node = node
-        self._request = request
-        self._time = asyncio.get_running_loop().time
-        self._deadline = self._time() + node.limits.connect_all
-        self._tries = 0
-        self._avoid = avoid
-        self._avoid_if_possible = frozenset[str]()
-
-    async def run(self, claim: Claim | None) -> Connected | Unavailable:
-        while True:
-            began = self._time()
-            found = await self._with_worker(claim)
-            claim = None
-            match found:
-                case Unavailable():
-                    return found
-                case Claim(worker=worker) if worker is not None and worker.id in self._avoid:
-                    # Given again by a registry that has not heard of its death. Its host will tell, now or never.
-                    if self._time() >= self._deadline:
-                        return Unavailable(EndReason.NO_WORKER)
-                    await asyncio.sleep(self._node.limits.redial)
-                    continue
-                case Stale():  # its worker died before we saw it
-                    self._deadline += self._time() - began
-                    self._tries += 1
-                case Claim():
-                    self._deadline += self._time() - began
-                    outcome = await self._connect(found)
-                    if outcome is not None:
-                        return outcome
-                    if self._time() >= self._deadline:
-                        return Unavailable(EndReason.NO_WORKER)
-            if self._tries >= self._node.limits.connect_tries:
-                return Unavailable(EndReason.NO_WORKER)
-
-    async def _with_worker(self, claim: Claim | None) -> Claim | Stale | Unavailable:
-        """Return this claim, or a new one, with its worker."""
-        found = claim or await claim_slot(self._node, self._request, self._avoid, self._avoid_if_possible)
-        if isinstance(found, Claim):
-            self._request.on_claim(found)
-            if found.worker is None:
-                return await _await_worker(self._node, self._request, found)
-        return found
-
-    async def _connect(self, claim: Claim) -> Connected | Unavailable | None:
-        """Open the link. None: the worker is unreachable, and is avoided from now on."""
-        assert claim.worker is not None
-        node, link = self._node, LinkEndpoint(self._node.metrics.timed)
-        try:
-            await open_link(node, claim, link, self._request.body)
-            return Connected(link, claim)
-        except asyncio.CancelledError:
-            link.close()  # it may have opened in the moment in which nobody needed it any more
-            raise
-        except LinkError as error:
-            if isinstance(error, LinkRefused) and error.status == CONFLICT:
-                return SUPERSEDED
-            log.warning("worker unreachable", session=self._request.session, worker=claim.worker.id, error=str(error))
-            node.registry.suspect(claim.worker.id)
-            if isinstance(error, LinkTimeout):  # its whole machine may be gone: look on another one first
-                self._avoid_if_possible |= {claim.host}
-            self._tries += 1
-            self._avoid |= {claim.worker.id}
-            return None
+async def _connect(node: Node, request: WorkerRequest, claim: Claim) -> Connected | Unavailable | LinkError:
+    """Open the link. A LinkError: the worker is unreachable."""
+    link = request.make_link(node.metrics.timed)
+    try:
+        await open_link(node, claim, link, request.body, request.known)
+        return Connected(link, claim)
+    except asyncio.CancelledError:
+        link.close()  # it may have opened in the moment in which it was not needed any more
+        raise
+    except LinkError as error:
+        if error.taken:
+            return TAKEN_OVER
+        log.warning("worker unreachable", session=request.session, worker=claim.worker_id, error=str(error))
+        node.registry.suspect(claim.worker_id)
+        return error
 
 
-async def _is_taken_over(node: Node, request: WorkerRequest) -> bool:
-    """True if another node holds the session by now.
+def same_process(node: Node, claim: Claim) -> frozenset[str]:
+    """Return the ids of the claim's worker, and of those that are lost with it: of a static URL, all."""
+    service = node.services.get(claim.service)
+    if not claim.static or claim.worker is None or service is None:
+        return frozenset({claim.worker_id})
+    return frozenset((claim.worker_id, *slot_names(claim.worker.url, service.slots)))
+
+
+def worker_id(claim: Claim | None) -> str:
+    """Return the id of the claim's worker, "" while there is none."""
+    return claim.worker_id if claim is not None else ""
+
+
+async def is_taken_over(node: Node, session: str, fence: int) -> bool:
+    """True if another node holds the session by now. fence: of our last claim; 0: there was none.
 
     This process may have been suspended: it finds its links dead, and a claim of its own would take the call away from
     the node that saved it.
     """
-    if not request.fence or request.session in node.registry.claims_in_flight:
+    if not fence or session in node.registry.claims_in_flight:
         return False
     try:
-        now = await node.registry.look(request.session, request.fence)
+        current = await node.registry.get_claim(session, fence)
     except RegistryUnavailable:
         return False
-    return isinstance(now, Stale) and now.spent and request.session not in node.registry.claims_in_flight
+    return isinstance(current, Stale) and current.spent and session not in node.registry.claims_in_flight
+
+
+async def ask_until_answered(node: Node, ask: Callable[[], Awaitable[object]]) -> bool:
+    """Ask the registry, and while it is away ask again, for one lease of a claim. False: in vain."""
+    time = asyncio.get_running_loop().time
+    until = time() + node.leases.confirmed
+    while True:
+        try:
+            await ask()
+            return True
+        except RegistryUnavailable:
+            if time() >= until:
+                return False
+        await asyncio.sleep(ASK_AGAIN)
 
 
 async def claim_slot(
@@ -176,25 +185,26 @@ async def claim_slot(
     time = asyncio.get_running_loop().time
     outage_until = max(request.hold_until, time() + node.limits.outage_grace)
     while True:
-        held = request.hold_until - time()
+        hold_left = request.hold_until - time()
         try:
             claimed = await node.registry.claim(
-                request.service, request.session, avoid=avoid | avoid_if_possible, queue=held > 0
+                request.service, request.session, avoid=avoid | avoid_if_possible, queue=hold_left > 0
             )
-            if isinstance(claimed, Claim):
+            if isinstance(claimed, Claim):  # else claimed again: it expired before it was confirmed
                 confirmed = await _confirm(node, request, claimed)
                 if isinstance(confirmed, Claim):
                     return confirmed
                 if confirmed.spent:
-                    return SUPERSEDED
+                    return TAKEN_OVER
             elif avoid_if_possible:  # the place in the queue, which the session has now, goes before newcomers
                 avoid_if_possible = frozenset()
-            elif held <= 0:
+            elif isinstance(claimed, Full):  # not to be held any longer
                 request.on_claim(None)
-                return Unavailable(EndReason.HOLD_TIMEOUT if request.hold_until else EndReason.NO_WORKER)
+                return request.given_up
             else:
                 request.on_claim(None)
-                await node.registry.freed(request.service, min(held, node.leases.queued / 3))
+                wait = min(hold_left, node.leases.queued / 3)
+                await node.registry.wait_free(request.service, wait, claimed.freed)
         except RegistryUnavailable:
             if time() >= outage_until:
                 return Unavailable(EndReason.NO_WORKER)
@@ -204,7 +214,7 @@ async def claim_slot(
 async def _confirm(node: Node, request: WorkerRequest, claim: Claim) -> Claim | Stale:
     """Confirm the claim. Its fence is the session's even if this search is canceled meanwhile.
 
-    Renewing an older fence would be answered by: another node has it.
+    If the session went on renewing the older fence, the registry would answer that another node has it.
     """
 
     async def confirm() -> Claim | Stale:
@@ -228,17 +238,17 @@ async def _await_worker(node: Node, request: WorkerRequest, claim: Claim) -> Cla
         # Asked in each round: the host of a bot that has never started yet reports how long this start takes.
         deadline = max(request.hold_until, began + node.start_timeout(request.service))
         if time() >= min(deadline, heard + node.limits.outage_grace):
-            return Unavailable(EndReason.HOLD_TIMEOUT if request.hold_until else EndReason.NO_WORKER)
+            return request.given_up
         try:
-            now = await node.registry.look(claim.session, claim.fence)
+            current = await node.registry.get_claim(claim.session, claim.fence)
         except RegistryUnavailable:
             await asyncio.sleep(ASK_AGAIN)
             continue
         heard = time()
-        if isinstance(now, Stale):
-            return SUPERSEDED if now.spent else now
-        if now.worker is not None:
-            return now
+        if isinstance(current, Stale):
+            return TAKEN_OVER if current.spent else current
+        if current.worker is not None:
+            return current
         if claim.host in node.registry.suspected():
             return Stale(spent=False)
         await asyncio.sleep(LOOK_AGAIN)

@@ -1,16 +1,17 @@
-"""One simulated call: rings, obeys, talks, hangs up, reports."""
+"""One simulated call: it rings, obeys, talks, hangs up and reports."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 
-from gateway.errors import UnsupportedCodec, UserError
+from gateway.errors import UnsupportedCodec
 from gateway.simulator import clock
-from gateway.simulator.carrier import Request, SimulatedCarrier, StreamSpec, Wire
-from gateway.simulator.carriers import Flow, simulator_of
+from gateway.simulator.carrier import Fields, Request, SimulatedCarrier, StreamSpec, Wire
 from gateway.simulator.http import Answer, Http, local_stream_url, public_stream_url, tls_context
 from gateway.simulator.outcome import Failed, HungUp, Refused
-from gateway.simulator.plan import CallPlan
+from gateway.simulator.plan import CallPlan, DialResult
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.report import CallReport
 from gateway.simulator.socket import ClientSocket
@@ -22,58 +23,38 @@ STATUS_WAIT = 10.0
 REPLAY_WAIT = 3.0
 
 
-def side_of(plan: CallPlan) -> SimulatedCarrier:
-    """The carrier's side of the planned call. Raises UserError for a carrier that is not simulated."""
-    return simulator_of(plan.carrier).side(plan)
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a flow goes on.
 
-
-async def place_call(plan: CallPlan, *, recorder: Recorder | None = None) -> CallReport:
-    """Place the call and stay until it is over, whoever ends it. What the gateway does wrong is in the report.
-
-    Raises UserError for a plan that cannot be tried.
+    url, method   what is fetched
+    more          fields that are sent besides the call's
+    first         it is the call's first fetch
+    document      the instructions themselves, where a REST request brought them: nothing is fetched
     """
-    side = side_of(plan)
-    load_signer(side, plan)
-    if recorder:
-        recorder.call(side.name, side.facts(), plan.public)
-    async with Http(plan, side, recorder) as http:
-        call = Call(plan, side, http, recorder)
-        return await call.run(flow_of(plan))
 
-
-def flow_of(plan: CallPlan) -> Flow:
-    """What leads the call through its instructions."""
-    return static_flow if plan.behaviour.stream_path is not None else simulator_of(plan.carrier).flow
-
-
-def load_signer(side: SimulatedCarrier, plan: CallPlan) -> None:
-    """Sign something now: importing an SDK takes up to a second, and would stall every call that is talking."""
-    try:
-        side.headers(Request("POST", plan.public), b"")
-    except ValueError as error:
-        raise UserError(f"TELNYX_SIGNING_SEED: {error}") from None
-
-
-async def static_flow(call: Call) -> None:
-    """A stream that never asked the gateway's webhook: a TwiML Bin, a fixed URL in a flow."""
-    plan = call.plan
-    url = public_stream_url(plan.behaviour.stream_path or "", plan)
-    spec = StreamSpec(url, call.side.static_attributes, dict(plan.parameters))
-    log = await call.stream(spec)
-    if log.ended_by == "refused":
-        raise Failed(log.error)
+    url: str
+    method: str = "POST"
+    more: Fields = field(default_factory=list)
+    first: bool = False
+    document: str | None = None
 
 
 class Call:
-    """The state of one call, and what its flow can do with it."""
+    """The state of one call, and what its flow can do with it.
 
-    def __init__(self, plan: CallPlan, side: SimulatedCarrier, http: Http, recorder: Recorder | None) -> None:
+    first: where its flow begins; None: at the carrier's voice URL.
+    """
+
+    def __init__(self, plan: CallPlan, carrier: SimulatedCarrier, http: Http, recorder: Recorder | None) -> None:
         self.plan = plan
-        self.side = side
+        self.carrier = carrier
         self.http = http
         self.talk = Talk(plan)
-        self.report = CallReport(side.name)
+        self.report = CallReport(carrier.name)
         self.answered = False
+        self.first: Step | None = None
+        self._asked = False
         self._recorder = recorder
         self._began = clock.now()
         self._later: set[asyncio.Task[Answer]] = set()
@@ -97,7 +78,7 @@ class Call:
         last = report.opened[-1] if report.opened else None
         if last is not None:
             report.end_ms = (over - (last.decided if last.decided is not None else last.ended)) * 1000
-        if self.plan.behaviour.replay_token and last is not None:
+        if self.plan.faults.replay_token and last is not None:
             report.replayed = await self._replay(last)
         await self._tell_status()
         for log in report.streams:
@@ -113,9 +94,12 @@ class Call:
     # HTTP
 
     async def fetch(self, request: Request) -> Answer:
-        """Ask the gateway what to do. The first time it is the voice webhook, and is timed."""
-        first = not self.http.log
-        twice = first and self.plan.behaviour.duplicate_webhook
+        """Ask the gateway what to do.
+
+        The first time it is the voice webhook, and is timed.
+        """
+        first, self._asked = not self._asked, True
+        twice = first and self.plan.faults.duplicate_webhook
         answers = await asyncio.gather(*[self.http.send(request) for _ in range(2 if twice else 1)])
         if first:
             self.report.webhook_ms, self.report.answer = answers[0].ms, answers[0].text
@@ -124,24 +108,30 @@ class Call:
         return answers[0]
 
     def post_later(self, request: Request | None) -> None:
-        """A callback that nothing waits for."""
+        """Send a callback that nothing waits for."""
         if request is not None and self.plan.status:
             task = asyncio.create_task(self.http.send(request))
             self._later.add(task)
 
     async def _tell_status(self) -> None:
-        if self.plan.status and self.plan.behaviour.stream_path is None:
-            for request in self.side.ended(self.report.outcome, round(self.report.seconds)):
+        if self.plan.status and self.plan.faults.stream_path is None:
+            for request in self.carrier.ended(self.report.outcome, round(self.report.seconds)):
                 self.post_later(request)
         if self._later:
             _, pending = await asyncio.wait(self._later, timeout=STATUS_WAIT)
             for task in pending:
                 task.cancel()
 
+    def dial(self, targets: Sequence[str]) -> tuple[DialResult, float]:
+        """Return how a <Dial> ends, and how long it lasts."""
+        self.report.dialled.extend(targets)
+        result = self.plan.dial_result
+        return result, self.plan.dial_seconds if result == "completed" else 0.0
+
     # Time
 
     def remaining(self) -> float:
-        """Seconds until the caller has had enough."""
+        """Return the seconds until the caller hangs up."""
         return self.talk.deadline(self._began) - clock.now()
 
     async def wait(self, seconds: float) -> None:
@@ -154,19 +144,22 @@ class Call:
     # Streams
 
     async def stream(self, spec: StreamSpec) -> StreamLog:
-        """A media stream, until it is over: tried again as this carrier tries. Raises HungUp, Failed."""
-        retries = self.side.handshake_retries
+        """Hold a media stream until it is over, tried again as this carrier tries.
+
+        Raises HungUp, Failed.
+        """
+        retries = self.carrier.handshake_retries
         while True:
             log = await self._one_stream(spec)
             if log.ended_by == "caller":
                 raise HungUp
             if log.ended_by == "refused" and retries:
                 retries -= 1
-            elif log.close_code != 1006 or not self.side.reconnects(spec) or len(self.report.streams) > 5:
+            elif log.close_code != 1006 or not self.carrier.reconnects(spec) or len(self.report.streams) > 5:
                 return log
 
     def stream_in_background(self, spec: StreamSpec) -> None:
-        """A stream that later instructions do not wait for."""
+        """Open a stream that later instructions do not wait for."""
         stream, driver, url = self._prepare(spec)
         self._background.append((stream, asyncio.create_task(self._drive(stream, driver, spec, url))))
 
@@ -176,7 +169,7 @@ class Call:
 
     def _prepare(self, spec: StreamSpec) -> tuple[MediaStream, Driver, str]:
         try:
-            wire = self.side.open_stream(spec)
+            wire = self.carrier.open_stream(spec)
         except UnsupportedCodec as error:
             raise Failed(str(error)) from None
         self.answered = True
@@ -188,17 +181,17 @@ class Call:
         return stream, self.driver(), local_stream_url(spec.url, self.plan)
 
     def media_stream(self, wire: Wire, url: str) -> MediaStream:
-        """The next stream."""
+        """Make the next stream."""
         return MediaStream(wire, url, self._recorder)
 
     def driver(self) -> Driver:
-        """Who talks on the next stream."""
+        """Make the driver that talks on the next stream."""
         return Speaker(self.talk)
 
     async def _drive(self, stream: MediaStream, driver: Driver, spec: StreamSpec, url: str) -> StreamLog:
-        tell = self.side.stream_event
+        tell = self.carrier.stream_event
         stream.on_open = lambda: self.post_later(tell(stream.wire, spec, "started"))
-        headers = self.side.upgrade_headers(spec.url)
+        headers = self.carrier.upgrade_headers(spec.url)
         log = await stream.run(driver, url, headers, tls_context())
         event = "error" if log.error else "stopped"
         self.post_later(tell(stream.wire, spec, event, log.error))
@@ -207,7 +200,7 @@ class Call:
         return log
 
     async def linger_in_background(self, seconds: float) -> None:
-        """The instructions have run out while a two-way stream is still open: the call ends in `seconds`."""
+        """Wait for `seconds` if a two-way stream outlives the instructions."""
         if any(stream.wire.spec.bidirectional and not task.done() for stream, task in self._background):
             await self.wait(seconds)
 
@@ -221,7 +214,7 @@ class Call:
     async def _replay(self, log: StreamLog) -> str:
         """Open a stream URL that was used, with the same `start`."""
         messages = [message for message in (log.wire.connected(), log.wire.start()) if message]
-        headers = self.side.upgrade_headers(log.url)
+        headers = self.carrier.upgrade_headers(log.url)
         try:
             socket = await ClientSocket.connect(
                 local_stream_url(log.url, self.plan), headers, lambda _: None, tls=tls_context()
@@ -237,3 +230,28 @@ class Call:
         finally:
             socket.drop()
         return f"closed {code}"
+
+
+Flow = Callable[[Call], Awaitable[None]]
+"""Leads a call from its first webhook to its end. Raises HungUp, Refused, Failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Simulator:
+    """One carrier as a client: what makes its calls, and what leads them."""
+
+    carrier: type[SimulatedCarrier]
+    flow: Flow
+
+
+async def static_flow(call: Call) -> None:
+    """Open a stream that never asked the gateway's webhook.
+
+    A TwiML Bin does so, and a fixed URL in a flow.
+    """
+    plan = call.plan
+    url = public_stream_url(plan.faults.stream_path or "", plan)
+    spec = StreamSpec(url, call.carrier.static_attributes, dict(plan.parameters))
+    log = await call.stream(spec)
+    if log.ended_by == "refused":
+        raise Failed(log.error)

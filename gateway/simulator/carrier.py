@@ -1,6 +1,6 @@
-"""What the call's flow needs of a carrier: requests to send, and a stream's wire to speak.
+"""What every simulated carrier is: requests to send, and a stream's wire to speak.
 
-`SimulatedCarrier` is one call's HTTP side, `Wire` one media stream of it. Each carrier's file implements both, from
+`SimulatedCarrier` is one call over HTTP, `Wire` one media stream of it. Each carrier's file implements both, from
 that carrier's own documentation and captures, and imports nothing of the gateway's readers and writers: a misreading
 on one side of the wire has to show on the other.
 """
@@ -20,7 +20,8 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.simulator.plan import CallPlan, Credentials, DialResult
+from gateway.simulator.account import Account
+from gateway.simulator.plan import CallPlan, DialResult
 from gateway.simulator.voice import FRAME_MS, Encoding
 
 Fields = list[tuple[str, str]]
@@ -33,7 +34,10 @@ TELEPHONE = re.compile(r"^\+?[0-9]{5,16}$")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, before it is signed. `url` is the public one; GET fields are appended to its query."""
+    """One HTTP request, before it is signed.
+
+    `url` is the public one; GET fields are appended to its query.
+    """
 
     method: str
     url: str
@@ -49,7 +53,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class StreamSpec:
-    """The stream that an answer asked for: its URL, the attributes as written, the custom parameters."""
+    """The stream that an answer asked for.
+
+    Its URL, its attributes as they were written, its custom parameters.
+    """
 
     url: str
     attributes: Mapping[str, str] = field(default_factory=dict)
@@ -58,42 +65,55 @@ class StreamSpec:
 
 
 class SimulatedCarrier(ABC):
-    """One call, seen from its carrier. `call_id` and the like are made once, in the carrier's own shapes."""
+    """One call, seen from its carrier.
+
+    `call_id` and the like are made once, in the carrier's own shapes.
+    """
 
     name: ClassVar[str]
+    account_type: ClassVar[type[Account]] = Account
+    account: Account
+    """Whose call it is; a random one where the plan names none."""
+    signing: Account | None
+    """Whose secrets sign; None: nothing is signed."""
     handshake_retries: ClassVar[int] = 0
     """How often a refused or failed WebSocket handshake is tried again."""
     fetch_error: ClassVar[str] = ""
     """What the carrier calls an answer URL that did not answer 200."""
     content_type_error: ClassVar[str] = ""
     """What it calls an answer that is no XML by its content type."""
+    followed_redirects: ClassVar[frozenset[int]] = frozenset()
+    """The HTTP statuses that it takes for redirects; none where it documents none."""
     read_timeout: ClassVar[float] = 15.0
     static_attributes: ClassVar[Mapping[str, str]] = {}
-    """Of a stream that somebody set up at the carrier by hand, and rightly."""
+    """Of a stream that was set up at the carrier by hand, and rightly."""
 
     def __init__(self, plan: CallPlan) -> None:
         self.plan = plan
-        behaviour = plan.behaviour
-        credentials = plan.credentials
-        self.ids = credentials or Credentials.generate()
-        if behaviour.unsigned:
-            credentials = None
-        elif behaviour.bad_signature and credentials is not None:
-            credentials = credentials.forged()
-        self.signing = credentials
-        self._late = 3600.0 if behaviour.stale_timestamp else 0.0
+        faults = plan.faults
+        account = (plan.credentials or {}).get(self.name)
+        self.account = account or self.account_type.generate()
+        if faults.unsigned:
+            account = None
+        elif faults.bad_signature and account is not None:
+            account = account.forged()
+        self.signing = account
+        self._late = 3600.0 if faults.stale_timestamp else 0.0
         self.call_id = ""
         self.from_number = plan.from_number
         self.to_number = plan.to_number
         self.started = time.time()
 
     @property
-    @abstractmethod
     def account_id(self) -> str:
         """The account, as it stands in webhooks and in `start`."""
+        return self.account.id
 
     def facts(self) -> dict[str, str]:
-        """The strings that identify this call wherever they stand: a recording masks them, a replay renews them."""
+        """Return the strings that identify this call wherever they stand.
+
+        A recording masks them, a replay renews them.
+        """
         return {
             "call_id": self.call_id,
             "account_id": self.account_id,
@@ -102,7 +122,10 @@ class SimulatedCarrier(ABC):
         }
 
     def now(self) -> float:
-        """The wall clock as this carrier believes it to be (an hour slow when asked to sign stale times)."""
+        """Tell the time as this carrier believes it to be.
+
+        An hour slow when it is asked to sign stale times.
+        """
         return time.time() - self._late
 
     @property
@@ -117,34 +140,48 @@ class SimulatedCarrier(ABC):
 
     @abstractmethod
     def instructions(self, url: str, method: str, *, answered: bool, more: Fields | None = None) -> Request:
-        """The request for what to do next. answered: not while it rings, but later in the call."""
+        """Make the request for what to do next.
+
+        answered: not while it rings, but later in the call.
+        """
+
+    def fetch_failure(self, status: int, error: str, location: str) -> str:
+        """Say how the carrier reports an answer other than 200.
+
+        error: why there was none. location: of a redirect.
+        """
+        del location
+        return f"{self.fetch_error} the gateway answered {error or status}".strip()
 
     @abstractmethod
     def headers(self, request: Request, body: bytes) -> dict[str, str]:
-        """The signature, or whatever else says who is calling."""
+        """Sign a request, or say in another way who is calling."""
 
     def dial_fields(self, result: DialResult) -> Fields:
-        """What the action URL of a <Dial> is told."""
+        """Return what the action URL of a <Dial> is told."""
         return [("DialCallStatus", result)]
 
     @abstractmethod
     def ended(self, outcome: str, seconds: int) -> list[Request]:
-        """The status callbacks of the call's end."""
+        """Make the status callbacks of the call's end."""
 
     def stream_event(self, wire: Wire, spec: StreamSpec, event: str, error: str = "") -> Request | None:
-        """The callback for a stream's "started", "stopped" or "error", if the answer asked for one."""
+        """Make the callback for a stream's "started", "stopped" or "error".
+
+        None if the answer asked for none.
+        """
         return None
 
     @abstractmethod
     def open_stream(self, spec: StreamSpec) -> Wire:
-        """A new stream of this call. Raises UnsupportedCodec."""
+        """Make a new stream of this call. Raises UnsupportedCodec."""
 
     def upgrade_headers(self, url: str) -> dict[str, str]:
-        """Headers of the WebSocket upgrade to `url`, the public one."""
+        """Return the headers of the WebSocket upgrade to `url`, the public one."""
         return {}
 
     def reconnects(self, spec: StreamSpec) -> bool:
-        """Whether a stream that was lost without a close frame is opened again at the same URL."""
+        """Tell whether a stream lost without a close frame is opened again at its URL."""
         return False
 
 
@@ -189,7 +226,9 @@ Outgoing = Play | Clear | Mark | Dtmf | Reply | Fatal | None
 
 
 class Wire(ABC):
-    """One media stream as its carrier writes and reads it. Sequence numbers are counted here.
+    """One media stream as its carrier writes and reads it.
+
+    Sequence numbers are counted here.
 
     inbound, outbound   what the caller's and the gateway's payloads are
     violations          what the gateway wrote that this carrier's documents forbid, a sentence each
@@ -198,8 +237,8 @@ class Wire(ABC):
     frame_ms: ClassVar[int] = FRAME_MS
     numbers_are_strings: ClassVar[bool] = True
 
-    def __init__(self, side: SimulatedCarrier, spec: StreamSpec, inbound: Encoding, outbound: Encoding) -> None:
-        self.side = side
+    def __init__(self, carrier: SimulatedCarrier, spec: StreamSpec, inbound: Encoding, outbound: Encoding) -> None:
+        self.carrier = carrier
         self.spec = spec
         self.inbound = inbound
         self.outbound = outbound
@@ -207,22 +246,25 @@ class Wire(ABC):
         self.sequence = 0
         self.chunk = 0
         self.violations: list[str] = []
-        behaviour = side.plan.behaviour
-        strings = behaviour.numbers_as_strings or (self.numbers_are_strings and not behaviour.numbers_as_ints)
+        faults = carrier.plan.faults
+        strings = faults.numbers_as_strings or (self.numbers_are_strings and not faults.numbers_as_ints)
         self._numbers_as_strings = strings
         self._d = b'"%d"' if strings else b"%d"
 
     # To the gateway
 
     def connected(self) -> str | None:
-        """The greeting that comes before `start`, where there is one."""
+        """Write the greeting that comes before `start`, where there is one."""
         return None
 
     @abstractmethod
     def start(self) -> str: ...
 
     def media(self, at_ms: int, payload: bytes, *, chunk: int | None = None) -> bytes:
-        """One media message. payload: base64. chunk: its number, where it is not the next one."""
+        """Write one media message.
+
+        payload: base64. chunk: its number, where it is not the next one.
+        """
         self.sequence += 1
         if chunk is None:
             self.chunk += 1
@@ -233,7 +275,7 @@ class Wire(ABC):
     def _media(self, at_ms: int, payload: bytes, chunk: int) -> bytes: ...
 
     def foreign_media(self, message: bytes) -> bytes:
-        """The same message on the other track."""
+        """Put the same message on the other track."""
         return message.replace(b'"track":"inbound"', b'"track":"outbound"')
 
     @abstractmethod
@@ -241,10 +283,13 @@ class Wire(ABC):
 
     @abstractmethod
     def mark(self, name: str) -> str:
-        """Everything before that mark has been played."""
+        """Say that everything before the mark has been played."""
 
     def cleared(self, overtaken: Sequence[str]) -> list[str]:
-        """What is said about a clear and the marks that it overtook. Most carriers return the marks."""
+        """Answer a clear, and the marks that it overtook.
+
+        Most carriers return the marks.
+        """
         return [self.mark(name) for name in overtaken]
 
     def stop(self, reason: str) -> str | None:
@@ -254,7 +299,7 @@ class Wire(ABC):
     # From the gateway
 
     def read(self, data: str | bytes) -> Outgoing:
-        """What one message of the gateway's means, read as strictly as this carrier reads."""
+        """Read one message of the gateway's, as strictly as this carrier reads."""
         if isinstance(data, bytes):
             return self._malformed("a binary message")
         try:
@@ -268,14 +313,15 @@ class Wire(ABC):
     @abstractmethod
     def _read(self, message: dict[str, Any]) -> Outgoing: ...
 
-    @abstractmethod
     def _malformed(self, what: str) -> Outgoing:
-        """`what` was sent and cannot be read."""
+        """Take note of what was sent and cannot be read; most carriers drop it."""
+        self._violation(what)
+        return None
 
     # Helpers of the implementations
 
     def _next(self) -> Any:
-        """The next sequence number, as this carrier writes numbers."""
+        """Return the next sequence number, as this carrier writes numbers."""
         self.sequence += 1
         return self._number(self.sequence)
 
@@ -284,7 +330,7 @@ class Wire(ABC):
 
     def _violation(self, text: str) -> None:
         if len(self.violations) < 1000:
-            self.violations.append(f"{self.side.name}: {text}")
+            self.violations.append(f"{self.carrier.name}: {text}")
 
 
 def compact(message: Mapping[str, Any]) -> str:
@@ -293,7 +339,7 @@ def compact(message: Mapping[str, Any]) -> str:
 
 
 def decoded(payload: Any) -> bytes | None:
-    """A payload's bytes, or None when it is not base64 to the letter."""
+    """Decode a payload; None when it is not base64 to the letter."""
     if not isinstance(payload, str):
         return None
     try:
@@ -303,5 +349,5 @@ def decoded(payload: Any) -> bytes | None:
 
 
 def national_or_e164(number: str, prefix: str) -> str:
-    """`number` with its plus replaced by `prefix` where it is a telephone number; anything else as it is."""
+    """Replace the plus of a telephone number by `prefix`; leave the rest as it is."""
     return prefix + number.lstrip("+") if TELEPHONE.match(number) else number

@@ -1,69 +1,41 @@
-"""The carriers that can be simulated: each one's side of the wire, and the flow that its calls follow.
+"""The carriers that can be simulated, and the accounts to simulate them with.
 
 A carrier from another package brings a `Simulator` of its own; the command that is asked for it adds it here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Mapping
+from typing import Self
 
 from gateway.errors import UserError
-from gateway.simulator.carrier import SimulatedCarrier
-from gateway.simulator.exotel import ExotelSide
-from gateway.simulator.exotel_flow import exotel_flow
-from gateway.simulator.plan import Credentials
-from gateway.simulator.plivo import PlivoSide
-from gateway.simulator.telnyx import TelnyxSide
-from gateway.simulator.twilio import TwilioSide
-from gateway.simulator.xml import PLIVO_XML, TEXML, TWIML
-from gateway.simulator.xml_flow import xml_flow
+from gateway.simulator import exotel_flow, plivo, telnyx, twilio
+from gateway.simulator.account import Account
+from gateway.simulator.call import Flow, Simulator, static_flow
+from gateway.simulator.carrier import Request, SimulatedCarrier
+from gateway.simulator.plan import CallPlan
 
-if TYPE_CHECKING:
-    from gateway.simulator.call import Call
-
-Flow = Callable[["Call"], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Simulator:
-    """One carrier as a client.
-
-    side: makes the state of one call. flow: leads the call through its instructions. settings: the keys of
-    `[carriers.<name>]` in the gateway's settings that belong to these credentials.
-    """
-
-    side: type[SimulatedCarrier]
-    flow: Flow
-    settings: Callable[[Credentials], Mapping[str, str]]
-
-
-TWILIO = Simulator(
-    TwilioSide,
-    lambda call: xml_flow(call, TWIML),
-    lambda ids: {"account_sid": ids.twilio_account_sid, "auth_token": ids.twilio_auth_token},
-)
-TELNYX = Simulator(
-    TelnyxSide,
-    lambda call: xml_flow(call, TEXML),
-    lambda ids: {"public_key": ids.telnyx_public_key},
-)
-PLIVO = Simulator(
-    PlivoSide,
-    lambda call: xml_flow(call, PLIVO_XML),
-    lambda ids: {"auth_id": ids.plivo_auth_id, "auth_token": ids.plivo_auth_token},
-)
-EXOTEL = Simulator(
-    ExotelSide,
-    exotel_flow,
-    lambda ids: {"account_sid": ids.exotel_account_sid, "webhook_secret": ids.exotel_webhook_secret},
-)
-
-_SIMULATORS = {"twilio": TWILIO, "telnyx": TELNYX, "plivo": PLIVO, "exotel": EXOTEL}
+_SIMULATORS: dict[str, Simulator] = {
+    one.SIMULATOR.carrier.name: one.SIMULATOR for one in (twilio, telnyx, plivo, exotel_flow)
+}
 
 CARRIERS = tuple(_SIMULATORS)
 """Those that ship with the gateway."""
+
+
+class Credentials(dict[str, Account]):
+    """An account at each carrier, by the carrier's name."""
+
+    @classmethod
+    def generate(cls) -> Self:
+        """Make random accounts of the shapes that the carriers give out."""
+        return cls({name: simulator.carrier.account_type.generate() for name, simulator in _SIMULATORS.items()})
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Take the accounts that the environment names."""
+        return cls({name: one.carrier.account_type.from_env(environ) for name, one in _SIMULATORS.items()})
 
 
 def add_simulator(name: str, simulator: Simulator) -> None:
@@ -72,8 +44,34 @@ def add_simulator(name: str, simulator: Simulator) -> None:
 
 
 def simulator_of(name: str) -> Simulator:
-    """The simulator of the carrier of that name. Raises UserError if there is none."""
+    """Return the simulator of a carrier. Raises UserError if there is none."""
     simulator = _SIMULATORS.get(name)
     if simulator is None:
         raise UserError(f"carrier {name!r} is not one of {', '.join(_SIMULATORS)}")
     return simulator
+
+
+def carrier_of(plan: CallPlan) -> SimulatedCarrier:
+    """Make the carrier's state of the planned call.
+
+    Raises UserError for a carrier that is not simulated.
+    """
+    return simulator_of(plan.carrier).carrier(plan)
+
+
+def flow_of(plan: CallPlan) -> Flow:
+    """Return what leads the planned call."""
+    return static_flow if plan.faults.stream_path is not None else simulator_of(plan.carrier).flow
+
+
+def load_signer(plan: CallPlan) -> None:
+    """Sign something now.
+
+    Importing an SDK takes up to a second, and would stall every call that is talking.
+
+    Raises UserError for a carrier that is not simulated, and for a secret that cannot sign.
+    """
+    try:
+        carrier_of(plan).headers(Request("POST", plan.public), b"")
+    except ValueError as error:
+        raise UserError(str(error)) from None

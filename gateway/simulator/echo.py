@@ -1,7 +1,9 @@
-"""Where in what was heard is what was sent? Delay and loss of an echo, by cross-correlation.
+"""Delay and loss of an echo, by cross-correlation.
+
+Where in what was heard is what was sent?
 
 The echo's place is its lag: sample k of what was sent is sample k + lag of what was heard (both without gaps). It is
-constant while nothing is lost or inserted between; so it is followed window by window, and looked for anew where it
+constant while nothing is lost or inserted between; so it is followed window by window, and searched for again where it
 no longer holds. Good for speech and chirps; a steady tone looks the same at many lags.
 """
 
@@ -13,27 +15,34 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.simulator.plan import Pcm
+from gateway.simulator.voice import FRAME_MS
 
 Float = npt.NDArray[np.float64]
 
 WINDOW_MS = 200
-FRAME_MS = 20
 NEAR_MS = 4  # a lag within this of the last one is the same lag: fractional delays, re-encoding
 FAR_MS = 3000
 AUDIBLE = 200.0  # RMS; below it G.711's own noise decides
 MATCH = 0.7  # correlation of a window
 MATCH_ELSEWHERE = 0.85  # at another lag: neighbouring periods of a voice are alike, too
+ECHOED = 0.25  # of the audible windows: what a caller says to hold audio, or to a bot that begins late, has no echo
 MATCH_FRAME = 0.5  # of one frame, where 160 samples are fewer and a filter's edge shows more
 
 
 @dataclass(frozen=True, slots=True)
 class Alignment:
-    """lags: for each window of what was sent, in samples; NaN where it is nowhere, or silent before any match.
-    window: samples in each. lost: 20 ms frames that were not heard."""
+    """Where an echo is, window by window.
+
+    lags     for each window of what was sent, in samples; NaN where it is nowhere, or silent before any match
+    window   samples in each
+    lost     20 ms frames that were not heard
+    share    of the audible windows, those that were found again
+    """
 
     lags: Float
     window: int
     lost: int
+    share: float = 0.0
 
     def lag_at(self, sample: int) -> float:
         index = min(sample // self.window, len(self.lags) - 1)
@@ -41,22 +50,28 @@ class Alignment:
 
     @property
     def found(self) -> bool:
-        return bool(np.isfinite(self.lags).any())
+        """Tell whether enough windows match.
+
+        A bot with words of its own is like its caller in one window or another, by chance.
+        """
+        return self.share >= ECHOED
 
 
 def align(sent: Pcm, heard: Pcm, rate: int) -> Alignment:
-    """The lag of each window of `sent` in `heard`, both int16 at `rate`."""
+    """Find the lag of each window of `sent` in `heard`, both int16 at `rate`."""
     window = rate * WINDOW_MS // 1000
     s = sent.astype(np.float64)
     # Silence on both sides: a window whose end was not heard is still where its beginning is.
     h = np.pad(heard.astype(np.float64), window)
     measured = _follow(s, h, window, rate) if len(heard) else np.full(-(-len(s) // window), np.nan)
     lost = _lost_frames(s, h, measured, window, rate)
-    return Alignment(_filled(measured) - window, window, lost)
+    audible = sum(_rms(s[at : at + window]) >= AUDIBLE for at in range(0, len(s), window))
+    share = float(np.isfinite(measured).sum()) / audible if audible else 0.0
+    return Alignment(_filled(measured) - window, window, lost, share)
 
 
 def _follow(s: Float, h: Float, window: int, rate: int) -> Float:
-    """The lag of each audible window, NaN for the others."""
+    """Return the lag of each audible window, NaN for the others."""
     lags = np.full(-(-len(s) // window), np.nan)
     lag = _global_lag(s, h)
     for index in range(len(lags)):
@@ -81,7 +96,10 @@ def _global_lag(s: Float, h: Float) -> int:
 
 
 def _best_lag(piece: Float, h: Float, at: int, lag: int, reach: int) -> tuple[int, float]:
-    """The lag within `reach` of `lag` at which `h` is most like `piece`, and how like (1 is the same)."""
+    """Find the lag within `reach` of `lag` at which `h` is most like `piece`.
+
+    Returned with the correlation there: 1 is the same.
+    """
     low = max(0, at + lag - reach)
     area = h[low : max(low, at + lag + reach + len(piece))]
     if len(area) < len(piece):
@@ -100,7 +118,10 @@ def _best_lag(piece: Float, h: Float, at: int, lag: int, reach: int) -> tuple[in
 
 
 def _lost_frames(s: Float, h: Float, lags: Float, window: int, rate: int) -> int:
-    """Frames that are not where their window's lag, or a neighbour's, puts them; or those that the lag jumped over."""
+    """Count the frames that are not where their window's lag, or a neighbour's, is.
+
+    Or those that the lag jumped over, if they are more.
+    """
     frame = rate * FRAME_MS // 1000
     missing = 0
     known = _filled(lags)
@@ -119,7 +140,7 @@ def _lost_frames(s: Float, h: Float, lags: Float, window: int, rate: int) -> int
 
 
 def _filled(lags: Float) -> Float:
-    """`lags` with each gap closed by the lag before it, and those at the beginning by the first."""
+    """Close each gap in `lags` by the lag before it, the first by the one after it."""
     filled = lags.copy()
     finite = np.flatnonzero(np.isfinite(lags))
     if len(finite):

@@ -1,4 +1,4 @@
-"""Exotel as a client: GET with a query, JSON with a URL, the Voicebot applet's stream.
+"""Exotel as a client: GET with a query, JSON with a URL, the Voicebot's stream.
 
 From docs.exotel.com, support.exotel.com and a captured dynamic-URL request. Nothing is signed: a Basic password or a
 key in the query is all there is. Numbers are national, with a leading 0.
@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import base64
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
+from gateway.simulator.account import Account
 from gateway.simulator.carrier import (
     Clear,
     Fields,
@@ -26,7 +29,7 @@ from gateway.simulator.carrier import (
     decoded,
     national_or_e164,
 )
-from gateway.simulator.plan import CallPlan, DialResult
+from gateway.simulator.plan import CallPlan
 from gateway.simulator.voice import Encoding
 
 IST = timezone(timedelta(hours=5, minutes=30))
@@ -34,27 +37,63 @@ CHUNK_STEP, CHUNK_MIN, CHUNK_MAX = 320, 3200, 100_000
 URL_LIMIT, PARAMETERS_LIMIT, PARAMETERS_COUNT = 600, 256, 3
 
 
-class ExotelSide(SimulatedCarrier):
+@dataclass(frozen=True, slots=True)
+class ExotelAccount(Account):
+    """An Exotel account and the secret that its flows show.
+
+    api_key, api_token: for its REST API, where that is simulated, too.
+    """
+
+    account_sid: str = ""
+    webhook_secret: str = field(default="", repr=False)
+    api_key: str = field(default="", repr=False)
+    api_token: str = field(default="", repr=False)
+
+    env: ClassVar[Mapping[str, str]] = {
+        "account_sid": "EXOTEL_ACCOUNT_SID",
+        "webhook_secret": "EXOTEL_WEBHOOK_SECRET",
+    }
+
+    @classmethod
+    def generate(cls) -> Self:
+        return cls("sim" + secrets.token_hex(4), secrets.token_hex(16))
+
+
+@dataclass(frozen=True, slots=True)
+class ExotelOptions:
+    """How the flow was drawn.
+
+    passthru_302: where it leads after Passthru was answered 302. key_in_query: the secret stands in the applets' URLs
+    as ?key=, rather than as the Basic password.
+    """
+
+    passthru_302: Literal["voicebot", "connect"] = "connect"
+    key_in_query: bool = False
+
+
+class SimulatedExotel(SimulatedCarrier):
+    """One call as Exotel leads it."""
+
     name: ClassVar[str] = "exotel"
+    account_type = ExotelAccount
+    account: ExotelAccount
+    signing: ExotelAccount | None
     handshake_retries = 1
     read_timeout = 10.0
 
     def __init__(self, plan: CallPlan) -> None:
         super().__init__(plan)
+        self.options = plan.options if isinstance(plan.options, ExotelOptions) else ExotelOptions()
         self.call_id = secrets.token_hex(16)
         self.from_number = _national(plan.from_number)
         self.to_number = _national(plan.to_number)
         self._created = datetime.now(IST)
 
-    @property
-    def account_id(self) -> str:
-        return self.ids.exotel_account_sid
-
     def applet_url(self, applet: str) -> str:
-        """An applet's URL, as its user wrote it into the flow: "voice", "resume" or "connect"."""
+        """Return an applet's URL as its user wrote it: "voice", "resume" or "connect"."""
         query = dict(self.plan.query)
-        if self.plan.key_in_query and self.signing is not None:
-            query["key"] = self.signing.exotel_webhook_secret
+        if self.options.key_in_query and self.signing is not None:
+            query["key"] = self.signing.webhook_secret
         return f"{self.plan.public}/webhooks/exotel/{applet}" + (f"?{urlencode(query)}" if query else "")
 
     @property
@@ -83,9 +122,9 @@ class ExotelSide(SimulatedCarrier):
 
     def headers(self, request: Request, body: bytes) -> dict[str, str]:
         del request, body
-        if self.signing is None or not self.signing.exotel_webhook_secret or self.plan.key_in_query:
+        if self.signing is None or not self.signing.webhook_secret or self.options.key_in_query:
             return {}
-        return {"Authorization": _basic("exotel:" + self.signing.exotel_webhook_secret)}
+        return {"Authorization": _basic("exotel:" + self.signing.webhook_secret)}
 
     def upgrade_headers(self, url: str) -> dict[str, str]:
         # wss://KEY:TOKEN@host/… is sent as Basic; without user information nothing says who is calling.
@@ -93,7 +132,7 @@ class ExotelSide(SimulatedCarrier):
         return {"Authorization": _basic(user)} if at else {}
 
     def stream_fields(self, wire: Wire, spec: StreamSpec, by: str, seconds: float, error: str) -> Fields:
-        """What the applets after a Voicebot are told about it."""
+        """Return what the applets after a Voicebot are told about it."""
         return [
             ("Stream[StreamSID]", wire.stream_id),
             ("Stream[Status]", "failed" if error else "completed"),
@@ -103,9 +142,6 @@ class ExotelSide(SimulatedCarrier):
             ("Stream[DetailedStatus]", "Streaming_call_throttled" if error else "Stream_Success"),
             ("Stream[Error]", error),
         ]
-
-    def dial_fields(self, result: DialResult) -> Fields:
-        return [("DialCallStatus", result)]
 
     def ended(self, outcome: str, seconds: int) -> list[Request]:
         fields = [
@@ -124,15 +160,15 @@ class ExotelSide(SimulatedCarrier):
 
 
 class ExotelWire(Wire):
-    """About 100 ms in each message inward; outward multiples of 320 bytes, 3200 at least."""
+    """About 100 ms in each message inward; outward multiples of 320 bytes, from 3200."""
 
     frame_ms = 100
 
-    def __init__(self, side: ExotelSide, spec: StreamSpec) -> None:
+    def __init__(self, carrier: SimulatedExotel, spec: StreamSpec) -> None:
         query = dict(parse_qsl(urlsplit(spec.url).query, keep_blank_values=True))
         spoken = query.pop("sample-rate", query.pop("sample_rate", "8000"))
         rate = int(spoken) if spoken in ("8000", "16000", "24000") else 8000
-        super().__init__(side, spec, Encoding("L16", rate), Encoding("L16", rate))
+        super().__init__(carrier, spec, Encoding("L16", rate), Encoding("L16", rate))
         self.stream_id = secrets.token_hex(16)
         self._parameters = {**query, **spec.parameters}
         self._check_url(spec.url, spoken)
@@ -163,10 +199,10 @@ class ExotelWire(Wire):
                 "stream_sid": self.stream_id,
                 "start": {
                     "stream_sid": self.stream_id,
-                    "call_sid": self.side.call_id,
-                    "account_sid": self.side.account_id,
-                    "from": self.side.from_number,
-                    "to": self.side.to_number,
+                    "call_sid": self.carrier.call_id,
+                    "account_sid": self.carrier.account_id,
+                    "from": self.carrier.from_number,
+                    "to": self.carrier.to_number,
                     "custom_parameters": self._parameters,
                     "media_format": {
                         "encoding": "base64",
@@ -206,7 +242,7 @@ class ExotelWire(Wire):
                 "event": "stop",
                 "sequence_number": self._next(),
                 "stream_sid": self.stream_id,
-                "stop": {"call_sid": self.side.call_id, "account_sid": self.side.account_id, "reason": reason},
+                "stop": {"call_sid": self.carrier.call_id, "account_sid": self.carrier.account_id, "reason": reason},
             }
         )
 
@@ -234,14 +270,12 @@ class ExotelWire(Wire):
         elif not CHUNK_MIN <= size <= CHUNK_MAX:
             self._violation(f"a chunk of {size} bytes; {CHUNK_MIN} to {CHUNK_MAX} play without gaps")
 
-    def _malformed(self, what: str) -> Outgoing:
-        self._violation(what)
-        return None
-
 
 def _national(number: str) -> str:
-    """Exotel's form: +919494865411 comes as 09494865411. What it makes of other countries' numbers is not documented:
-    they are left as they are."""
+    """Exotel's form: +919494865411 comes as 09494865411.
+
+    What it makes of other countries' numbers is not documented: they are left as they are.
+    """
     return national_or_e164(number.removeprefix("+91"), "0") if number.startswith("+91") else number
 
 

@@ -1,41 +1,51 @@
-"""An Exotel flow: Voicebot applet, then Passthru, then back, on to Connect, or hang up.
+"""An Exotel flow: Voicebot, then Passthru, then back, on to Connect, or hang up.
 
-Voicebot ── GET …/voice ──▶ {"url": "wss://…"} ──▶ stream
-Passthru ── GET …/resume ─▶ 200: hang up; 302: the other branch (CallPlan.passthru_302)
-Connect ─── GET …/connect ▶ {"destination": {"numbers": […]}}; none to dial: back to Voicebot
+Voicebot ── GET …/voice ──▶ 200 {"url": "wss://…"} ──▶ stream; 302: none, and the flow goes on
+Passthru ── GET …/resume ─▶ 200: hang up; 302: the other branch (ExotelOptions.passthru_302)
+Connect ─── GET …/connect ▶ {"destination": {"numbers": […]}}; none to dial, or not answered: back to Voicebot
+
+302 is a word of these applets and has no Location: it is no redirect of HTTP.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from gateway.simulator.call import Call, Simulator
 from gateway.simulator.carrier import Fields, StreamSpec
-from gateway.simulator.exotel import ExotelSide
+from gateway.simulator.exotel import SimulatedExotel
 from gateway.simulator.outcome import Failed, Refused
-
-if TYPE_CHECKING:
-    from gateway.simulator.call import Call
+from gateway.simulator.plan import DialResult
 
 MAX_ROUNDS = 20
 
 
 async def exotel_flow(call: Call) -> None:
-    """Until an applet says so. Raises HungUp, Refused, Failed."""
+    """Lead the call until an applet ends it. Raises HungUp, Refused, Failed."""
+    dialled: Fields = []
     for _ in range(MAX_ROUNDS):
-        told = await _voicebot(call)
-        if await _passthru(call, told):
+        streamed = await _voicebot(call, dialled)
+        if await _passthru(call, [*streamed, *dialled]):
             return
-        if call.plan.passthru_302 == "connect" and await _connect(call):
-            return
+        if _carrier(call).options.passthru_302 == "connect":
+            result = await _connect(call)
+            if result == "completed":
+                return
+            dialled = _carrier(call).dial_fields(result) if result is not None else dialled
     raise Failed(f"more than {MAX_ROUNDS} rounds through the flow")
 
 
-async def _voicebot(call: Call) -> Fields:
-    """The stream; what the next applet is told about it."""
-    side = _side(call)
+async def _voicebot(call: Call, told: Fields) -> Fields:
+    """Hold the stream, if there is one. Return what the next applet is told of it."""
+    carrier = _carrier(call)
     call.report.verbs.append("Voicebot")
-    answer = await call.fetch(side.instructions(side.voice_url, "GET", answered=call.answered))
+    answer = await call.fetch(carrier.instructions(carrier.voice_url, "GET", answered=call.answered, more=told))
+    # Voicebot expects a URL; without one the flow goes on to the next applet.
+    if answer.status == 302 or (answer.status == 503 and call.answered):
+        call.report.verbs[-1] = "Voicebot without a stream"
+        call.answered = True
+        return []
     if answer.status == 503:
         raise Refused("busy")
     if answer.status != 200:
@@ -45,41 +55,40 @@ async def _voicebot(call: Call) -> Fields:
         raise Failed("the dynamic URL's answer has no wss URL")
     spec = StreamSpec(url)
     log = await call.stream(spec)
-    return side.stream_fields(log.wire, spec, log.ended_by, log.ended - log.opened, log.error)
+    return carrier.stream_fields(log.wire, spec, log.ended_by, log.ended - log.opened, log.error)
 
 
 async def _passthru(call: Call, told: Fields) -> bool:
-    """Whether the flow hangs up."""
-    side = _side(call)
+    """Ask whether the flow hangs up."""
+    carrier = _carrier(call)
     call.report.verbs.append("Passthru")
-    answer = await call.fetch(side.instructions(side.applet_url("resume"), "GET", answered=True, more=told))
+    answer = await call.fetch(carrier.instructions(carrier.applet_url("resume"), "GET", answered=True, more=told))
     if answer.status not in (200, 302):
         call.report.violations.append(f"exotel: Passthru was answered {answer.error or answer.status}")
         return True
     return answer.status == 200
 
 
-async def _connect(call: Call) -> bool:
-    """Whether somebody was dialled."""
-    side = _side(call)
+async def _connect(call: Call) -> DialResult | None:
+    """Dial, and return what became of it; None if there was no number to dial."""
+    carrier = _carrier(call)
     call.report.verbs.append("Connect")
-    answer = await call.fetch(side.instructions(side.applet_url("connect"), "GET", answered=True))
+    answer = await call.fetch(carrier.instructions(carrier.applet_url("connect"), "GET", answered=True))
     destination = _object(answer.text).get("destination") if answer.status == 200 else None
     numbers = destination.get("numbers") if isinstance(destination, dict) else None
     if not isinstance(numbers, list):
-        raise Failed(f"Connect was answered {answer.status} without destination.numbers")
+        raise Failed(f"Connect was answered {answer.error or answer.status} without destination.numbers")
     if not numbers:
-        return False
-    call.report.dialled.extend(str(number) for number in numbers)
-    if call.plan.dial_result != "completed":
-        return False
-    await call.wait(call.plan.dial_seconds)
-    return True
+        return None
+    result, seconds = call.dial([str(number) for number in numbers])
+    if seconds:
+        await call.wait(seconds)
+    return result
 
 
-def _side(call: Call) -> ExotelSide:
-    assert isinstance(call.side, ExotelSide)
-    return call.side
+def _carrier(call: Call) -> SimulatedExotel:
+    assert isinstance(call.carrier, SimulatedExotel)
+    return call.carrier
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -88,3 +97,6 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+SIMULATOR = Simulator(SimulatedExotel, exotel_flow)

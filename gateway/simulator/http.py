@@ -1,9 +1,13 @@
-"""The carrier's HTTP client: signs a request, sends it to where the gateway really listens, notes how it went."""
+"""The carrier's HTTP client.
+
+It signs a request, sends it to where the gateway really listens, and notes how it went.
+"""
 
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -11,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import httpx
 
+from gateway.errors import UserError
 from gateway.simulator import clock
 from gateway.simulator.carrier import Request, SimulatedCarrier
 from gateway.simulator.plan import CallPlan
@@ -18,6 +23,7 @@ from gateway.simulator.recorder import Recorder
 
 BOUNDARY = "form-data-boundary-lebu8d9e3h8xzvhf"
 CONNECT_TIMEOUT = 5.0
+KNOCK_SECONDS = 5.0
 MAX_REDIRECTS = 3
 
 
@@ -34,32 +40,55 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """What came back.
+
+    status 0: nothing. url: what was asked last. location: where a redirect leads, as written.
+    """
+
+    url: str
     status: int
     text: str
     content_type: str
     ms: float
     error: str = ""
+    location: str = ""
 
 
 @lru_cache(maxsize=1)
 def tls_context() -> ssl.SSLContext:
-    """Made once: it reads a file of certificates for 15 ms, and a hundred calls would wait for that."""
+    """Make the TLS context, once.
+
+    It reads a file of certificates for 15 ms, and a hundred calls would wait for that.
+    """
     return ssl.create_default_context()
+
+
+async def knock(base_url: str) -> None:
+    """Ask whether anything answers there, whatever it answers.
+
+    Raises UserError, so that no call is placed in vain.
+    """
+    async with httpx.AsyncClient(verify=tls_context(), trust_env=False, timeout=KNOCK_SECONDS) as client:
+        try:
+            await client.get(base_url.rstrip("/") + "/livez")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise UserError(f"--url: nothing answers at {base_url} ({reason}); is the gateway running there?") from None
 
 
 class Http:
     """One call's connection to the gateway. Use as an async context manager."""
 
-    def __init__(self, plan: CallPlan, side: SimulatedCarrier, recorder: Recorder | None) -> None:
+    def __init__(self, plan: CallPlan, carrier: SimulatedCarrier, recorder: Recorder | None) -> None:
         self.log: list[Exchange] = []
         self._plan = plan
-        self._side = side
+        self._carrier = carrier
         self._recorder = recorder
         self._client = httpx.AsyncClient(
             verify=tls_context(),
-            timeout=httpx.Timeout(side.read_timeout, connect=CONNECT_TIMEOUT),
+            timeout=httpx.Timeout(carrier.read_timeout, connect=CONNECT_TIMEOUT),
             trust_env=False,
-            headers={"User-Agent": f"{side.name}-simulator"},
+            headers={"User-Agent": f"{carrier.name}-simulator"},
         )
 
     async def __aenter__(self) -> Http:
@@ -71,7 +100,22 @@ class Http:
         await self._client.aclose()
 
     async def send(self, request: Request) -> Answer:
-        """The answer; one that never came has status 0. A failed connection is tried once more, as carriers do."""
+        """Send it, and follow the redirects that this carrier follows.
+
+        An answer that never came has status 0. One that still redirects after MAX_REDIRECTS is returned as it is.
+        """
+        answer = await self._send(request)
+        ms = answer.ms
+        for _ in range(MAX_REDIRECTS):
+            onward = redirected(request, answer, self._carrier.followed_redirects)
+            if onward is None:
+                break
+            request, answer = onward, await self._send(onward)
+            ms += answer.ms
+        return replace(answer, ms=ms)
+
+    async def _send(self, request: Request) -> Answer:
+        """Send one request. A failed connection is tried once more, as carriers do."""
         if self._recorder:
             self._recorder.request(request.method, request.url, tuple(request.fields))
         answer = await self._try(request)
@@ -83,7 +127,7 @@ class Http:
 
     async def _try(self, request: Request) -> Answer:
         body, content_type = encoded_body(request)
-        headers = self._side.headers(request, body)
+        headers = self._carrier.headers(request, body)
         if content_type:
             headers["Content-Type"] = content_type
         url = local_url(request.full_url, self._plan)
@@ -98,14 +142,30 @@ class Http:
         path = parts.path + (f"?{parts.query}" if parts.query else "")
         if error:
             self.log.append(Exchange(request.method, path, 0, ms, error))
-            return Answer(0, "", "", ms, error)
+            return Answer(request.url, 0, "", "", ms, error)
         self.log.append(Exchange(request.method, path, response.status_code, ms))
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return Answer(response.status_code, response.text, kind, ms)
+        location = response.headers.get("location", "")
+        return Answer(request.url, response.status_code, response.text, kind, ms, location=location)
+
+
+def redirected(request: Request, answer: Answer, followed: Collection[int]) -> Request | None:
+    """Make the request that an HTTP redirect asks for.
+
+    None if the carrier does not follow it, or it leads nowhere.
+
+    307 repeats the method and 301 to 303 change it to GET (RFC 9110, section 15.4); the fields of a GET are its query.
+    """
+    if answer.status not in followed or not answer.location:
+        return None
+    url = absolute(answer.location, request.url)
+    if urlsplit(url).scheme not in ("http", "https"):
+        return None
+    return replace(request, url=url, method=request.method if answer.status == 307 else "GET")
 
 
 def encoded_body(request: Request) -> tuple[bytes, str]:
-    """The body of a request and its Content-Type, both empty for a GET."""
+    """Return the body of a request and its Content-Type, both empty for a GET."""
     if request.method == "GET":
         return b"", ""
     if not request.multipart:
@@ -122,7 +182,10 @@ def encoded_body(request: Request) -> tuple[bytes, str]:
 
 
 def local_url(url: str, plan: CallPlan) -> str:
-    """`url`, which the gateway gave under its public URL, where it can be reached here; any other URL as it is."""
+    """Turn a URL under the gateway's public one into one that is reached from here.
+
+    Any other URL stays as it is.
+    """
     base, public = plan.base_url.rstrip("/"), plan.public
     if _swallows(public, url):
         return base + url[len(public) :]
@@ -130,7 +193,10 @@ def local_url(url: str, plan: CallPlan) -> str:
 
 
 def local_stream_url(url: str, plan: CallPlan) -> str:
-    """The same for a wss:// URL: it is dialled at the base URL's host, with TLS only where that is https."""
+    """Do the same for a wss:// URL.
+
+    It is opened at the base URL's host, with TLS only where that is https.
+    """
     base, public = _websocket(plan.base_url.rstrip("/")), _websocket(plan.public)
     scheme, _, rest = url.partition("://")
     user, at, _ = rest.partition("/")[0].rpartition("@")
@@ -141,12 +207,12 @@ def local_stream_url(url: str, plan: CallPlan) -> str:
 
 
 def public_stream_url(path: str, plan: CallPlan) -> str:
-    """A path of the gateway as its public wss URL."""
+    """Turn a path of the gateway into its public wss URL."""
     return _websocket(plan.public) + path
 
 
 def absolute(url: str, document_url: str) -> str:
-    """A URL of an answer, which may be relative to the URL that answered."""
+    """Resolve a URL of an answer: it may be relative to the URL that answered."""
     return urljoin(document_url, url) if url else document_url
 
 

@@ -1,19 +1,20 @@
-"""What a simulated call is asked to be: who calls whom, what is said, and how the carrier misbehaves.
+"""What a simulated call is asked to be.
+
+Who calls whom, what is said, and how the carrier misbehaves.
 
 Plain frozen values. Nothing here opens a socket, so a plan can be built, printed and compared in a test.
 """
 
 from __future__ import annotations
 
-import base64
-import os
-import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from gateway.simulator.account import Account
 
 Pcm = npt.NDArray[np.int16]
 
@@ -21,76 +22,6 @@ CALLER_RATE = 8000
 """Samples a second of `CallPlan.audio`: what a telephone line carries."""
 
 DialResult = Literal["completed", "busy", "no-answer", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """The accounts' secrets, as the carriers hold them. An empty secret leaves that carrier's requests unsigned."""
-
-    twilio_account_sid: str = ""
-    twilio_auth_token: str = field(default="", repr=False)
-    telnyx_seed: str | bytes = field(default="", repr=False)
-    """The private Ed25519 seed: 32 bytes, or 64 hexadecimal digits."""
-    telnyx_connection_id: str = "1000000000000000001"
-    plivo_auth_id: str = ""
-    plivo_auth_token: str = field(default="", repr=False)
-    exotel_account_sid: str = ""
-    exotel_webhook_secret: str = field(default="", repr=False)
-
-    @classmethod
-    def generate(cls) -> Credentials:
-        """Random credentials of the shapes that the carriers give out."""
-        return cls(
-            twilio_account_sid="AC" + secrets.token_hex(16),
-            twilio_auth_token=secrets.token_hex(16),
-            telnyx_seed=secrets.token_hex(32),
-            telnyx_connection_id=str(10**18 + secrets.randbelow(10**18)),
-            plivo_auth_id="MA" + secrets.token_hex(9).upper(),
-            plivo_auth_token=secrets.token_hex(20),
-            exotel_account_sid="sim" + secrets.token_hex(4),
-            exotel_webhook_secret=secrets.token_hex(16),
-        )
-
-    @classmethod
-    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Credentials:
-        """Those that the environment names; see the source for the eight names."""
-        return cls(
-            twilio_account_sid=environ.get("TWILIO_ACCOUNT_SID", ""),
-            twilio_auth_token=environ.get("TWILIO_AUTH_TOKEN", ""),
-            telnyx_seed=environ.get("TELNYX_SIGNING_SEED", ""),
-            telnyx_connection_id=environ.get("TELNYX_CONNECTION_ID", "1000000000000000001"),
-            plivo_auth_id=environ.get("PLIVO_AUTH_ID", ""),
-            plivo_auth_token=environ.get("PLIVO_AUTH_TOKEN", ""),
-            exotel_account_sid=environ.get("EXOTEL_ACCOUNT_SID", ""),
-            exotel_webhook_secret=environ.get("EXOTEL_WEBHOOK_SECRET", ""),
-        )
-
-    @property
-    def telnyx_seed_bytes(self) -> bytes:
-        """The seed as 32 bytes. Raises ValueError when it is neither that nor 64 hexadecimal digits."""
-        seed = self.telnyx_seed
-        raw = seed if isinstance(seed, bytes) else bytes.fromhex(seed)
-        if len(raw) != 32:
-            raise ValueError("the Telnyx signing seed is 32 bytes, or 64 hexadecimal digits")
-        return raw
-
-    @property
-    def telnyx_public_key(self) -> str:
-        """The Ed25519 public key that belongs to the seed, base64, as the portal shows it."""
-        from nacl.signing import SigningKey
-
-        return base64.b64encode(bytes(SigningKey(self.telnyx_seed_bytes).verify_key)).decode()
-
-    def forged(self) -> Credentials:
-        """The same accounts, with secrets that are not theirs."""
-        other = Credentials.generate()
-        return replace(
-            other,
-            twilio_account_sid=self.twilio_account_sid,
-            telnyx_connection_id=self.telnyx_connection_id,
-            plivo_auth_id=self.plivo_auth_id,
-            exotel_account_sid=self.exotel_account_sid,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +85,16 @@ class CallPlan:
     public_url     what the gateway's settings call itself: signatures are over it, and stream URLs below it are
                    dialled at base_url. Default: base_url
     audio          what the caller says: int16, CALLER_RATE, mono
-    credentials    None: nothing is signed, as for `gateway serve --dev`
+    credentials    the account at each carrier; None: nothing is signed, as for `gateway serve --dev`
     query          added to the voice URL, as its user configured it at the carrier
     parameters     custom parameters of a static stream's `start` (a TwiML Bin's <Parameter>)
     linger         seconds to wait at most for the tail of the echo after the last frame
     seconds        the caller stays so long, silent after the audio; None: as long as the audio lasts
-    encoding       the leg's codec where the carrier announces it: "PCMA" or "PCMU" on Telnyx
+    encoding       the leg's codec, "PCMA" or "PCMU", where the carrier announces it
     dial_result    how the other end of a <Dial> answers
     dial_seconds   how long a dialled party talks
     status         whether status callbacks are posted to /webhooks/{carrier}/status
-    passthru_302   where an Exotel flow leads after its Passthru answered 302: "voicebot" or "connect"
-    key_in_query   Exotel's secret as ?key= rather than as the Basic password
+    options        what only this carrier knows, as its own file says; None: its defaults
     direction      "inbound", or "outbound" for the answer of a call that the gateway placed
     """
 
@@ -172,7 +102,7 @@ class CallPlan:
     base_url: str
     audio: Pcm
     public_url: str | None = None
-    credentials: Credentials | None = None
+    credentials: Mapping[str, Account] | None = None
     from_number: str = "+15550100001"
     to_number: str = "+15550100000"
     query: Mapping[str, str] = field(default_factory=dict)
@@ -180,12 +110,11 @@ class CallPlan:
     linger: float = 2.0
     seconds: float | None = None
     encoding: str | None = None
-    behaviour: Faults = field(default_factory=Faults)
+    faults: Faults = field(default_factory=Faults)
     dial_result: DialResult = "completed"
     dial_seconds: float = 0.0
     status: bool = True
-    passthru_302: Literal["voicebot", "connect"] = "voicebot"
-    key_in_query: bool = False
+    options: object = None
     direction: Literal["inbound", "outbound"] = "inbound"
 
     @property
@@ -195,6 +124,6 @@ class CallPlan:
 
     @property
     def stay(self) -> float:
-        """Seconds that the caller means to stay once he can talk."""
+        """Seconds that the caller means to stay once they can talk."""
         talk = len(self.audio) / CALLER_RATE
         return talk if self.seconds is None else self.seconds

@@ -1,4 +1,4 @@
-"""What the caller hears: the carrier's playback buffer, as a model with its time passed in.
+"""What the caller hears: the carrier's playback buffer, with its time passed in.
 
 Payloads are played back to back, each no earlier than it arrived. A clear cuts what has not been played. A mark is
 played when all before it has been. All four carriers describe this same buffer; they differ in what becomes of the
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Heard:
-    """A payload as it was played: from `start` (the clock's seconds), whole or cut by a clear."""
+    """A payload as it was played, whole or cut by a clear. start: the clock's seconds."""
 
     start: float
     payload: bytes
@@ -46,11 +46,11 @@ class Playout:
         return self._end
 
     def buffered(self, now: float) -> float:
-        """Seconds of audio that are still unplayed."""
+        """Return the seconds of audio that are still unplayed."""
         return max(0.0, self._end - now)
 
     def played(self, now: float) -> int:
-        """Bytes that have been played."""
+        """Count the bytes that have been played."""
         return self._total - int(self.buffered(now) * self._rate)
 
     def play(self, now: float, payload: bytes) -> None:
@@ -63,7 +63,7 @@ class Playout:
         self._marks.append((max(now, self._end), name))
 
     def due(self, now: float) -> list[str]:
-        """The marks that have been reached, each told once."""
+        """Return the marks that have been reached, each once."""
         names: list[str] = []
         while self._marks and self._marks[0][0] <= now:
             names.append(self._marks.popleft()[1])
@@ -75,7 +75,10 @@ class Playout:
         return self._marks[0][0] if self._marks else None
 
     def clear(self, now: float) -> list[str]:
-        """Drop what is unplayed. Returns the marks that will now never be reached by playing."""
+        """Drop what is unplayed.
+
+        Returns the marks that will now never be reached by playing.
+        """
         while self.heard and self.heard[-1].start >= now:
             self._total -= len(self.heard.pop().payload)
         if self.heard:

@@ -1,7 +1,7 @@
 """Plays a recorded call again, message by message, with its timing.
 
 The webhook's fields and the stream's messages are the recording's, but for what identifies the call: its ids are made
-anew, its account is the credentials' (and everything is signed with those). What the gateway answers is obeyed as it
+again, its account is the credentials' (and everything is signed with those). What the gateway answers is obeyed as it
 comes now; marks that it sends are returned as they are played now, so the recorded ones are left out.
 """
 
@@ -18,11 +18,12 @@ import orjson
 from gateway.errors import RecordingError
 from gateway.recording import Entry, Recording
 from gateway.simulator import clock
-from gateway.simulator.call import Call, flow_of, load_signer, side_of
+from gateway.simulator.account import Account
+from gateway.simulator.call import Call
 from gateway.simulator.carrier import Request
-from gateway.simulator.carriers import Flow
+from gateway.simulator.carriers import carrier_of, flow_of, load_signer
 from gateway.simulator.http import Answer, Http
-from gateway.simulator.plan import CallPlan, Credentials
+from gateway.simulator.plan import CallPlan
 from gateway.simulator.recorder import Recorder
 from gateway.simulator.report import CallReport
 from gateway.simulator.stream import Driver, MediaStream
@@ -35,21 +36,18 @@ async def replay(
     recording: Recording,
     base_url: str,
     *,
-    credentials: Credentials | None = None,
+    credentials: Mapping[str, Account] | None = None,
     public_url: str | None = None,
     query: Mapping[str, str] | None = None,
     linger: float = 2.0,
     recorder: Recorder | None = None,
 ) -> CallReport:
-    """Place the recorded call against the gateway at `base_url`; arguments as in CallPlan.
+    """Place the recorded call at the gateway of `base_url`; arguments as in CallPlan.
 
     query: added to the recorded voice URL's. Raises RecordingError for a recording without a webhook or stream,
     UserError for a carrier that is not simulated.
     """
-    request = next((entry for entry in recording.entries if entry.kind == "request"), None)
-    scenes = _scenes(recording.entries)
-    if request is None or not scenes:
-        raise RecordingError("nothing to replay: no webhook, or no stream, was recorded")
+    request, scenes = script_of(recording)
     plan = CallPlan(
         carrier=recording.carrier,
         base_url=base_url,
@@ -63,20 +61,34 @@ async def replay(
         seconds=scenes[0].seconds,
         encoding=recording.encoding if recording.encoding != "L16" else None,
     )
-    side = side_of(plan)
-    load_signer(side, plan)
+    load_signer(plan)
+    carrier = carrier_of(plan)
     if recorder:
-        recorder.call(side.name, side.facts(), plan.public)
-    async with Http(plan, side, recorder) as http:
-        call = ReplayedCall(plan, side, http, recorder)
+        recorder.call(carrier.name, carrier.facts(), plan.public)
+    async with Http(plan, carrier, recorder) as http:
+        call = ReplayedCall(plan, carrier, http, recorder)
         call.script(recording, request, scenes)
-        flow: Flow = flow_of(plan)
-        return await call.run(flow)
+        return await call.run(flow_of(plan))
+
+
+def script_of(recording: Recording) -> tuple[Entry, list[Scene]]:
+    """Return the recorded webhook and streams.
+
+    Raises RecordingError for a recording without the one or the other.
+    """
+    request = next((entry for entry in recording.entries if entry.kind == "request"), None)
+    scenes = _scenes(recording.entries)
+    if request is None or not scenes:
+        raise RecordingError("nothing to replay: no webhook, or no stream, was recorded")
+    return request, scenes
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One recorded stream: what the carrier said on it, offsets in seconds from its opening."""
+    """One recorded stream: what the carrier said on it, and when after its opening.
+
+    Times are in seconds.
+    """
 
     lines: Sequence[tuple[float, Entry]]
     seconds: float
@@ -106,7 +118,7 @@ class ReplayedCall(Call):
     """A call whose first webhook and whose streams come from a recording."""
 
     def script(self, recording: Recording, request: Entry, scenes: Sequence[Scene]) -> None:
-        facts = {**self.side.facts(), "public_url": self.plan.public}
+        facts = {**self.carrier.facts(), "public_url": self.plan.public}
         self._words = {
             old: facts[key] for key, old in recording.call.items() if old and facts.get(key) not in (None, "", old)
         }
@@ -178,7 +190,10 @@ class Script:
             self._timer = clock.call_at(self._opened + self._over_at(), self._end)
 
     def _over_at(self) -> float:
-        """When the recording closed the stream; some time after the last line where the gateway did."""
+        """Return when the recording closed the stream.
+
+        Some time after the last line where the gateway did.
+        """
         seconds = self._scene.seconds
         return seconds if self._scene.closed_by_carrier else seconds + self._call.plan.linger
 
@@ -190,7 +205,7 @@ class Script:
 
 
 def _line(entry: Entry, words: Mapping[str, str]) -> tuple[str | bytes, bytes | None] | None:
-    """The message to send, and its audio; None for what answered the gateway."""
+    """Return the message to send, and its audio; None for what answered the gateway."""
     if entry.data is not None:
         return entry.data, None
     text = _swap(entry.text, words)

@@ -92,7 +92,10 @@ class CallReport:
 
     @cached_property
     def heard_pcm(self) -> Pcm:
-        """What the caller heard from the first stream's opening on, int16 at `heard_rate`, gaps as silence."""
+        """Return what the caller heard from the first stream's opening on.
+
+        int16 at `heard_rate`, gaps as silence.
+        """
         pieces: list[tuple[int, Pcm]] = []
         rate = self.heard_rate
         end = 0
@@ -112,7 +115,10 @@ class CallReport:
 
     @cached_property
     def alignment(self) -> Alignment:
-        """Where the echo is. Computed on first use, for 10 to 300 ms: not while other calls are running."""
+        """Where the echo is.
+
+        Computed on first use, for 10 to 300 ms: not while other calls are running.
+        """
         if not self.opened:
             return align(np.zeros(0, np.int16), np.zeros(0, np.int16), 8000)
         rate = self.opened[0].wire.inbound.rate
@@ -132,11 +138,19 @@ class CallReport:
 
     @property
     def lost_frames(self) -> int:
-        """20 ms frames of speech whose echo was not heard. All of them where the bot is no echo."""
+        """20 ms frames of speech whose echo was not heard.
+
+        All of them where the bot is no echo.
+        """
         return self.alignment.lost
 
     def echo_delays_ms(self) -> list[float]:
-        """For each media message: from sending its first sample to hearing it. Empty where there is no echo."""
+        """Return for each media message the time from its first sample to its echo.
+
+        Empty where there is no echo.
+
+        What was heard before it was said is none either, however alike: the bot and the caller say the same words.
+        """
         alignment = self.alignment
         if not alignment.found:
             return []
@@ -151,10 +165,13 @@ class CallReport:
                     index = int(np.searchsorted(offsets, place, "right")) - 1
                     delays.append((starts[index] + (place - offsets[index]) / rate - frame.at) * 1000)
                 sample += len(frame.payload) * rate / log.wire.inbound.bytes_per_second
-        return delays
+        return delays if np.median(delays or [0.0]) >= 0 else []
 
     def _timeline(self, rate: int) -> tuple[list[float], list[float], float]:
-        """Of each heard payload: its first sample's place among all heard, and when it was played; and their sum."""
+        """Return each heard payload's first sample and time, and the sum of all samples.
+
+        The sample is counted among all that were heard, at `rate`.
+        """
         offsets: list[float] = []
         starts: list[float] = []
         total = 0.0

@@ -1,4 +1,6 @@
-"""A WebSocket client that can misbehave: the sans-I/O protocol of `websockets` in an asyncio transport.
+"""A WebSocket client that can misbehave.
+
+The sans-I/O protocol of `websockets` in an asyncio transport.
 
 No task and no queue per message, so that a hundred paced calls fit in one process; and the transport at hand, so that
 a stream can be reset, starved or left half open.
@@ -24,7 +26,10 @@ MAX_MESSAGE = 8 << 20
 
 
 class Refused(Exception):
-    """The handshake was not answered with 101. status: what it was answered with, 0 when not with HTTP at all."""
+    """The handshake was not answered with 101.
+
+    status: what it was answered with, 0 when not with HTTP at all.
+    """
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"the handshake was answered {status or reason}")
@@ -60,7 +65,7 @@ class ClientSocket(asyncio.Protocol):
         *,
         tls: ssl.SSLContext | None = None,
     ) -> ClientSocket:
-        """An open connection to `url` (ws or wss). Raises Refused."""
+        """Open a connection to `url` (ws or wss). Raises Refused."""
         uri = parse_uri(url)
         loop = asyncio.get_running_loop()
         try:
@@ -82,7 +87,7 @@ class ClientSocket(asyncio.Protocol):
         return self._ws.state is OPEN and not self._frozen
 
     def send_text(self, data: bytes) -> None:
-        """One text message; what it holds is not checked."""
+        """Send one text message; what it holds is not checked."""
         if self.is_open:
             self._ws.send_text(data)
             self._flush()

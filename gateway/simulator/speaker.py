@@ -1,4 +1,4 @@
-"""The caller talks: media at absolute deadlines, the hang-up, and the misbehaviour that the plan asks for.
+"""The caller talks: media at absolute deadlines, the hang-up, the plan's faults.
 
 Frame n of the call is due n · 20 ms after the first, whatever became of those before it: a relative sleep per frame
 drifts, and starves the jitter buffer at the other end. A second stream of the same call goes on where the time is.
@@ -24,7 +24,10 @@ OVERSIZED = 1 << 20
 
 
 class Talk:
-    """The call's own time, over all its streams: when the caller began, and what he has heard."""
+    """The call's own time, over all its streams.
+
+    When the caller began, and what they have heard.
+    """
 
     def __init__(self, plan: CallPlan) -> None:
         self.plan = plan
@@ -38,12 +41,12 @@ class Talk:
     def begin(self, now: float) -> float:
         if self.began is None:
             self.began = now
-            if self.plan.behaviour.hangup_at is not None:
-                self.hangup_at = now + self.plan.behaviour.hangup_at
+            if self.plan.faults.hangup_at is not None:
+                self.hangup_at = now + self.plan.faults.hangup_at
         return self.began
 
     def deadline(self, answered: float) -> float:
-        """When he hangs up at the latest."""
+        """Return when the caller hangs up at the latest."""
         if self.hangup_at is not None:
             return self.hangup_at
         return (self.began if self.began is not None else answered) + self.plan.stay + self.plan.linger
@@ -55,7 +58,7 @@ class Speaker:
     def __init__(self, talk: Talk, *, silent: bool = False) -> None:
         self._talk = talk
         self._plan = talk.plan
-        self._behaviour = talk.plan.behaviour
+        self._faults = talk.plan.faults
         self._silent = silent
         """Only listens for the gateway's close, as in `never_start`."""
         self._timers: set[asyncio.TimerHandle] = set()
@@ -69,11 +72,11 @@ class Speaker:
         self._wire = stream.wire
         self._first = self._talk.streams == 0
         self._talk.streams += 1
-        behaviour = self._behaviour
+        faults = self._faults
         if connected := self._wire.connected():
-            for _ in range(2 if behaviour.connected_twice else 1):
+            for _ in range(2 if faults.connected_twice else 1):
                 stream.send(connected)
-        if behaviour.never_start or self._silent:
+        if faults.never_start or self._silent:
             self._timers.add(asyncio.get_running_loop().call_later(NEVER_START_PATIENCE, stream.drop, "caller"))
             return
         self._start_message = self._wire.start()
@@ -89,7 +92,7 @@ class Speaker:
         self._tick()
 
     def voice(self, wire: Wire) -> Voice:
-        """What is said on this stream, in its encoding."""
+        """Return what is said on this stream, in its encoding."""
         return voice_for(self._plan.audio, wire.inbound, wire.frame_ms)
 
     def stop(self) -> None:
@@ -119,12 +122,12 @@ class Speaker:
     def _say(self, index: int) -> None:
         voice = self._voice
         at_ms = round((self._began + index * self._frame - self._opened) * 1000)
-        # Past the plan's end he is silent, though his recording may go on.
+        # Past the plan's end the caller is silent, though the recording may go on.
         position = index if index < self._frames else len(voice)
-        behaviour = self._behaviour
+        faults = self._faults
         payload = voice.payload(position)
         message = self._wire.media(max(at_ms, 0), voice.base64(position))
-        if behaviour.shuffle_media and index % 10 == 5 and self._held is None:
+        if faults.shuffle_media and index % 10 == 5 and self._held is None:
             self._held = (message, payload)
             return
         self._stream.send(message, payload)
@@ -135,13 +138,16 @@ class Speaker:
             self._stream.send(held, held_payload)
             sent = self._stream.log.sent
             sent[-1].payload, sent[-2].payload = sent[-2].payload, sent[-1].payload
-        if behaviour.duplicate_media and index % 10 == 8:
+        if faults.duplicate_media and index % 10 == 8:
             self._stream.send(message)
-        if behaviour.foreign_track:
+        if faults.foreign_track:
             self._stream.send(self._wire.foreign_media(message))
 
     def _is_over(self, now: float) -> bool:
-        """He hangs up when he said he would; or when he has said all, and has heard its echo or waited long enough."""
+        """Tell whether the caller hangs up now.
+
+        When the plan says so; or when all is said, and its echo was heard or waited for long enough.
+        """
         talk = self._talk
         if talk.hangup_at is not None:
             return now >= talk.hangup_at
@@ -155,48 +161,51 @@ class Speaker:
     # Misbehaviour
 
     def _at(self, seconds: float, action: Callable[[], None]) -> None:
-        """At `seconds` of the call, unless that has passed on an earlier stream."""
+        """Act at `seconds` of the call, unless that has passed on an earlier stream."""
         when = self._began + seconds
         if when >= self._opened:
             self._timers.add(clock.call_at(when, action))
 
     def _misbehave(self) -> None:
-        behaviour, stream = self._behaviour, self._stream
-        for seconds, digit in behaviour.dtmf:
+        faults, stream = self._faults, self._stream
+        for seconds, digit in faults.dtmf:
             self._at(seconds, partial(self._press, digit))
         if self._first:
-            if behaviour.drop_stream_at is not None:
-                self._at(behaviour.drop_stream_at, stream.drop)
-            if behaviour.close_stream_at is not None:
-                self._at(behaviour.close_stream_at, stream.close)
-            if behaviour.half_open_at is not None:
-                self._at(behaviour.half_open_at, self._freeze)
+            if faults.drop_stream_at is not None:
+                self._at(faults.drop_stream_at, stream.drop)
+            if faults.close_stream_at is not None:
+                self._at(faults.close_stream_at, stream.close)
+            if faults.half_open_at is not None:
+                self._at(faults.half_open_at, self._freeze)
             self._junk()
-        if behaviour.second_start:
+        if faults.second_start:
             self._at(1.0, lambda: stream.send(self._start_message))
-        if behaviour.slow_reader:
+        if faults.slow_reader:
             self._read_slowly(paused=True)
 
     def _press(self, digit: str) -> None:
         self._stream.send(self._wire.dtmf(digit))
 
     def _junk(self) -> None:
-        behaviour, stream = self._behaviour, self._stream
-        if behaviour.unknown_events:
+        faults, stream = self._faults, self._stream
+        if faults.unknown_events:
             for tenth in range(1, 20):
                 self._at(tenth / 10, lambda: stream.send('{"event":"weather","weather":{"sky":null}}'))
-        if behaviour.binary_junk:
+        if faults.binary_junk:
             self._at(MISBEHAVE_AT, lambda: stream.send_binary(bytes(range(256))))
-        if behaviour.bad_json:
+        if faults.bad_json:
             for text in ("{", "[]", "null", '{"event":7}', '{"event":"media","media":null}', '"', ""):
                 self._at(MISBEHAVE_AT, partial(stream.send, text))
-        if behaviour.invalid_utf8:
+        if faults.invalid_utf8:
             self._at(MISBEHAVE_AT, lambda: stream.send(b'{"event":"\xff\xfe"}'))
-        if behaviour.oversized:
+        if faults.oversized:
             self._at(MISBEHAVE_AT, lambda: stream.send('{"event":"' + "x" * OVERSIZED + '"}'))
 
     def _freeze(self) -> None:
-        """Half open: what the gateway does about it cannot be seen from here, so give up after the stay."""
+        """Leave the stream half open.
+
+        What the gateway does about it cannot be seen from here, so give up after the stay.
+        """
         self._stream.freeze()
         if self._tick_timer is not None:
             self._tick_timer.cancel()

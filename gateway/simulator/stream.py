@@ -1,6 +1,6 @@
-"""One media stream of a simulated call: the socket, what is heard, marks, and how it ended.
+"""One media stream of a simulated call: its socket, audio, marks and end.
 
-Who talks is a driver's business: `talker.Talker` paces a voice, `replay.Script` a recording. Both call `send`.
+Who talks is a driver's business: `speaker.Speaker` paces a voice, `replay.Script` a recording. Both call `send`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ class SentFrame:
 
 @dataclass(slots=True)
 class StreamLog:
-    """What one stream leaves for the report. Times are the simulator's clock, in seconds."""
+    """What one stream leaves for the report.
+
+    Times are the simulator's clock, in seconds.
+    """
 
     wire: Wire
     playout: Playout
@@ -48,6 +51,8 @@ class StreamLog:
     ended: float = 0.0
     ended_by: EndedBy = "carrier"
     close_code: int = 0
+    close_reason: str = ""
+    """As the gateway's close frame gave it: why its session ended, in a word."""
     error: str = ""
     decided: float | None = None
     """When the caller hung up."""
@@ -57,10 +62,10 @@ class Driver(Protocol):
     """Who talks on a stream."""
 
     def start(self, stream: MediaStream) -> None:
-        """The stream is open; nothing has been said on it."""
+        """Begin to talk: the stream is open, and nothing has been said on it."""
 
     def stop(self) -> None:
-        """It is over: cancel all timers."""
+        """Cancel all timers, as the stream is over."""
 
 
 class MediaStream:
@@ -81,7 +86,10 @@ class MediaStream:
     async def run(
         self, driver: Driver, dial_url: str, headers: dict[str, str], tls: ssl.SSLContext | None
     ) -> StreamLog:
-        """Open the socket, let the driver talk, return when the stream is over, however. Never raises Refused."""
+        """Open the socket, let the driver talk, return when the stream is over, however.
+
+        Never raises Refused.
+        """
         log = self.log
         try:
             self._socket = await ClientSocket.connect(dial_url, headers, self._received, tls=tls)
@@ -96,13 +104,19 @@ class MediaStream:
             self.on_open()
         try:
             driver.start(self)
-            log.close_code, reason = await self._socket.closed
+            log.close_code, log.close_reason = await self._socket.closed
         finally:
             driver.stop()
             if self._marks is not None:
                 self._marks.cancel()
-            if self._ended_by is None and not self._socket.closed.done():
+            if self._ended_by is None and not self._socket.closed.done():  # cancelled
                 self._socket.drop()
+        self._note_end()
+        return log
+
+    def _note_end(self) -> None:
+        """Write down how the stream ended."""
+        log = self.log
         log.ended = clock.now()
         self.playout.clear(log.ended)  # what is still unplayed is never heard
         log.ended_by = self._ended_by or "gateway"
@@ -110,13 +124,12 @@ class MediaStream:
             by_carrier = self._ended_by is not None
             self._recorder.closed("carrier" if by_carrier else "gateway", self._sent_code or log.close_code)
         if log.ended_by == "gateway" and log.close_code not in (1000, 1001, 1005):
-            log.error = log.error or f"closed {log.close_code} {reason}".strip()
-        return log
+            log.error = log.error or f"closed {log.close_code} {log.close_reason}".strip()
 
     # What the carrier does
 
     def send(self, message: str | bytes, frame: bytes | None = None) -> None:
-        """One text message; `frame` is its audio, where it is media of the caller's."""
+        """Send one text message. frame: its audio, if it is media of the caller's."""
         socket = self._socket
         if socket is None or not socket.is_open:
             return
@@ -129,7 +142,7 @@ class MediaStream:
             self._recorder.message("carrier", data.decode("utf-8", "replace"))
 
     def said(self, now: float, frame: bytes) -> None:
-        """Audio of the caller's has been sent."""
+        """Note audio of the caller's, as sent."""
         self.log.sent.append(SentFrame(now, frame))
 
     def send_binary(self, data: bytes) -> None:
@@ -210,7 +223,7 @@ class MediaStream:
         self.playout.play(now, payload)
 
     def _tell_marks(self, now: float) -> None:
-        """Return the marks that have been played, and come back when the next one will have been."""
+        """Return the marks that have been played, and come back for the next one."""
         for name in self.playout.due(now):
             self.log.marks.append(name)
             self.send(self.wire.mark(name))

@@ -1,4 +1,4 @@
-"""Telnyx as a client: TeXML fetches signed with Ed25519, media streaming over WebSockets.
+"""Telnyx as a client: TeXML fetches signed with Ed25519, media over WebSockets.
 
 From developers.telnyx.com (TeXML, media streaming, webhooks); a Call Control application is not simulated.
 """
@@ -9,10 +9,13 @@ import base64
 import secrets
 import uuid
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from gateway.errors import UnsupportedCodec
+from gateway.simulator.account import Account
+from gateway.simulator.call import Call, Simulator
 from gateway.simulator.carrier import (
     Clear,
     Fields,
@@ -28,14 +31,78 @@ from gateway.simulator.carrier import (
     decoded,
 )
 from gateway.simulator.plan import CallPlan, DialResult
+from gateway.simulator.twiml import STREAM, VERBS, read_verb
 from gateway.simulator.voice import Encoding
+from gateway.simulator.xml import Dialect, words
+from gateway.simulator.xml_flow import xml_flow
+
+TEXML = Dialect(
+    "TeXML",
+    {name: attributes for name, attributes in VERBS.items() if name not in ("Pay", "Prompt")},
+    {
+        "Stream": STREAM
+        | words("codec bidirectionalMode bidirectionalCodec bidirectionalSamplingRate bidirectionalTargetLegs")
+        | words("enableReconnect"),
+        "Parameter": words("name value"),
+    },
+    read_verb,
+    malformed="",
+    unknown_verb="",
+    size_limit=64_000,
+)
 
 RATES = ("8000", "16000", "24000")
 MALFORMED_FRAME, INVALID_MEDIA = (100003, "malformed_frame"), (100004, "invalid_media")
 
 
-class TelnyxSide(SimulatedCarrier):
+@dataclass(frozen=True, slots=True)
+class TelnyxAccount(Account):
+    """A Telnyx application.
+
+    seed: the private Ed25519 key that signs for Telnyx, as 32 bytes or 64 hexadecimal digits. api_key: for its REST
+    API, where that is simulated, too.
+    """
+
+    seed: str | bytes = field(default="", repr=False)
+    connection_id: str = "1000000000000000001"
+    api_key: str = field(default="", repr=False)
+
+    env: ClassVar[Mapping[str, str]] = {"seed": "TELNYX_SIGNING_SEED", "connection_id": "TELNYX_CONNECTION_ID"}
+
+    @classmethod
+    def generate(cls) -> Self:
+        return cls(secrets.token_hex(32), str(10**18 + secrets.randbelow(10**18)))
+
+    @property
+    def seed_bytes(self) -> bytes:
+        """The seed as 32 bytes. Raises ValueError, in the words that its user needs."""
+        try:
+            raw = self.seed if isinstance(self.seed, bytes) else bytes.fromhex(self.seed)
+        except ValueError:
+            raw = b""
+        if len(raw) != 32:
+            raise ValueError("TELNYX_SIGNING_SEED: the signing seed is 32 bytes, or 64 hexadecimal digits")
+        return raw
+
+    @property
+    def public_key(self) -> str:
+        """The public key that belongs to the seed, base64, as the portal shows it."""
+        from nacl.signing import SigningKey
+
+        return base64.b64encode(bytes(SigningKey(self.seed_bytes).verify_key)).decode()
+
+    def settings(self) -> dict[str, str]:
+        rest = {"api_key": self.api_key, "connection_id": self.connection_id} if self.api_key else {}
+        return {"public_key": self.public_key, **rest}
+
+
+class SimulatedTelnyx(SimulatedCarrier):
+    """One call as Telnyx leads it."""
+
     name: ClassVar[str] = "telnyx"
+    account_type = TelnyxAccount
+    account: TelnyxAccount
+    signing: TelnyxAccount | None
     fetch_error = "voice URL:"
     content_type_error = "voice URL:"
     static_attributes: ClassVar[Mapping[str, str]] = {"bidirectionalMode": "rtp"}
@@ -51,7 +118,7 @@ class TelnyxSide(SimulatedCarrier):
         return self._account
 
     def facts(self) -> dict[str, str]:
-        connection = self.ids.telnyx_connection_id
+        connection = self.account.connection_id
         return {**super().facts(), "session_id": self.session_id, "connection_id": connection}
 
     def _fields(self, status: str) -> Fields:
@@ -60,7 +127,7 @@ class TelnyxSide(SimulatedCarrier):
             ("CallSid", self.call_id),
             ("CallSidLegacy", self.call_id),
             ("CallStatus", status),
-            ("ConnectionId", self.ids.telnyx_connection_id),
+            ("ConnectionId", self.account.connection_id),
             ("Direction", self.plan.direction),
             ("From", self.from_number),
             ("To", self.to_number),
@@ -72,12 +139,12 @@ class TelnyxSide(SimulatedCarrier):
 
     def headers(self, request: Request, body: bytes) -> dict[str, str]:
         # `timestamp|body`: neither the URL nor the method is signed.
-        if self.signing is None or not self.signing.telnyx_seed:
+        if self.signing is None or not self.signing.seed:
             return {}
         from nacl.signing import SigningKey
 
         timestamp = str(int(self.now()))
-        signature = SigningKey(self.signing.telnyx_seed_bytes).sign(timestamp.encode() + b"|" + body).signature
+        signature = SigningKey(self.signing.seed_bytes).sign(timestamp.encode() + b"|" + body).signature
         return {
             "telnyx-timestamp": timestamp,
             "telnyx-signature-ed25519": base64.b64encode(signature).decode(),
@@ -126,19 +193,22 @@ class TelnyxSide(SimulatedCarrier):
 
 
 class TelnyxWire(Wire):
-    """Telnyx complains in band (`error`) and goes on; without mode rtp it plays nothing of what it is sent."""
+    """Telnyx complains in band (`error`) and goes on.
 
-    def __init__(self, side: TelnyxSide, spec: StreamSpec) -> None:
+    Without mode rtp it plays nothing of what it is sent.
+    """
+
+    def __init__(self, carrier: SimulatedTelnyx, spec: StreamSpec) -> None:
         attributes = spec.attributes
         leg = attributes.get("codec", "default")
-        inbound = Encoding(side.plan.encoding or "PCMU" if leg == "default" else leg, 8000)
+        inbound = Encoding(carrier.plan.encoding or "PCMU" if leg == "default" else leg, 8000)
         if inbound.name == "L16":
             inbound = Encoding("L16", 16000)
         codec = attributes.get("bidirectionalCodec", "PCMU")
         rate = attributes.get("bidirectionalSamplingRate", "8000")
         if rate not in RATES:
             raise UnsupportedCodec(f"bidirectionalSamplingRate {rate!r}")
-        super().__init__(side, spec, inbound, Encoding(codec, int(rate)))
+        super().__init__(carrier, spec, inbound, Encoding(codec, int(rate)))
         self.stream_id = str(uuid.uuid4())
         d = self._d
         self._template = (
@@ -151,14 +221,14 @@ class TelnyxWire(Wire):
         return '{"event":"connected","version":"1.0.0"}'
 
     def start(self) -> str:
-        side = self.side
-        assert isinstance(side, TelnyxSide)
+        carrier = self.carrier
+        assert isinstance(carrier, SimulatedTelnyx)
         start: dict[str, Any] = {
-            "user_id": side.account_id,
-            "call_control_id": side.call_id,
-            "call_session_id": side.session_id,
-            "from": side.from_number,
-            "to": side.to_number,
+            "user_id": carrier.account_id,
+            "call_control_id": carrier.call_id,
+            "call_session_id": carrier.session_id,
+            "from": carrier.from_number,
+            "to": carrier.to_number,
             "tags": [],
             "client_state": "",
             "media_format": {"encoding": self.inbound.name, "sample_rate": self.inbound.rate, "channels": 1},
@@ -192,13 +262,13 @@ class TelnyxWire(Wire):
         )
 
     def stop(self, reason: str) -> str:
-        side = self.side
-        assert isinstance(side, TelnyxSide)
+        carrier = self.carrier
+        assert isinstance(carrier, SimulatedTelnyx)
         return compact(
             {
                 "event": "stop",
                 "sequence_number": self._next(),
-                "stop": {"user_id": side.account_id, "call_control_id": side.call_id},
+                "stop": {"user_id": carrier.account_id, "call_control_id": carrier.call_id},
                 "stream_id": self.stream_id,
             }
         )
@@ -238,3 +308,11 @@ class TelnyxWire(Wire):
         self._violation(f"{code} {title}: {what}")
         payload = {"code": code, "title": title, "detail": what}
         return Reply(compact({"event": "error", "payload": payload, "stream_id": self.stream_id}))
+
+
+async def flow(call: Call) -> None:
+    """Lead the call by the TeXML that it is answered with."""
+    await xml_flow(call, TEXML)
+
+
+SIMULATOR = Simulator(SimulatedTelnyx, flow)

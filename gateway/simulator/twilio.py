@@ -7,10 +7,15 @@ traffic. What Twilio does not document is not simulated.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
 
+from gateway.simulator.account import Account
+from gateway.simulator.call import Call, Simulator
 from gateway.simulator.carrier import (
     Clear,
     Fatal,
@@ -26,23 +31,53 @@ from gateway.simulator.carrier import (
     decoded,
 )
 from gateway.simulator.plan import CallPlan, DialResult
+from gateway.simulator.twiml import STREAM, VERBS, read_verb
 from gateway.simulator.voice import Encoding
+from gateway.simulator.xml import Dialect, words
+from gateway.simulator.xml_flow import xml_flow
 
 MULAW = Encoding("PCMU", 8000)
 
+TWIML = Dialect(
+    "TwiML",
+    VERBS,
+    {"Stream": STREAM | words("connectorName audioFormat sampleRate"), "Parameter": words("name value")},
+    read_verb,
+    malformed="12100",
+    unknown_verb="12200",
+    size_limit=64_000,
+    stream_query=False,
+)
 
-class TwilioSide(SimulatedCarrier):
+
+@dataclass(frozen=True, slots=True)
+class TwilioAccount(Account):
+    """A Twilio account and the token that signs for it."""
+
+    account_sid: str = ""
+    auth_token: str = field(default="", repr=False)
+
+    env: ClassVar[Mapping[str, str]] = {"account_sid": "TWILIO_ACCOUNT_SID", "auth_token": "TWILIO_AUTH_TOKEN"}
+
+    @classmethod
+    def generate(cls) -> Self:
+        return cls("AC" + secrets.token_hex(16), secrets.token_hex(16))
+
+
+class SimulatedTwilio(SimulatedCarrier):
+    """One call as Twilio leads it."""
+
     name: ClassVar[str] = "twilio"
+    account_type = TwilioAccount
+    account: TwilioAccount
+    signing: TwilioAccount | None
     fetch_error = "11200"
     content_type_error = "12300"
+    followed_redirects = frozenset({301, 302, 303, 307})  # twilio.com/docs/api/errors/11216
 
     def __init__(self, plan: CallPlan) -> None:
         super().__init__(plan)
         self.call_id = "CA" + secrets.token_hex(16)
-
-    @property
-    def account_id(self) -> str:
-        return self.ids.twilio_account_sid
 
     def _fields(self, status: str) -> Fields:
         # The field set and its order are a captured call's. The empty ones are sent, and signed.
@@ -79,6 +114,14 @@ class TwilioSide(SimulatedCarrier):
         status = "in-progress" if answered or self.plan.direction == "outbound" else "ringing"
         return Request(method, url, self._fields(status) + (more or []))
 
+    def fetch_failure(self, status: int, error: str, location: str) -> str:
+        # twilio.com/docs/api/errors/11215 and 11216
+        if status in self.followed_redirects and location and urlsplit(location).scheme in ("", "http", "https"):
+            return f"11215 the gateway answered {status} once too often"
+        if 300 <= status < 400:
+            return f"11216 the gateway answered {status}, which is no redirect without a Location"
+        return super().fetch_failure(status, error, location)
+
     def headers(self, request: Request, body: bytes) -> dict[str, str]:
         del body
         signed = {} if request.method == "GET" else dict(request.fields)
@@ -89,11 +132,11 @@ class TwilioSide(SimulatedCarrier):
         return self._signature("x-twilio-signature", url, {})
 
     def _signature(self, header: str, url: str, form: dict[str, str]) -> dict[str, str]:
-        if self.signing is None or not self.signing.twilio_auth_token:
+        if self.signing is None or not self.signing.auth_token:
             return {}
         from twilio.request_validator import RequestValidator
 
-        validator = RequestValidator(self.signing.twilio_auth_token)
+        validator = RequestValidator(self.signing.auth_token)
         return {header: validator.compute_signature(url, form)}
 
     def dial_fields(self, result: DialResult) -> Fields:
@@ -137,10 +180,13 @@ class TwilioSide(SimulatedCarrier):
 
 
 class TwilioWire(Wire):
-    """Only media, mark and clear may be sent to Twilio; anything else is error 31924 and the stream's end."""
+    """Only media, mark and clear may be sent to Twilio.
 
-    def __init__(self, side: TwilioSide, spec: StreamSpec) -> None:
-        super().__init__(side, spec, MULAW, MULAW)
+    Anything else is error 31924 and the stream's end.
+    """
+
+    def __init__(self, carrier: SimulatedTwilio, spec: StreamSpec) -> None:
+        super().__init__(carrier, spec, MULAW, MULAW)
         self.stream_id = "MZ" + secrets.token_hex(16)
         d = self._d
         self._template = (
@@ -157,9 +203,9 @@ class TwilioWire(Wire):
                 "event": "start",
                 "sequenceNumber": self._next(),
                 "start": {
-                    "accountSid": self.side.account_id,
+                    "accountSid": self.carrier.account_id,
                     "streamSid": self.stream_id,
-                    "callSid": self.side.call_id,
+                    "callSid": self.carrier.call_id,
                     "tracks": ["inbound"],
                     "mediaFormat": {"encoding": "audio/x-mulaw", "sampleRate": 8000, "channels": 1},
                     "customParameters": dict(self.spec.parameters),
@@ -198,7 +244,7 @@ class TwilioWire(Wire):
                 "event": "stop",
                 "sequenceNumber": self._next(),
                 "streamSid": self.stream_id,
-                "stop": {"accountSid": self.side.account_id, "callSid": self.side.call_id},
+                "stop": {"accountSid": self.carrier.account_id, "callSid": self.carrier.call_id},
             }
         )
 
@@ -226,3 +272,11 @@ class TwilioWire(Wire):
     def _malformed(self, what: str) -> Outgoing:
         self._violation(f"31924 protocol error: {what}")
         return Fatal("31924")
+
+
+async def flow(call: Call) -> None:
+    """Lead the call by the TwiML that it is answered with."""
+    await xml_flow(call, TWIML)
+
+
+SIMULATOR = Simulator(SimulatedTwilio, flow)

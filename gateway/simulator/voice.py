@@ -1,4 +1,7 @@
-"""The caller's voice on the wire: encodings, and a recording cut into ready-made frames before the call begins."""
+"""The caller's voice on the wire.
+
+Encodings, and a recording cut into ready-made frames before the call begins.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,22 @@ from gateway.errors import UnsupportedCodec
 from gateway.simulator.plan import CALLER_RATE, Pcm
 
 FRAME_MS = 20
+GATEWAY_NAMES = {"PCMU": "mulaw", "PCMA": "alaw", "L16": "l16"}
+"""The encodings' names of RFC 3551 and what the gateway calls them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Audio as a carrier's payload holds it: "PCMU", "PCMA" (G.711) or "L16" (here: s16le), mono."""
+    """Audio as a carrier's payload holds it, mono.
+
+    name: one of GATEWAY_NAMES. "L16" is s16le here.
+    """
 
     name: str
     rate: int
 
     def __post_init__(self) -> None:
-        if self.name not in ("PCMU", "PCMA", "L16"):
+        if self.name not in GATEWAY_NAMES:
             raise UnsupportedCodec(f"the simulator does not speak {self.name} at {self.rate} Hz")
 
     @property
@@ -37,7 +45,10 @@ class Encoding:
 
     @property
     def silence(self) -> bytes:
-        """One sample of silence: 0xFF and 0xD5 are G.711's zeros (ITU-T G.711, tables 1b and 2b)."""
+        """Return one sample of silence.
+
+        0xFF and 0xD5 are G.711's zeros (ITU-T G.711, tables 1b and 2b).
+        """
         return {"PCMU": b"\xff", "PCMA": b"\xd5", "L16": b"\0\0"}[self.name]
 
     def encode(self, pcm: Pcm) -> bytes:
@@ -48,7 +59,7 @@ class Encoding:
         return pcm.astype("<i2").tobytes()
 
     def decode(self, payload: bytes) -> Pcm:
-        """int16 samples; a half sample at the end is left out."""
+        """Decode to int16 samples; a half sample at the end is left out."""
         if self.name == "L16":
             return np.frombuffer(payload[: len(payload) // 2 * 2], "<i2").astype(np.int16)
         codes = np.frombuffer(payload, np.uint8)
@@ -56,7 +67,7 @@ class Encoding:
 
 
 class Voice:
-    """A recording as frames of one encoding, each ready as base64; silence ever after."""
+    """A recording as frames of one encoding, each ready as base64; then silence."""
 
     def __init__(self, audio: Pcm, encoding: Encoding, frame_ms: int = FRAME_MS) -> None:
         self.encoding = encoding
@@ -71,7 +82,7 @@ class Voice:
         self._silence64 = base64.b64encode(self._silence)
 
     def __len__(self) -> int:
-        """Frames of speech; those after it are silence."""
+        """Count the frames of speech; those after them are silence."""
         return len(self.payloads)
 
     def payload(self, index: int) -> bytes:
@@ -87,5 +98,5 @@ def _cached(audio: bytes, encoding: Encoding, frame_ms: int) -> Voice:
 
 
 def voice_for(audio: Pcm, encoding: Encoding, frame_ms: int) -> Voice:
-    """A Voice, shared among calls that say the same: a hundred calls prepare it once."""
+    """Return a Voice, shared by calls that say the same: it is prepared once."""
     return _cached(audio.tobytes(), encoding, frame_ms)

@@ -1,9 +1,9 @@
-"""The socket under links and streams: WebSockets as plain callbacks.
+"""The sockets under links and streams: WebSockets as plain callbacks.
 
-Thin asyncio shells around the sans-I/O protocols of the `websockets` package: no task and no queue per socket or frame.
-The server shell (`server_protocol`) runs behind uvicorn's `ws=` and under `loop.create_server` or `create_unix_server`;
-the client shell is `connect`. Whether a stranger may come in is decided before the handshake is answered. Nothing here
-logs a path, a header or a payload: paths carry tokens.
+Thin asyncio layers over the sans-I/O protocols of the `websockets` package: no task and no queue per socket or frame.
+The server's end (`server_protocol`) runs behind uvicorn's `ws=` and under `loop.create_server` or `create_unix_server`;
+the client's end is `connect`. A stranger's upgrade is decided before the handshake is answered. Nothing here logs a
+path, a header or a payload: paths carry tokens.
 """
 
 from __future__ import annotations

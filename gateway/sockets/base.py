@@ -1,4 +1,4 @@
-"""What a socket is to those who use it: its methods, its callbacks, and the decision who may come in."""
+"""The interface of a socket: its methods, its callbacks, the decision on an upgrade."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CLOSE_TIMEOUT = 2.0
 HANDSHAKE_TIMEOUT = 5.0
 """Seconds that a client of a standalone server may take for its request."""
 MAX_UNSENT = 8 * 1024 * 1024
-"""Bytes that wait for a peer who does not read. Beyond this the connection is aborted: he is not coming back,
-and answering his pings must not grow memory. 30 s of speech at 48 kHz, sent at once, are 2.9 MB."""
+"""Bytes that wait for a peer that does not read. Beyond this the connection is aborted: the peer is not coming back,
+and answering its pings must not grow memory. 30 s of speech at 48 kHz, sent at once, are 2.9 MB."""
 USER_TIMEOUT_MS = 5000
-"""TCP gives up on a peer who acknowledges nothing for so long; the kernel alone would take 15 minutes."""
+"""TCP gives up on a peer that acknowledges nothing for so long; the kernel alone would take 15 minutes."""
 NOTSENT_LOWAT = 16 * 1024
 SEND_BUFFER = 64 * 1024
 """Bytes. Small kernel buffers, so that `unsent` and pings say what the peer has really taken: with the
@@ -28,7 +28,10 @@ kernel's own choice a loopback socket swallows two minutes of audio."""
 
 
 class Socket(Protocol):
-    """One open WebSocket. All methods return at once and never raise for the peer's sake."""
+    """One open WebSocket.
+
+    All methods return at once, and raise nothing because of the peer.
+    """
 
     @property
     def unsent(self) -> int:
@@ -48,13 +51,19 @@ class Socket(Protocol):
     def set_handler(self, handler: Handler) -> None:
         """Call this handler from now on. Its `opened` is not called."""
 
+    def hold_reading(self, held: bool) -> None:
+        """Read nothing of the peer, or go on. What the kernel has taken of it waits there, and then at the peer: who
+        passes messages on slows the writer down so. Pongs wait, too, and the end of the connection.
+        """
+
     def ping(self) -> None:
         """Ask for a pong; see `last_pong`."""
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Start the closing handshake; the connection is aborted if it takes longer than CLOSE_TIMEOUT.
+        """Start the closing handshake.
 
-        Nothing is received any more. 1005 and 1006 send a close frame without a code.
+        The connection is aborted if it takes longer than CLOSE_TIMEOUT. Nothing is received any more. 1005 and 1006
+        send a close frame without a code.
         """
 
     def abort(self) -> None:
@@ -62,13 +71,19 @@ class Socket(Protocol):
 
 
 class Handler(Protocol):
-    """Who is called, synchronously, in the loop. If a method raises, the socket is closed with 1011."""
+    """What is called, synchronously, in the event loop.
+
+    If a method raises, the socket is closed with 1011.
+    """
 
     def opened(self, socket: Socket) -> None:
         """The handshake is done."""
 
     def received(self, data: bytes, text: bool) -> None:
-        """A whole message. A text is not decoded: it may be invalid UTF-8, which is yours to judge."""
+        """Take a whole message.
+
+        A text is not decoded: it may be invalid UTF-8, which the handler must judge.
+        """
 
     def closed(self, code: int, reason: str) -> None:
         """No more will be received. Exactly once after `opened`.
@@ -82,8 +97,8 @@ class Handler(Protocol):
 class Upgrade:
     """A request to open a WebSocket.
 
-    path: as sent, not unquoted. query: raw, without the "?". headers: lower-case names, the first value of
-    each. peer: the other end's IP address, "" on a unix socket.
+    path: as sent, not unquoted. query: raw, without the "?". headers: by lower-case name, see
+    `headers.combine`. peer: the other end's IP address, "" on a unix socket.
     """
 
     path: str
@@ -94,7 +109,10 @@ class Upgrade:
 
 @dataclass(frozen=True, slots=True)
 class Accept:
-    """Let it in. subprotocol: named in the answer if the client offered it. max_size: bytes of a message."""
+    """Accept the upgrade.
+
+    subprotocol: named in the answer if the client offered it. max_size: bytes of a message.
+    """
 
     handler: Handler
     subprotocol: str | None = None

@@ -1,4 +1,4 @@
-"""What one peer may send: a share of each turn of the event loop, and a rate over seconds.
+"""Bound what one peer may send: a share of each turn of the loop, and a rate.
 
 The loop serves all calls. A peer that sends faster than anyone speaks must cost its own connection time, not theirs.
 """
@@ -36,7 +36,10 @@ class ReadBudget:
         self._over_since: float | None = None
 
     def spend(self, frames: int, size: int, now: float) -> float:
-        """Take what was read off the budget; return the seconds to wait before more is read, 0.0 mostly."""
+        """Take what was read off the budget.
+
+        Return the seconds to wait before more is read, 0.0 mostly.
+        """
         self._units -= frames + size / BYTES_PER_UNIT
         if self._units >= 0.0:
             return 0.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidHeader, InvalidStatus, InvalidURI
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
@@ -27,12 +27,15 @@ async def connect(
     timeout: float,
     max_size: int = MAX_SIZE,
     target: str = "/ws",
+    address: str = "",
 ) -> Socket:
     """Open a WebSocket; `handler.opened` has been called when this returns.
 
     url: `ws://…`, `wss://…`, or `unix:/path.sock`, where `target` is the path (and query) that is asked for.
     timeout: seconds until the handshake is done.
-    Raises LinkRefused(status) for any answer but 101, LinkTimeout, and LinkError if there is nobody.
+    address: where to connect to, instead of resolving the name in `url`, which the request and TLS still go by.
+    Raises LinkRefused(status) for any answer but 101, LinkTimeout, and LinkError if nothing listens there or a header
+    cannot be sent.
     """
     loop = asyncio.get_running_loop()
     is_unix = url.startswith("unix:")
@@ -42,16 +45,16 @@ async def connect(
         raise LinkError(f"not the address of a worker: {url}") from e
     offered = [Subprotocol(subprotocol)] if subprotocol else None
     conn = ClientProtocol(uri, subprotocols=offered, max_size=max_size, logger=wire_log)
-    shell = ClientShell(conn, handler, headers)
+    connection = ClientConnection(conn, handler, _request(conn, headers))
     connected = False
     try:
         async with asyncio.timeout(timeout):
             if is_unix:
-                await loop.create_unix_connection(lambda: shell, url.removeprefix("unix:"))
+                await loop.create_unix_connection(lambda: connection, url.removeprefix("unix:"))
             else:
-                ssl = _ssl_context() if uri.secure else None
-                await loop.create_connection(lambda: shell, uri.host, uri.port, ssl=ssl)
-            await shell.answered
+                tls = {"ssl": _ssl_context(), "server_hostname": uri.host} if uri.secure else {}
+                await loop.create_connection(lambda: connection, address or uri.host, uri.port, **tls)
+            await connection.answered
             connected = True
     except TimeoutError:
         raise LinkTimeout(f"no answer within {timeout:g} s") from None
@@ -61,9 +64,23 @@ async def connect(
         raise LinkError(f"not the address of a worker: {url}") from e
     finally:
         if not connected:
-            shell.answered.cancel()
-            shell.abort()
-    return shell
+            connection.answered.cancel()
+            connection.abort()
+    return connection
+
+
+def _request(conn: ClientProtocol, headers: Mapping[str, str]) -> Request:
+    """Make the handshake's request.
+
+    Raises LinkError, which shows no value: one of them is a key.
+    """
+    request = conn.connect()
+    try:
+        for name, value in headers.items():
+            request.headers[name] = value
+    except InvalidHeader as e:
+        raise LinkError(f"the header {e.name} has a character that cannot be sent") from None
+    return request
 
 
 def _ssl_context() -> Any:
@@ -72,29 +89,28 @@ def _ssl_context() -> Any:
     return ssl.create_default_context()
 
 
-class ClientShell(Connection):
+class ClientConnection(Connection):
     """The client's end. Made by `connect`."""
 
     _conn: ClientProtocol
+    _masked = True
 
-    def __init__(self, conn: ClientProtocol, handler: Handler, headers: Mapping[str, str]) -> None:
+    def __init__(self, conn: ClientProtocol, handler: Handler, request: Request) -> None:
         super().__init__()
         self._conn = conn
         self._waiting = handler
-        self._headers = headers
+        self._request = request
         self.answered: asyncio.Future[None] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        request = self._conn.connect()
-        for name, value in self._headers.items():
-            request.headers[name] = value
-        self._conn.send_request(request)
+        self._conn.send_request(self._request)
         self._flush()
 
     def _parse(self, data: bytes) -> int:
         frames = super()._parse(data)
-        self._check_failed()
+        if self._handler is None:
+            self._check_failed()
         return frames
 
     def _lost(self) -> None:

@@ -1,4 +1,4 @@
-"""What both ends of a WebSocket share: bytes in and out, whole messages, pings, the end.
+"""What both ends of a WebSocket share: bytes, whole messages, pings, the end.
 
 A peer is read in shares, see `budget`: what exceeds a turn's share waits in `_unread` while reading is paused.
 """
@@ -31,7 +31,10 @@ log = logging.getLogger(__name__)
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
-    """Set the options that keep audio prompt and dead peers short-lived. Best effort: none is essential."""
+    """Set the socket options that keep audio prompt and dead peers short-lived.
+
+    None is essential: what the system refuses is left.
+    """
     sock: _socket.socket | None = transport.get_extra_info("socket")
     if sock is None:
         return
@@ -51,6 +54,8 @@ def tune(transport: asyncio.BaseTransport) -> None:
 _TCP_NOTSENT_LOWAT = 25
 """linux/tcp.h; the socket module has it from Python 3.12 on."""
 
+TEXT, BINARY = Opcode.TEXT, Opcode.BINARY
+
 FLOODING = "more messages than anyone needs"
 """The reason that a peer over its budget is closed with."""
 
@@ -59,6 +64,8 @@ class Connection(asyncio.Protocol):
     """What both sides share: bytes in and out, messages, the end."""
 
     _conn: WebSocket
+    _masked = False
+    """Whether our frames are: a client's must be (RFC 6455 5.1)."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -72,6 +79,7 @@ class Connection(asyncio.Protocol):
         self._budget = ReadBudget(self.last_received)
         self._unread = bytearray()  # received, and left for the next turns of the loop
         self._next_turn: asyncio.Handle | None = None  # set while reading is paused
+        self._held = False
 
     # Socket
 
@@ -80,17 +88,25 @@ class Connection(asyncio.Protocol):
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def send(self, data: str | bytes) -> None:
-        if self._conn.state is not OPEN:
+        transport = self._transport
+        if self._conn.state is not OPEN or transport is None or transport.is_closing():
             return
-        if isinstance(data, str):
-            self._conn.send_text(data.encode(errors="replace"))
-        else:
-            self._conn.send_binary(data)
-        self._flush()
+        # Not by way of the protocol: it adds nothing to a whole message without extensions.
+        frame = Frame(TEXT, data.encode(errors="replace")) if isinstance(data, str) else Frame(BINARY, data)
+        transport.write(frame.serialize(mask=self._masked))
+        if transport.get_write_buffer_size() > MAX_UNSENT:
+            transport.abort()
 
     def set_handler(self, handler: Handler) -> None:
         if self._handler is not None:
             self._handler = handler
+
+    def hold_reading(self, held: bool) -> None:
+        self._held = held
+        if held and self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+        elif not held and self._next_turn is None:
+            self._next_turn = self._loop.call_soon(self._resume)
 
     def ping(self) -> None:
         if self._conn.state is OPEN:
@@ -139,26 +155,30 @@ class Connection(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._transport = None
-        if not self._unread:  # else what came before the loss is delivered first, in its turns
+        if self._held:
+            self.hold_reading(False)
+        elif not self._unread:  # else what came before the loss is delivered first, in its turns
             self._lost()
 
     # Reading in shares
 
     def _parse(self, data: bytes) -> int:
         """Handle these bytes; return how many frames they completed."""
-        self._conn.receive_data(data)
-        self._flush()
-        events = self._conn.events_received()
+        conn = self._conn
+        conn.receive_data(data)
+        if conn.writes or conn.state is not OPEN:  # seldom: mostly there is nothing to be said about what came in
+            self._flush()
+        events = conn.events_received()
         for event in events:
             self._event(event)
-        if self._conn.parser_exc is not None and self._conn.close_sent is not None:
-            self._finish(self._conn.close_sent)
+        if conn.parser_exc is not None and conn.close_sent is not None:
+            self._finish(conn.close_sent)
         return len(events)
 
     def _read_share(self) -> None:
         """Handle a turn's share of what is unread, and leave the rest for the next turn."""
         frames = size = 0
-        while self._unread and frames < TURN_FRAMES and size < TURN_BYTES:
+        while self._unread and frames < TURN_FRAMES and size < TURN_BYTES and not self._held:
             piece = bytes(self._unread[:SLICE])
             del self._unread[:SLICE]
             size += len(piece)
@@ -170,7 +190,10 @@ class Connection(asyncio.Protocol):
             self._lost()
 
     def _pause(self, wait: float) -> None:
-        """Read nothing until the next turn of the loop, or for this many seconds from a peer over its budget."""
+        """Read nothing until the next turn of the event loop.
+
+        wait: seconds instead, for a peer that is over its budget; 0.0 for the next turn.
+        """
         if self._budget.exhausted(self._loop.time()):
             self._close_flooding()
         if self._transport is None:
@@ -187,6 +210,8 @@ class Connection(asyncio.Protocol):
 
     def _resume(self) -> None:
         self._next_turn = None
+        if self._held:
+            return
         if self._unread:
             self._read_share()
         elif self._transport is None:
@@ -205,10 +230,11 @@ class Connection(asyncio.Protocol):
     # Inside
 
     def _flush(self) -> None:
-        """Write what the protocol has to say; half-close when it says so, and see that the peer follows."""
+        """Write what the protocol has to say.
+
+        Half-close when it says so, and see that the peer follows.
+        """
         out = self._conn.data_to_send()
-        if not out and self._conn.state is OPEN:
-            return  # the usual case: data came in, and nothing is to be said about it
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -229,14 +255,15 @@ class Connection(asyncio.Protocol):
     def _event(self, event: Request | Response | Frame) -> None:
         if not isinstance(event, Frame):
             return
-        data = event.data
-        match event.opcode:
-            case Opcode.TEXT | Opcode.BINARY:
-                self._text = event.opcode is Opcode.TEXT
-                if event.fin:
-                    self._deliver(bytes(data))
-                else:
-                    self._parts = bytearray(data)
+        data, opcode = event.data, event.opcode
+        if opcode is TEXT or opcode is BINARY:  # first, and not in `match`, which looks each one up: the hot path
+            self._text = opcode is TEXT
+            if event.fin:
+                self._deliver(bytes(data))
+            else:
+                self._parts = bytearray(data)
+            return
+        match opcode:
             case Opcode.CONT:
                 assert self._parts is not None  # the protocol has checked the order
                 self._parts += data

@@ -1,10 +1,13 @@
-"""The server's end: decides on an upgrade before it is answered. Runs behind uvicorn or on its own."""
+"""The server's end of a WebSocket, which decides on an upgrade before it is answered.
+
+It runs behind uvicorn or on its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from websockets.http11 import Request
@@ -13,25 +16,34 @@ from websockets.server import ServerProtocol
 
 from gateway.sockets.base import HANDSHAKE_TIMEOUT, Accept, Decision, Refusal, Upgrade, wire_log
 from gateway.sockets.connection import Connection
+from gateway.sockets.headers import LIST_HEADERS, asks_for_websocket, combine, list_members
 
 log = logging.getLogger(__name__)
 
 
 def server_protocol(
-    decide: Callable[[Upgrade], Decision], *, plain: Callable[[Upgrade], Refusal] | None = None
+    decide: Callable[[Upgrade], Decision],
+    *,
+    plain: Callable[[Upgrade], Refusal] | None = None,
+    lists: Collection[str] = (),
+    invalid: Callable[[int], None] = lambda _: None,
 ) -> type[ServerConnection]:
-    """A class for uvicorn's `ws=`, `loop.create_server` and `loop.create_unix_server`.
+    """Make a protocol class for uvicorn's `ws=` or for the servers of asyncio.
 
     decide: called for each valid upgrade before it is answered; if it raises, the answer is 500.
     plain: answers GET requests that ask for no upgrade (standalone only: uvicorn keeps those); default 426.
+    lists: names of headers, in lower case, that are lists beside those of HTTP itself.
+    invalid: told the status with which a handshake is refused that breaks RFC 6455.
     """
+    all_lists = LIST_HEADERS | frozenset(lists)
 
-    class Door(ServerConnection):
+    class BoundConnection(ServerConnection):
         def __init__(self, config: object = None, server_state: Any = None, app_state: object = None) -> None:
             # The arguments are uvicorn's. Of its state only the set of connections matters to us.
-            super().__init__(decide, plain, server_state.connections if server_state is not None else set())
+            connections = server_state.connections if server_state is not None else set()
+            super().__init__(decide, plain, connections, all_lists, invalid)
 
-    return Door
+    return BoundConnection
 
 
 class ServerConnection(Connection):
@@ -42,11 +54,15 @@ class ServerConnection(Connection):
         decide: Callable[[Upgrade], Decision],
         plain: Callable[[Upgrade], Refusal] | None,
         connections: set[Any],
+        lists: Collection[str],
+        invalid: Callable[[int], None],
     ) -> None:
         super().__init__()
         self._decide = decide
         self._plain = plain
         self._connections = connections
+        self._lists = lists
+        self._invalid = invalid
         self._handshake = ServerProtocol(logger=wire_log)
         self._conn = self._handshake
 
@@ -76,6 +92,9 @@ class ServerConnection(Connection):
         for event in self._handshake.events_received()[:1]:
             if isinstance(event, Request):
                 self._answer(event)
+                return
+        if self._handshake.handshake_exc is not None:  # no request at all, or more and longer headers than are read
+            self._invalid(400)
 
     def _answer(self, request: Request) -> None:
         """Decide on the upgrade and answer it.
@@ -83,13 +102,20 @@ class ServerConnection(Connection):
         The rest of the connection has a protocol of its own, as the size of messages is known only now.
         """
         handshake = self._handshake
+        headers = combine(request.headers.raw_items(), self._lists)
+        if asks_for_websocket(headers):  # the library refuses lists of several protocols, and empty lines
+            for name, member in (("Connection", "Upgrade"), ("Upgrade", "websocket")):
+                del request.headers[name]
+                request.headers[name] = member
         response = handshake.accept(request)
         decision: Decision | None = None
         try:
             if response.status_code == 101:
-                decision = self._decide(self._upgrade(request))
+                decision = self._decide(self._upgrade(request, headers))
             elif response.status_code == 426 and self._plain is not None:
-                decision = self._plain(self._upgrade(request))
+                decision = self._plain(self._upgrade(request, headers))
+            else:
+                self._invalid(response.status_code)
         except Exception:
             log.exception("could not decide on an upgrade")
             decision = Refusal(500)
@@ -97,7 +123,11 @@ class ServerConnection(Connection):
             response = handshake.reject(decision.status, decision.body)
             if decision.status == 401:
                 response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 11.6.1
-        elif decision is not None and decision.subprotocol and decision.subprotocol in _offered(request):
+        elif (
+            decision is not None
+            and decision.subprotocol
+            and decision.subprotocol in list_members(headers.get("sec-websocket-protocol", ""))
+        ):
             response.headers["Sec-WebSocket-Protocol"] = decision.subprotocol
         handshake.send_response(response)
         if self._timer is not None:
@@ -108,16 +138,8 @@ class ServerConnection(Connection):
             self._conn = ServerProtocol(state=OPEN, max_size=decision.max_size, logger=wire_log)
             self._open(decision.handler)
 
-    def _upgrade(self, request: Request) -> Upgrade:
+    def _upgrade(self, request: Request, headers: dict[str, str]) -> Upgrade:
         path, _, query = request.path.partition("?")
-        headers: dict[str, str] = {}
-        for name, value in request.headers.raw_items():
-            headers.setdefault(name.lower(), value)
         peername = self._transport.get_extra_info("peername") if self._transport is not None else None
         peer = peername[0] if isinstance(peername, tuple) and peername else ""
         return Upgrade(path, query, headers, str(peer))
-
-
-def _offered(request: Request) -> set[str]:
-    values = request.headers.get_all("Sec-WebSocket-Protocol")
-    return {name.strip() for value in values for name in value.split(",")}

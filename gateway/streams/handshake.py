@@ -1,7 +1,8 @@
 """The carrier's WebSocket: who may come in, the handshake, and the stream's hand-over to its session.
 
-Three gates, each before anything is kept for the stranger: the upgrade is refused unless its token, signature or key
-is good; `start` must come in time and name the call that the token is bound to; the registry must confirm the attempt.
+Three gates: the upgrade is refused unless its token, signature or key is good; `start` must come in time and name the
+call that the token is bound to; the registry must confirm the attempt. Before the first nothing is kept for the
+stranger; before the third, bounded media only.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import partial
 from gateway.media.endpoints import StreamEndpoint
 from gateway.media.types import EarlyMedia, Stream
 from gateway.protocol.codes import CloseCode
+from gateway.sessions.session import Session
 from gateway.sessions.table import Sessions
 from gateway.sockets import Socket
 from gateway.streams.admission import Denied, StreamGrant, admit
@@ -23,18 +25,17 @@ from serializers.detect import EARLY, detect
 from serializers.stream import MAX_EARLY_BYTES
 
 MAX_EARLY = 600
-"""Messages kept before `start`, and as many until the registry has answered: 12 s at 50 a second each."""
-
+"""Messages kept before `start`; as many again between `start` and admission. 12 s of each, at 50 a second."""
 
 MAX_UNREAD_BYTES = 2 * MAX_EARLY_BYTES
 """Of messages kept until it is known whose they are: audio in base64 and its JSON."""
 
-MAX_SPOKEN = 8
+MAX_HANDSHAKE = 8
 """Messages of a handshake that are kept: there are two, and `connected` may come twice."""
 
 
 class StreamHandshake:
-    """The handler of one carrier's WebSocket: its handshake, then its session's ear.
+    """The handler of one carrier's WebSocket: its handshake, until its session takes over.
 
     serializer: None where the URL does not say which carrier it is; then `start` does.
     """
@@ -42,26 +43,27 @@ class StreamHandshake:
     def __init__(
         self,
         sessions: Sessions,
-        ticket: StreamGrant,
+        grant: StreamGrant,
         serializer: Serializer | None,
     ) -> None:
         node = sessions.node
         self._sessions = sessions
         self._node = node
-        self._ticket = ticket
+        self._grant = grant
         self._serializer = serializer
         self._time = asyncio.get_running_loop().time
         self._socket: Socket | None = None
         self._deadline = self._time() + node.limits.start_timeout
         self._bad = 0
-        self._early: deque[tuple[bytes, bool]] = deque(maxlen=MAX_EARLY)
+        self._since_start: deque[tuple[bytes, bool]] = deque(maxlen=MAX_EARLY)
+        """Messages after `start` that wait until the stream is admitted; of too many the oldest go."""
         self._starting = False
         self._unread: list[tuple[bytes, bool]] = []
         """What came before it was known whose wire it is."""
         self._unread_bytes = 0
         self._early_media: list[bytes] = []
         """Media before `start` as they came; the serializer keeps as many."""
-        self._spoken: list[bytes] = []
+        self._handshake_messages: list[bytes] = []
         """The handshake as it came, for bots that speak the carrier's wire."""
         self._on_closed: Callable[[int], None] | None = None
         self._closed: int | None = None
@@ -69,15 +71,15 @@ class StreamHandshake:
     # Socket callbacks.
 
     def opened(self, socket: Socket) -> None:
-        self._socket = socket
+        self._socket = self._node.wire.wrap(socket)
         self._node.streams += 1
         self._node.ticker.add(self)
 
     def received(self, data: bytes, text: bool) -> None:
         if self._starting:
-            self._early.append((data, text))
+            self._since_start.append((data, text))
         else:
-            self._handshake(data, text)
+            self._read_handshake(data, text)
 
     def closed(self, code: int, reason: str) -> None:
         self._closed = code
@@ -87,7 +89,7 @@ class StreamHandshake:
             self._on_closed(code)
 
     def tick(self, now: float) -> None:
-        """The handshake's deadline; once it is met the bridge has its own clock."""
+        """Refuse a stream whose `start` does not come in time. Once it has come, the bridge watches."""
         if self._starting:
             self._node.ticker.discard(self)
         elif now >= self._deadline:
@@ -95,7 +97,7 @@ class StreamHandshake:
 
     # The handshake.
 
-    def _handshake(self, data: bytes, text: bool) -> None:
+    def _read_handshake(self, data: bytes, text: bool) -> None:
         serializer = self._serializer
         if serializer is None:
             self._detect(data, text)
@@ -104,8 +106,8 @@ class StreamHandshake:
         if not events and serializer.started is None and len(self._early_media) < MAX_EARLY:
             self._early_media.append(data)  # media, which the serializer keeps until `start`
         for number, event in enumerate(events, 1):
-            if isinstance(event, (Connected, Start)) and len(self._spoken) < MAX_SPOKEN:
-                self._spoken.append(data)
+            if isinstance(event, (Connected, Start)) and len(self._handshake_messages) < MAX_HANDSHAKE:
+                self._handshake_messages.append(data)
             match event:
                 case Start():
                     self._starting = True
@@ -113,11 +115,11 @@ class StreamHandshake:
                     self._node.spawn(self._admit(event, early), "admit a stream")
                     return
                 case Rejected("unknown_event" | "early_media"):
-                    pass
+                    pass  # not the stranger's fault: a new kind of message, or media before `start`
                 case Rejected(reason):
                     self._count_bad(reason)
                 case _:
-                    self._bad = 0
+                    self._bad = 0  # bad messages count in a row only
 
     def _detect(self, data: bytes, text: bool) -> None:
         """Keep what comes until a `start` says whose it is, and read all of it then."""
@@ -126,21 +128,21 @@ class StreamHandshake:
         if found is None:
             self._count_bad("unknown_carrier")
             return
-        if found == EARLY:
+        if found == EARLY:  # media of any carrier: whose, `start` will say
             self._unread_bytes += len(data)
             if self._unread_bytes <= MAX_UNREAD_BYTES:
                 self._unread.append((data, text))
             return
         carrier = next(carrier for carrier in carriers if carrier.serializer is found)
-        if carrier.name not in self._ticket.carriers:  # the key of another carrier
+        if carrier.name not in self._grant.carriers:  # the key of another carrier
             self.refuse("bad_key", CloseCode.POLICY_VIOLATION)
             return
         self._serializer = carrier.make_serializer()
-        self._ticket = replace(self._ticket, carrier=carrier.name)
+        self._grant = replace(self._grant, carrier=carrier.name)
         unread, self._unread = self._unread, []
         for one, is_text in (*unread, (data, text)):
             if not self._starting:  # by `start`, or as too much of it was bad
-                self._handshake(one, is_text)
+                self._read_handshake(one, is_text)
 
     def _count_bad(self, reason: str) -> None:
         self._bad += 1
@@ -150,34 +152,48 @@ class StreamHandshake:
 
     async def _admit(self, start: Start, early: EarlyMedia) -> None:
         assert self._socket is not None and self._serializer is not None
-        ours = self._ticket.token is not None
-        verified = ours or bool(self._ticket.account)
+        # A token was given at a signed webhook; a static stream is as good as its upgrade's signature.
+        at_webhook = self._grant.token is not None and not self._grant.token.prepared
+        verified = at_webhook or bool(self._grant.account)
         stream = Stream(
-            self._socket, self._serializer, start, tuple(self._spoken), early, resumes=ours, verified=verified
+            self._socket,
+            self._serializer,
+            start,
+            tuple(self._handshake_messages),
+            early,
+            resumes=at_webhook,
+            verified=verified,
         )
         try:
-            session = await admit(self._sessions, self._ticket, stream)
+            session = await admit(self._sessions, self._grant, stream)
+            if isinstance(session, Denied):
+                self.refuse(session.reason, session.code)
+                return
+            self._give_to(session, stream)
         except Exception:  # a bug of ours must not leave a caller on a dead line
             self.refuse("internal_error", CloseCode.INTERNAL_ERROR)
             raise
-        if isinstance(session, Denied):
-            self.refuse(session.reason, session.code)
-            return
+
+    def _give_to(self, session: Session, stream: Stream) -> None:
+        """Let the session's bridge read the stream: what has come since `start`, and what comes from now on."""
         self._on_closed = partial(session.stream_closed, stream)
+        messages = (*stream.handshake, *stream.early.messages, *(data for data, _ in self._since_start))
+        self._node.wire.stream(session.facts, session.service.record, stream.socket, stream.start, messages)
         endpoint = StreamEndpoint(session.bridge, self._node.metrics.timed, lambda code: self.closed(code, ""))
-        while self._early:
-            data, text = self._early.popleft()
-            endpoint.received(data, text)
+        session.current.endpoint = endpoint
         if self._closed is None:
-            self._socket.set_handler(endpoint)
+            stream.socket.set_handler(endpoint)
         else:
             self._on_closed(self._closed)
+        while self._since_start:
+            data, text = self._since_start.popleft()
+            endpoint.received(data, text)
 
     def refuse(self, reason: str, code: CloseCode) -> None:
         """Close the stream, and say why in the log."""
-        self._node.refuse("stream", reason, carrier=self._ticket.carrier)
+        self._node.refuse("stream", reason, carrier=self._grant.carrier)
         self._node.ticker.discard(self)
-        self._early.clear()
+        self._since_start.clear()
         self._starting = True  # nothing more is looked at
         if self._socket is not None:
             self._socket.close(code, reason)

@@ -2,44 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import structlog
+
 from gateway.carriers.base import HttpAnswer, StreamAnswer
-from gateway.carriers.parameters import OwnParameters
+from gateway.carriers.parameters import OUR_PARAMETERS, OwnParameters
+from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
 from gateway.node.services import Fallback, Service
 from gateway.node.tokens import ON_HOLD, StreamToken
-from gateway.pool.facts import Facts, own_number
+from gateway.pool.facts import Continuation, FactEvent, Facts, own_number
 from gateway.pool.registry import Claim
 from gateway.webhooks.receive import VerifiedWebhook
+
+log = structlog.get_logger(__name__)
 
 MAX_PARAMETERS = 20
 
 
 def webhook_url(node: Node, visit: VerifiedWebhook, route: str, said: OwnParameters) -> str:
-    """The absolute URL of one of our webhooks, as the carrier that visits us must be given it."""
+    """Return the URL of one of our webhooks, as this carrier must be given it."""
     carrier = visit.carrier
+    if visit.is_placed:
+        said = replace(said, mac=node.signer.call_mac(said.session, carrier.name))
     url = node.url(f"/webhooks/{carrier.name}/{route}?{said.query()}")
     return carrier.callback_url(url, visit.account)
 
 
 def stream_answer(node: Node, visit: VerifiedWebhook, service: Service, claim: Claim, facts: Facts) -> StreamAnswer:
-    """The stream for this claim. A pure function of the claim and the request: no clock, its expiry is the token's."""
+    """Ask for the stream of this claim.
+
+    A pure function of the claim and the request: no clock, its expiry is the token's.
+    """
     token = StreamToken(claim.session, visit.carrier.name, service.host, claim.attempt, claim.expires)
     return _answer(node, visit, service, token, facts)
 
 
 def attempt_of(visit: VerifiedWebhook) -> int:
-    """The stream that the carrier comes from, by the URL that we gave it: known even if the registry has forgotten."""
+    """Return which stream the carrier comes from, by the URL that we gave it.
+
+    Known even if the registry has forgotten.
+    """
     return visit.webhook.own.attempt
 
 
 def unopened_rounds(visit: VerifiedWebhook, facts: Facts) -> int:
-    """Return how often the carrier has come back by now without having opened the stream that it was given."""
+    """Return how often the carrier has come back without having opened its stream.
+
+    The URL that it was given says so; where that is drawn in a flow, which has no place for a count, the facts do.
+    """
     own = visit.webhook.own
-    return own.rounds + 1 if own.attempt and own.opened == facts.attempt else 0
+    if own.attempt:
+        return own.rounds + 1 if own.opened == facts.streams else 0
+    return facts.unopened + 1 if facts.unopened_since == facts.streams else 0
 
 
 def hold_answer(node: Node, visit: VerifiedWebhook, service: Service, facts: Facts, since: float) -> StreamAnswer:
-    """A stream in which the caller waits for a slot. A pure function of since when he is to wait, in whole ms."""
+    """Ask for a stream in which the caller waits for a slot.
+
+    since: from when on they wait, unix time. The answer is a pure function of it, in whole milliseconds.
+    """
     expires = int((since + node.leases.reserved) * 1000) / 1000
     token = StreamToken(visit.session, visit.carrier.name, service.host, ON_HOLD, expires)
     return _answer(node, visit, service, token, facts)
@@ -49,9 +72,11 @@ def _answer(node: Node, visit: VerifiedWebhook, service: Service, token: StreamT
     name, session = token.carrier, token.session
     resume = OwnParameters(
         session=session,
+        # A held caller's token has attempt 0: count on from the URL.
         attempt=max(token.attempt, attempt_of(visit) + 1),
-        opened=facts.attempt,
-        rounds=unopened_rounds(visit, facts),
+        opened=facts.streams,
+        # A flow's own URL has no place for a count: the facts keep it.
+        rounds=unopened_rounds(visit, facts) if visit.webhook.own.attempt else 0,
     )
     return StreamAnswer(
         url=f"{node.public_ws}/ws/{name}/{node.signer.token(token)}",
@@ -67,8 +92,11 @@ UNSENT = frozenset({"key", "token", "session"})
 
 
 def _parameters(facts: Facts) -> list[tuple[str, str]]:
-    """From, to and the scalar entries of the body: what bots that read the handshake expect there."""
-    parameters = [("from_number", facts.from_number), ("to_number", facts.to_number)]
+    """List what bots that read the handshake expect there.
+
+    From, to and the scalar entries of the body.
+    """
+    parameters = [(name, getattr(facts, name)) for name in OUR_PARAMETERS]
     for name, value in facts.body.items():
         if name in UNSENT:
             continue
@@ -79,14 +107,44 @@ def _parameters(facts: Facts) -> list[tuple[str, str]]:
     return [(name, value) for name, value in parameters if value][:MAX_PARAMETERS]
 
 
-def fall_back(node: Node, visit: VerifiedWebhook, fallback: Fallback, *, at_voice: bool = False) -> HttpAnswer:
-    """What a caller gets when there is no bot. at_voice: he rings, and can be refused unanswered (and unpaid)."""
+async def fall_back(node: Node, visit: VerifiedWebhook, fallback: Fallback, *, at_voice: bool = False) -> HttpAnswer:
+    """Answer a caller for whom there is no bot.
+
+    at_voice: the call still rings, so it can be refused unanswered and unpaid.
+    """
     carrier = visit.carrier
-    if fallback.kind == "forward" and carrier.can.transfer and node.dial_allowed(fallback.to):
+    to = node.forward_number(visit.carrier.name, fallback)
+    if to and not dial_failed(visit):
+        await _keep_number(node, visit, to)
         action = webhook_url(node, visit, "resume", OwnParameters(session=visit.session, after="forward"))
         webhook = visit.webhook
         leg = Facts(direction=webhook.direction, from_number=webhook.from_number, to_number=webhook.to_number)
-        return carrier.answer_dial(fallback.to, caller=own_number(visit.facts or leg), action_url=action)
+        return carrier.answer_dial(to, caller=own_number(visit.facts or leg), action_url=action)
     if not at_voice:
         return carrier.answer_hangup()
     return carrier.answer_over() if visit.webhook.status == "answered" else carrier.answer_reject("busy")
+
+
+def dial_failed(visit: VerifiedWebhook) -> bool:
+    """True if the number that this carrier asked for was dialled in vain.
+
+    Of carriers with a `dial_route`; others say so at the URL that they were given for it. Without the registry the
+    carrier's word must do.
+    """
+    if not visit.carrier.dial_route or visit.webhook.dial in ("", "completed"):
+        return False
+    return visit.facts_unknown or (visit.facts is not None and visit.facts.continuation.kind == "dial")
+
+
+async def _keep_number(node: Node, visit: VerifiedWebhook, to: str) -> None:
+    """Keep the number for the request that will ask for it.
+
+    Where the registry does not answer, that request uses `when_down`.
+    """
+    if not visit.carrier.dial_route:
+        return
+    seq = visit.facts.continuation.seq + 1 if visit.facts is not None else 1
+    try:
+        await node.registry.merge(visit.session, FactEvent(continuation=Continuation("dial", to, seq)))
+    except RegistryUnavailable:
+        log.warning("forward not kept: the registry is away", session=visit.session, carrier=visit.carrier.name)

@@ -54,8 +54,8 @@ _DONE = _Done()
 class Call:
     """One phone call, from the bot's side.
 
-    Speaking after the call has ended does nothing. `clear`, `mark`, `send_dtmf`, `hangup`, `transfer` and
-    `save_state` take effect at once; what they return may be awaited or not.
+    Speaking after the call has ended does nothing. `clear`, `mark`, `send_dtmf`, `hangup`, `transfer`,
+    `save_state`, `pause_recording` and `resume_recording` do not wait; what they return may be awaited or not.
     """
 
     def __init__(self, writer: LinkWriter) -> None:
@@ -106,6 +106,42 @@ class Call:
             if self._conversation.ended:
                 raise StopAsyncIteration
             await self._writer.event()
+
+    async def digits(self, max: int = 1, end: str = "", timeout: float = 5.0) -> str:  # noqa: A002
+        """Return the keys that the caller presses: at most `max` of them, up to a key of `end`, or until a pause.
+
+        max: as many keys are enough.
+        end: a key, or several, that ends the input; it is not returned. "": none does.
+        timeout: seconds between two keys, and before the first one. For that one they begin when what was played so
+        far has been heard: a caller does not press keys before they know what for, but may.
+        Returns what came, "" for nothing; likewise when the call ends. A pause ends the input, and is no error.
+
+        Keys that the bot has not read yet count: callers type ahead. Meanwhile no `Dtmf` comes from the iteration,
+        and all else does: another task may go on with it, or the events wait for this one.
+        Raises ValueError for `max` below 1, and RuntimeError while another task collects keys of this call.
+        """
+        if max < 1:
+            raise ValueError(f"max is at least 1, not {max}")
+        conversation, writer = self._conversation, self._writer
+        if conversation.collecting:
+            raise RuntimeError("another task collects the keys of this call: only one can")
+        writer.ready()
+        loop, pressed = asyncio.get_running_loop(), ""
+        until = loop.time() + conversation.unplayed + timeout
+        conversation.collect_keys()
+        try:
+            while len(pressed) < max:
+                key = conversation.next_key()
+                if key and key in end:
+                    break
+                if key:
+                    pressed += key
+                    until = loop.time() + timeout
+                elif conversation.ended or not await writer.key(until):
+                    break
+        finally:
+            conversation.stop_collecting()
+        return pressed
 
     # Speaking.
 
@@ -172,6 +208,20 @@ class Call:
         if len(state) > wire.MAX_STATE:
             raise ValueError(f"a state is at most {wire.MAX_STATE} bytes, not {len(state)}")
         self._writer.say(wire.State(bytes(state)))
+        return _DONE
+
+    def pause_recording(self) -> Awaitable[None]:
+        """Record silence for both sides from now on, at once: for card numbers and the like.
+
+        It lasts until `resume_recording`, also if the connection to the gateway is lost and comes back. Without a
+        recording it does nothing.
+        """
+        self._writer.record(False)
+        return _DONE
+
+    def resume_recording(self) -> Awaitable[None]:
+        """Record again, from now on."""
+        self._writer.record(True)
         return _DONE
 
     def _behind_audio(self, message: wire.ToGateway) -> Awaitable[None]:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gateway.errors import BotError
+from gateway.protocol.workers import LinkProtocol
 from gateway.worker.logs import describe
+from gateway.worker.pipecat_style import PipecatStyle, find_style, imports_pipecat
 
 if TYPE_CHECKING:
-    from gateway.worker.api import Call
-
-    BotFunction: TypeAlias = Callable[[Call], Awaitable[None]]
+    BotFunction: TypeAlias = Callable[[Any], Awaitable[None]]
 
 DEFAULT_FUNCTION = "bot"
 OUR_PACKAGES = ("gateway", "serializers")
@@ -29,12 +30,19 @@ class Bot:
     """A bot that can be run.
 
     target: how it was named.
+    run: takes a `Call`; or Pipecat's arguments, if it has a `pipecat` style.
     prewarm: called once in each worker before the worker is offered.
     """
 
     target: str
     run: BotFunction
     prewarm: Callable[[], None] | None
+    pipecat: PipecatStyle | None = None
+
+    @property
+    def protocol(self) -> LinkProtocol:
+        """What its links speak: a bot of Pipecat's speaks the carrier's own wire, unless our transport is its own."""
+        return "relay" if self.pipecat is not None and not self.pipecat.ours else "pcm"
 
 
 def load(target: str) -> Bot:
@@ -53,22 +61,57 @@ def load(target: str) -> Bot:
         raise BotError(f"{target}: has no `{name}`; write `async def {name}(call): …`")
     _check(target, name, function)
     prewarm = getattr(module, "prewarm", None)
-    return Bot(target, function, prewarm if callable(prewarm) else None)
+    if inspect.iscoroutinefunction(prewarm) or inspect.isasyncgenfunction(prewarm):
+        raise BotError(f"{target}: `prewarm` is async; write `def prewarm(): …`, it is called before there is a loop")
+    style = find_style(target, name, function, module)
+    if style is not None and importlib.util.find_spec("pipecat") is None:
+        raise BotError(
+            f"{target}: `{name}` takes Pipecat's arguments, and there is no Pipecat: install it where the bot runs: "
+            'python -m pip install "pipecat-ai[websocket]"'
+        )
+    return Bot(target, function, prewarm if callable(prewarm) else None, style)
 
 
-def check_target(target: str) -> None:
-    """Raise BotError, one line, if there is no such module at all. Imports nothing of it."""
+def check_target(target: str, *, elsewhere: bool = False) -> None:
+    """Raise BotError, one line, if there is no such module at all. Imports nothing of it.
+
+    elsewhere: it runs in an environment of its own, where only that knows which modules there are.
+    """
     where = target.rpartition(":")[0] if _names_function(target) else target
     if where.endswith(".py"):
         if not Path(where).is_file():
-            raise BotError(f"{where}: there is no such file")
+            raise BotError(_no_file(where))
         return
-    try:
-        found = importlib.util.find_spec(where.partition(".")[0])
+    if elsewhere:
+        return
+    top = where.partition(".")[0]
+    try:  # the working directory is looked into as `_load_module` does
+        found = importlib.util.find_spec(top) or importlib.machinery.PathFinder.find_spec(top, [""])
     except (ImportError, ValueError):
         found = None
     if found is None:
-        raise BotError(f"{where}: there is no such module; name a file as path/bot.py")
+        raise BotError(f"{where}: there is no such module in {Path.cwd()}; name a file as path/bot.py")
+
+
+def names_pipecat(target: str) -> bool:
+    """Return whether the source of the bot's module imports Pipecat. Imports nothing."""
+    where = target.rpartition(":")[0] if _names_function(target) else target
+    try:
+        path = Path(where) if where.endswith(".py") else _source_of(where)
+        return path is not None and imports_pipecat(path.read_text())
+    except (OSError, ValueError, ImportError):
+        return False
+
+
+def _source_of(name: str) -> Path | None:
+    """Where a module's source is: beside us, or on the path. Its packages are not imported."""
+    places: Sequence[str] | None = [".", *sys.path]
+    for part in name.split("."):
+        spec = importlib.machinery.PathFinder.find_spec(part, places)
+        if spec is None:
+            return None
+        places = list(spec.submodule_search_locations or ())
+    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def hidden_neighbours(target: str) -> list[str]:
@@ -89,14 +132,24 @@ def hidden_neighbours(target: str) -> list[str]:
     ]
 
 
+def is_ours(bot: Bot) -> bool:
+    """Return whether this is a bot of the gateway's own, as the echo: what its user's folder holds is nothing to it."""
+    return getattr(bot.run, "__module__", "").partition(".")[0] in OUR_PACKAGES
+
+
+def _no_file(where: str) -> str:
+    looked_in = "" if Path(where).is_absolute() else f" in {Path.cwd()}"
+    return f"{where}: there is no such file{looked_in}"
+
+
 def _names_function(target: str) -> bool:
     return target.rpartition(":")[2].isidentifier() and ":" in target
 
 
 def _load_file(path: Path) -> ModuleType:
-    path = path.resolve()
     if not path.is_file():
-        raise BotError(f"{path}: there is no such file")
+        raise BotError(_no_file(str(path)))
+    path = path.resolve()
     # The module's own neighbours are importable, as they are for `python bot.py`.
     sys.path.insert(0, str(path.parent))
     name = path.stem if path.stem not in sys.modules else f"bot_{path.stem}"  # a bot may be called json.py
@@ -134,21 +187,24 @@ def _load_module(name: str) -> ModuleType:
 
 def _failed(where: str, error: BaseException) -> BotError:
     """One line that says what and where; and what hides a module of the bot's, if that may be why."""
-    hidden = hidden_neighbours(where) if isinstance(error, (ImportError, AttributeError)) else []
-    return BotError("; ".join([f"{where}: importing it failed: {describe(error)}", *hidden]))
+    mends = hidden_neighbours(where) if isinstance(error, (ImportError, AttributeError)) else []
+    if isinstance(error, ModuleNotFoundError) and not mends:
+        mends = ["install the package that has it where the gateway is installed: python -m pip install …"]
+    if isinstance(error, SystemExit):
+        mends = ["a bot's module is imported, not run: leave out what ends the process"]
+    return BotError("; ".join([f"{where}: importing it failed: {describe(error)}", *mends]))
 
 
 def _check(target: str, name: str, function: Any) -> None:
+    if inspect.isasyncgenfunction(function):
+        raise BotError(f"{target}: `{name}` has a `yield`; take it out, and speak by `await call.play(pcm)`")
     called = getattr(function, "__call__", None)  # noqa: B004  an object's own, to see whether it is async
     if not inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(called):
         raise BotError(f"{target}: `{name}` is not an async function; write `async def {name}(call): …`")
     parameters = list(inspect.signature(function).parameters.values())
-    if parameters and "RunnerArguments" in str(parameters[0].annotation):
-        raise BotError(
-            f"{target}: `{name}` takes Pipecat's runner arguments; run it in Pipecat's own image or runner, and "
-            'list its URL under `workers` with protocol = "relay"'
-        )
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = [p for p in parameters if p.default is p.empty and p.kind not in optional]
     if len(required) > 1 or not parameters:
-        raise BotError(f"{target}: `{name}` takes {len(required)} arguments, not one: the call")
+        raise BotError(
+            f"{target}: `{name}` takes {len(required)} arguments, not one: the call; write `async def {name}(call): …`"
+        )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from gateway.protocol import pcm
 
@@ -16,6 +16,8 @@ MAX_BACKLOG = 30.0
 """Seconds of the caller's audio that wait for a bot that does not read. What is older needs no answer."""
 MAX_EVENTS = 4000
 """Events that wait, of all kinds: 30 s of 20 ms audio are 1,500."""
+MAX_KEYS = 256
+"""Keys that wait for the one who collects them; further ones are dropped: no caller presses so many at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,35 @@ class Mark:
 class Status:
     """Something happened to the call.
 
-    status: ringing, answered, machine, human, transfer_failed, playout_overflow, refused, … from the gateway;
-    `reattached` when the connection to the caller or to the gateway was lost and is back (what was playing then was
-    not heard to its end); `audio_dropped` when the bot has not read for so long that `fields["ms"]` of the
-    caller's audio were thrown away. fields: what comes with it, such as `what` and `reason`.
+    status: one of the constants below; a newer gateway may send others. fields: what comes with it.
     """
 
     status: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    RINGING: ClassVar = "ringing"
+    """The phone of a call that we placed has rung. The bot's call begins when it is answered: this and ANSWERED are the
+    first events of such a call, ahead of all audio."""
+    ANSWERED: ClassVar = "answered"
+    """It was picked up."""
+    HUMAN: ClassVar = "human"
+    """By a human, as far as the carrier can tell. Comes only where `machine_detection` was asked for."""
+    MACHINE: ClassVar = "machine"
+    """By an answering machine."""
+    REATTACHED: ClassVar = "reattached"
+    """The connection to the caller or to the gateway was lost and is back; what was playing was not heard to its
+    end."""
+    TRANSFER_FAILED: ClassVar = "transfer_failed"
+    """Nobody answered the transfer; the caller is back."""
+    REFUSED: ClassVar = "refused"
+    """What the bot asked for was not done. `fields`: `what` ("transfer", "dtmf", "hangup") and `reason`."""
+    ENDING: ClassVar = "ending"
+    """The call reaches its longest duration soon. `fields["seconds"]`: until then. What the bot has said by then is
+    heard to its end."""
+    PLAYOUT_OVERFLOW: ClassVar = "playout_overflow"
+    """The bot is far ahead of the caller (120 s): its newest audio was dropped."""
+    AUDIO_DROPPED: ClassVar = "audio_dropped"
+    """The bot has not read for so long that `fields["ms"]` of the caller's audio were dropped."""
 
 
 Event: TypeAlias = Audio | Dtmf | Mark | Status
@@ -69,6 +92,7 @@ class Conversation:
         self.reports = 0
         """The number of the gateway's reports of what was played."""
         self._events: deque[Event] = deque()
+        self._keys: deque[Dtmf] | None = None  # those that wait to be collected; None: keys are events
         self._backlog = 0  # bytes of audio among the events
         self._backlog_max = int(MAX_BACKLOG * self.sample_rate) * 2
         self._dropped = 0  # bytes of audio that the bot has not been told of
@@ -102,7 +126,7 @@ class Conversation:
             return
         match pcm.decode_to_worker(data):
             case pcm.Dtmf(digit):
-                self._put(Dtmf(digit))
+                self._pressed(Dtmf(digit))
             case pcm.MarkReached(name, played):
                 self._put(Mark(name, played))
             case pcm.Played(ms):
@@ -121,6 +145,12 @@ class Conversation:
         if data:
             self._backlog += len(data)
             self._put(Audio(data, self.sample_rate))
+
+    def _pressed(self, key: Dtmf) -> None:
+        if self._keys is None:
+            self._put(key)
+        elif len(self._keys) < MAX_KEYS:
+            self._keys.append(key)
 
     def _put(self, event: Event) -> None:
         self._events.append(event)
@@ -150,6 +180,28 @@ class Conversation:
         if isinstance(event, Audio):
             self._backlog -= len(event.pcm)
         return event
+
+    # Keys that are collected: they are no events meanwhile.
+
+    @property
+    def collecting(self) -> bool:
+        """True while keys are collected."""
+        return self._keys is not None
+
+    def collect_keys(self) -> None:
+        """Collect keys from now on, beginning with those that the bot has not read yet."""
+        self._keys = deque(event for event in self._events if isinstance(event, Dtmf))
+        if self._keys:
+            self._events = deque(event for event in self._events if not isinstance(event, Dtmf))
+
+    def next_key(self) -> str:
+        """Take the next collected key, "" if there is none (yet)."""
+        return self._keys.popleft().digit if self._keys else ""
+
+    def stop_collecting(self) -> None:
+        """Let keys be events again, first those that were not taken."""
+        left, self._keys = self._keys or (), None
+        self._events.extendleft(reversed(left))
 
     # What the bot says, as far as the caller has not heard it.
 

@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,11 +18,12 @@ from functools import partial
 from pathlib import Path
 
 from gateway.errors import BotError
-from gateway.protocol.workers import Running, Worker, WorkerEnd
+from gateway.protocol.workers import LinkProtocol, Running, Worker, WorkerEnd
+from gateway.worker.credentials import Credentials
 from gateway.worker.handle import WorkerHandle
 from gateway.worker.options import HostOptions, worker_url
 from gateway.worker.process import Report, WorkerSpec
-from gateway.worker.spawn import END_TIMEOUT, ExecSpawner, ForkServer, Spawner
+from gateway.worker.spawn import END_TIMEOUT, Spawner, load_bot
 from gateway.worker.starts import Backoff, StartTimes
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,10 @@ STABLE = 1.0
 """Seconds for which a worker must have been ready if its death is an accident, and no failed start."""
 START_LIMIT = 300.0
 """Seconds from a worker's birth to its being ready; prewarm() may load a model."""
+SLOW = 3.0
+"""Seconds after which a start is said to take long: someone waits for it."""
+SILENT = 5.0
+"""Seconds without a heartbeat, of which there is one every 2, after which that is said, with what mostly is why."""
 HUNG = 15.0
 """Seconds without a heartbeat. The gateway has given up on its link after 10."""
 TICK = 1.0
@@ -54,11 +58,14 @@ class Fleet:
         self._wanted: dict[str, None] = {}  # sessions to start a worker for, in the order in which they came
         self.ends: Counter[WorkerEnd] = Counter()
         """How many ended how, of those that should not have."""
+        self.protocol: LinkProtocol = "pcm"
+        """What the links of its workers speak; known once the bot has been imported."""
         self.wrapup_seconds = options.wrapup_seconds
         """A worker may take this long to end after its call; then it is killed."""
         self._count = 0
         self._backoff = Backoff()
         self._start_times = StartTimes()
+        self._said_slow = False
         self._retry: asyncio.TimerHandle | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self._reload: asyncio.Task[None] | None = None
@@ -71,19 +78,11 @@ class Fleet:
 
     def workers(self) -> tuple[Worker, ...]:
         """List all of them, as they are now."""
-        return tuple(
-            Worker(p.id, p.url, p.report.state, p.report.session)
-            for p in self._processes.values()
-            if p.url or p.report.state == "starting"
-        )
+        return tuple(p.as_worker() for p in self._processes.values() if p.url or p.report.state == "starting")
 
     def running(self) -> tuple[Running, ...]:
         """List the sessions that are being served."""
-        return tuple(
-            Running(p.report.session, p.report.fence, p.id)
-            for p in self._processes.values()
-            if p.report.state == "busy"
-        )
+        return tuple(p.as_running() for p in self._processes.values() if p.report.state == "busy")
 
     @property
     def talking(self) -> bool:
@@ -140,22 +139,27 @@ class Fleet:
     # Making workers.
 
     async def _load(self) -> None:
-        target = self._options.target
-        if sys.platform == "linux":  # elsewhere, as on macOS, system libraries start threads: forking is unsafe
-            server = ForkServer(target, self._exited, self._fork_server_lost)
-            shared = await server.start()
-            if not shared:
-                self._spawner = server
-            else:
-                await server.close(END_TIMEOUT)
-                log.warning(
-                    "%s: importing it leaves %s, which forked workers would share; each worker is a process of its "
-                    "own, which starts more slowly (open it in prewarm() instead)",
-                    target,
-                    ", ".join(shared),
-                )
-        self._spawner = self._spawner or ExecSpawner(target, self._exited)
+        options = self._options
+        loaded = await load_bot(
+            options.target,
+            options.service_host,
+            self._exited,
+            self._fork_server_lost,
+            accounts=options.credentials,
+            python=options.python,
+        )
+        self._spawner, self.protocol = loaded.spawner, loaded.protocol
+        if loaded.shared:
+            log.warning(
+                "%s: importing it leaves %s, which forked workers would share; each worker is a process of its own, "
+                "which starts more slowly (open it in prewarm() instead)",
+                *(options.target, ", ".join(loaded.shared)),
+            )
         self._top_up()
+
+    @property
+    def _credentials(self) -> tuple[Credentials, ...]:
+        return self._options.credentials if self.protocol == "relay" else ()
 
     def _fork_server_lost(self) -> None:
         self._spawner = None
@@ -216,7 +220,8 @@ class Fleet:
         ours.setblocking(False)
         # The first of several that fail together is heard; the others, and those after it, would only repeat it.
         quiet = self._backoff.failures > 0 or any(p.report.state == "starting" for p in self._processes.values())
-        spec = WorkerSpec(name, listen, self._link_key, session, options.service_host, options.grace_seconds, quiet)
+        service, grace = options.service_host, options.grace_seconds
+        spec = WorkerSpec(name, listen, self._link_key, session, service, grace, quiet, self._credentials)
         ours.send(spec.line())
         now = self._loop.time()
         process = WorkerHandle(name, listen if options.local else "", ours, now, now, Report(session=session))
@@ -320,7 +325,9 @@ class Fleet:
         how = process.how_it_ended()
         if state == "busy":
             self.ends["died_in_call"] += 1
-            log.warning("worker %s ended during its call: %s", process.id, how, extra={"session": session})
+            log.warning(
+                "worker %s ended during its call: %s%s", process.id, how, process.mend(), extra={"session": session}
+            )
         elif process.next_in is None:
             self.ends["died_idle"] += 1
             log.warning("worker %s ended while it was idle: %s", process.id, how)
@@ -328,9 +335,10 @@ class Fleet:
             self.ends["unusable"] += 1
             if self._backoff.should_tell(how, self._loop.time()):
                 log.warning(
-                    "worker %s is of no use: %s; the next one in %.1f s, and ever later while that lasts",
+                    "worker %s is of no use: %s%s; the next one in %.1f s, and ever later while that lasts",
                     process.id,
                     how,
+                    process.mend(),
                     process.next_in,
                 )
 
@@ -360,10 +368,31 @@ class Fleet:
         for process in list(self._processes.values()):
             if stopped:
                 process.heard = now
+            if process.talking:
+                process.usage.measure(process.pid, now)
             if process.report.state == "starting":
                 if now - process.born > START_LIMIT:
                     self._kill(process, f"was not ready after {START_LIMIT:g} s", "slow_start")
+                elif now - process.born > SLOW and not self._start_times.known and not self._said_slow:
+                    self._said_slow = True
+                    log.info(
+                        "worker %s is not ready after %g s: prewarm() is slow, say; callers wait", process.id, SLOW
+                    )
             elif now - process.heard > HUNG:
                 why = f"has not answered for {HUNG:g} s (stopped, or its bot blocks the loop)"
                 self._kill(process, why, "hung")
+            else:
+                self._note_silence(process, now - process.heard > SILENT)
         self._top_up()
+
+    def _note_silence(self, process: WorkerHandle, silent: bool) -> None:
+        """Log, once each time, that no heartbeat comes, long before that ends the worker."""
+        if silent and not process.said_silent and not process.killed:
+            log.warning(
+                "worker %s has not answered for %g s: does its bot block the loop? Write `await asyncio.sleep(…)` for "
+                "time.sleep, and `await asyncio.to_thread(f)` for what takes long",
+                process.id,
+                SILENT,
+                extra={"session": process.report.session},
+            )
+        process.said_silent = silent

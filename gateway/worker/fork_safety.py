@@ -5,8 +5,8 @@ connection among them carries the answers of all callers, and each process takes
 another was answered. So a bot that leaves any such thing when it is imported is not forked; each of its workers imports
 it on its own.
 
-`Baseline` is taken before the import. `reseed` is for each forked worker: the generators that everybody shares, those
-of `random`, numpy and torch, begin differently in each.
+`Baseline` is taken before the import. `reseed` is for each forked worker: the generators that all share, those
+of `random`, numpy and torch, and the defaults of functions, begin differently in each.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ import random
 import socket
 import sys
 import tempfile
-import threading
+from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
+
+from gateway.worker.fork_threads import ThreadWatch
 
 HARMLESS = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
 """Files that have no position and no peer."""
@@ -45,6 +48,7 @@ class Baseline:
     def __init__(self) -> None:
         self._files = set(_open_files().values())
         self._mappings = _shared_mappings()
+        self._threads = ThreadWatch()
 
     def added(self) -> list[str]:
         """Name what there is by now that forked workers would share; empty if forking is safe."""
@@ -53,17 +57,10 @@ class Baseline:
         if not found and _shared_mappings() - self._mappings:  # most of it has a file, too, and is named by that
             found = ["shared memory"]
         found += _own_generators()
-        if (extra := threads() - 1) > 0:
-            found.append(f"{extra} thread{'s' * (extra > 1)}")
+        found += self._threads.stop()
         if len(found) > MOST_NAMED:
             found[MOST_NAMED:] = [f"{len(found) - MOST_NAMED} more"]
         return found
-
-
-def threads() -> int:
-    """Count the threads of this process, those of C libraries included."""
-    tasks = Path("/proc/self/task")
-    return len(list(tasks.iterdir())) if tasks.exists() else threading.active_count()
 
 
 def reseed() -> None:
@@ -76,6 +73,13 @@ def reseed() -> None:
         module = sys.modules.get(name)
         if module is not None:
             module.seed()
+    for generator in _default_generators:
+        generator.seed()
+
+
+_default_generators: list[random.Random] = []
+"""Those that are the default of a function's argument, as in aiohttp's writer of WebSocket frames: made where nobody
+can choose a seed. Found by `Baseline.added`."""
 
 
 def _open_files() -> dict[int, str]:
@@ -152,7 +156,18 @@ def _own_generators() -> list[str]:
         for thing in gc.get_objects()
         if isinstance(thing, kinds) and id(thing) not in known and not isinstance(thing, random.SystemRandom)
     ]
+    defaults = {id(value) for value in _defaults()} if found else set()
+    _default_generators[:] = [thing for thing in found if id(thing) in defaults and isinstance(thing, random.Random)]
+    found = [thing for thing in found if thing not in _default_generators]
     return [f"the random generator {_variable(thing) or type(thing).__name__}" for thing in found]
+
+
+def _defaults() -> Iterator[object]:
+    """What arguments of functions are by default."""
+    for thing in gc.get_objects():
+        if isinstance(thing, FunctionType):
+            yield from thing.__defaults__ or ()
+            yield from (thing.__kwdefaults__ or {}).values()
 
 
 def _rng_of_tempfile() -> Any:

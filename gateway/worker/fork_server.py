@@ -4,14 +4,17 @@ Exec'd by the host, with one thread and no event loop, as only such a process ma
 shared with the workers, page by page, until one writes to it; the garbage collector would, so everything is moved out
 of its sight first.
 
-Control channel (SOCK_SEQPACKET; a JSON object each): host → us: an empty object with the worker's channel attached.
-Us → host: `{"loaded": true, "shared": [what makes forking unsafe]}` or `{"failed": why}`, `{"spawned": pid}` for each
-request, in the same order, `{"exited": pid, "status": n}` with n as `os.waitstatus_to_exitcode` gives it. If forking is
-unsafe we end. At the control channel's end nothing more is forked, and we end after our last child.
+Control channel (SOCK_SEQPACKET; a JSON object each): host → us: first the credentials for a bot on a carrier's wire, by
+name; then for each worker an empty object with its channel attached.
+Us → host: `{"loaded": true, "shared": [what makes forking unsafe], "protocol": of the links}` or `{"failed": why}`,
+`{"spawned": pid}` for each request, in the same order, `{"exited": pid, "status": n}` with n as
+`os.waitstatus_to_exitcode` gives it. If forking is unsafe we end. At the control channel's end nothing more is forked,
+and we end after our last child.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -24,39 +27,56 @@ from typing import Any
 import orjson
 
 from gateway.errors import BotError
-from gateway.worker.bot_loader import Bot, hidden_neighbours, load
+from gateway.worker.bot_loader import Bot, hidden_neighbours, is_ours, load, names_pipecat
 from gateway.worker.fork_safety import Baseline, reseed
-from gateway.worker.logs import log_prints, log_to_stderr, without_our_frames
+from gateway.worker.logs import context, log_prints, log_to_stderr, without_our_frames
 from gateway.worker.process import exit_now, ignore_signals, import_what_calls_need, run_worker
 
 log = logging.getLogger(__name__)
 
+MAX_CREDENTIALS = 65536
+"""Bytes of JSON."""
+
 
 def main() -> int:
-    """`python -m gateway.worker.fork_server TARGET CONTROL_FD`."""
+    """`python -m gateway.worker.fork_server TARGET CONTROL_FD SERVICE`."""
     ignore_signals()
     control = socket.socket(fileno=int(sys.argv[2]))
     os.set_inheritable(control.fileno(), False)
+    context.update(service=sys.argv[3])
     log_prints()
+    credentials = _credentials(control)
+    if names_pipecat(sys.argv[1]):  # its source tells what it is before it is imported; and its module may read them
+        os.environ.update(credentials)
     baseline = Baseline()
     try:
         bot = load(sys.argv[1])
     except BotError as e:
-        if e.__cause__ is not None:
+        _tell(control, {"failed": str(e)})
+        if e.__cause__ is not None:  # else the line that the host ends with says all
             log_to_stderr()
             log.error("%s", e, exc_info=without_our_frames(e.__cause__))
-        _tell(control, {"failed": str(e)})
         return 2
-    for text in hidden_neighbours(sys.argv[1]):
+    if bot.protocol != "relay":
+        for name in credentials.keys() & os.environ.keys():
+            del os.environ[name]
+    for text in hidden_neighbours(sys.argv[1]) if not is_ours(bot) else ():
         log_to_stderr()
         log.warning("%s", text)
     gc.collect()  # what the import has left behind may hold something open
     shared = baseline.added()
-    _tell(control, {"loaded": True, "shared": shared})
+    _tell(control, {"loaded": True, "shared": shared, "protocol": bot.protocol})
     if shared:
         return 0
     gc.freeze()
     return _serve(control, bot)
+
+
+def _credentials(control: socket.socket) -> dict[str, str]:
+    """For a bot that speaks a carrier's wire, by their names in the environment."""
+    with contextlib.suppress(OSError, ValueError):  # the host is gone: the poll that follows sees it, too
+        return dict(orjson.loads(control.recv(MAX_CREDENTIALS)))
+    return {}
 
 
 def _serve(control: socket.socket, bot: Bot) -> int:
@@ -95,7 +115,7 @@ def _serve(control: socket.socket, bot: Bot) -> int:
             _tell(control, {"spawned": pid})
             if not prepared:
                 # Once here instead of once in each worker; but not before the first of them, which is waited for.
-                import_what_calls_need()
+                import_what_calls_need(bot)
                 gc.freeze()
                 prepared = True
     return 0

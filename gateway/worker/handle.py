@@ -9,7 +9,9 @@ import signal
 import socket
 from dataclasses import dataclass, field
 
+from gateway.protocol.workers import Running, Worker
 from gateway.worker.process import Report
+from gateway.worker.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,7 @@ class WorkerHandle:
     lost: its channel has ended.
     killed: why its host has killed it.
     noted: its end has been counted and logged.
+    said_silent: it has been logged that no heartbeat comes.
     next_in: it ended too early; seconds until another is started.
     """
 
@@ -41,7 +44,9 @@ class WorkerHandle:
     killed: str = ""
     noted: bool = False
     next_in: float | None = None
+    said_silent: bool = False
     wrapup: asyncio.TimerHandle | None = None
+    usage: Usage = field(default_factory=Usage)
     _buffer: bytes = b""
 
     @property
@@ -53,6 +58,15 @@ class WorkerHandle:
     def talking(self) -> bool:
         """It has a call, or its bot wraps one up."""
         return self.report.state in ("busy", "done")
+
+    def as_worker(self) -> Worker:
+        """Say what the gateway is told of it."""
+        cpu, memory = (self.usage.cpu, self.usage.memory) if self.talking else (0, 0)
+        return Worker(self.id, self.url, self.report.state, self.report.session, cpu=cpu, memory=memory)
+
+    def as_running(self) -> Running:
+        """Say which session it serves, for a gateway that may have forgotten it."""
+        return Running(self.report.session, self.report.fence, self.id)
 
     def read(self) -> list[Report] | None:
         """The reports that have come; None at the channel's end."""
@@ -91,3 +105,14 @@ class WorkerHandle:
             return f"killed by {signal.Signals(-self.status).name}"
         except ValueError:
             return f"killed by signal {-self.status}"
+
+    def mend(self) -> str:
+        """What most likely ended it, where neither it nor its host has said so, with a `; ` before it."""
+        if self.report.failed or self.killed or self.status is None:
+            return ""
+        if self.status == -signal.SIGKILL:
+            return "; the kernel does that when memory is short: lower max, or give the machine more"
+        if self.status < 0:
+            return "; a library crashed, say"
+        where = "" if self.ready_at else " in prewarm()"
+        return f"; the bot has ended its process by os._exit(), say{where}: let it return or raise"

@@ -166,7 +166,7 @@ class _Host:
             host=self._id,
             epoch=self._epoch,
             service_host=options.service_host,
-            protocol=options.protocol,
+            protocol=self._fleet.protocol,
             cap=options.max,
             workers=self._fleet.workers(),
             running=self._fleet.running(),

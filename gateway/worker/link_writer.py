@@ -27,6 +27,8 @@ class LinkWriter:
         self._ready = False
         self._reader: asyncio.Future[None] | None = None
         self._speaker: asyncio.Future[None] | None = None
+        self._collector: asyncio.Future[None] | None = None
+        self._recording_paused = False
 
     # The link's side.
 
@@ -38,6 +40,8 @@ class LinkWriter:
     def attach(self, socket: Socket) -> None:
         """Speak on this link from now on, beginning with what has waited for it."""
         self._socket = socket
+        if self._recording_paused:  # another gateway may have taken the call, and must not record what comes next
+            socket.send(pcm.encode(pcm.PauseRecording()))
         if self._ready:
             socket.send(pcm.encode(pcm.Ready()))
         while self._pending:
@@ -79,6 +83,11 @@ class LinkWriter:
             self.conversation.sent(audio)
             self._socket.send(audio)
 
+    def record(self, on: bool) -> None:
+        """Pause or resume the call's recording, on this link and on those that follow it."""
+        self._recording_paused = not on
+        self.say(pcm.ResumeRecording() if on else pcm.PauseRecording())
+
     def ready(self) -> None:
         """Let the caller's audio come, as the bot listens or speaks; a new gateway is told again."""
         if not self._ready:
@@ -94,6 +103,18 @@ class LinkWriter:
             await self._reader
         finally:
             self._reader = None
+
+    async def key(self, until: float) -> bool:
+        """Wait for news of the call, of keys or of its end. until: loop time; False: it has passed."""
+        self._collector = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout_at(until):
+                await self._collector
+            return True
+        except TimeoutError:
+            return False
+        finally:
+            self._collector = None
 
     async def change(self, seconds: float | None) -> bool:
         """Wait, holding the turn, until there is news of the call. False: there was none for so long."""
@@ -114,5 +135,6 @@ class LinkWriter:
 
     def _wake(self) -> None:
         self.wake_speaker()
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+        for waiter in (self._reader, self._collector):
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)

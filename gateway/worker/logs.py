@@ -14,14 +14,23 @@ import sysconfig
 import threading
 import traceback
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import orjson
 
+from gateway.worker.tracebacks import structured
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
 LOG_VARIABLE = "GATEWAY_LOG"
 """Environment variable, "json" or "console": set by a gateway for the hosts that it starts."""
+UNENDED = 0.5
+"""Seconds after which a line that was begun and not ended is written."""
 MAX_LINE = 8192
 """Characters of a printed line; a longer one becomes several."""
 
@@ -35,14 +44,28 @@ _OURS = tuple(str(Path(__file__).parents[2] / package) + os.sep for package in (
 
 def log_to_stderr() -> None:
     """Log in the gateway's form, unless the bot's module has set up logging itself."""
-    handler = logging.StreamHandler()
+    stream = sys.stderr.stream if isinstance(sys.stderr, PrintedLines) else sys.stderr
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(_Lines())
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def log_prints() -> None:
-    """Make a log line at once of each line that the bot prints; on stdout, as before."""
+    """Make a log line at once of each line that the bot prints, a library logs by itself or Python warns of."""
     sys.stdout = PrintedLines(sys.stdout)
+    sys.stderr = PrintedLines(sys.stderr)
+
+
+def flush_prints(loop: asyncio.AbstractEventLoop) -> None:
+    """From now on write what is printed without a newline after UNENDED, and not when the bot has ended."""
+    for printed in (sys.stdout, sys.stderr):
+        if isinstance(printed, PrintedLines):
+            printed.begun = partial(_soon, loop, printed.flush)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, flush: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the process's end flushes
+        loop.call_soon_threadsafe(loop.call_later, UNENDED, flush)  # a thread of the bot's may print, too
 
 
 def line(event: str, level: str, created: float, error: BaseException | None = None, **fields: str) -> str:
@@ -52,7 +75,7 @@ def line(event: str, level: str, created: float, error: BaseException | None = N
     if _as_json():
         entry: dict[str, Any] = {**known, "event": event, "level": level, "timestamp": moment}
         if error is not None:
-            entry["exception"] = _structured(error)
+            entry["exception"] = structured(error)
         return orjson.dumps(_encodable(entry)).decode()
     text = f"{moment} [{level:<9}] {event:<30} {' '.join(f'{name}={value}' for name, value in known.items())}".rstrip()
     if error is not None:
@@ -76,11 +99,17 @@ def without_our_frames(error: BaseException) -> BaseException:
 
 
 class PrintedLines(io.TextIOBase):
-    """Stands in for stdout: each line becomes one of the log's, and is written at once."""
+    """Stands in for stdout or stderr: each line becomes one of the log's, and is written at once.
+
+    stream: what it stands in for.
+    begun: called when a line was begun and not ended, once until that is written.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+        self.stream = stream
+        self.begun: Callable[[], None] | None = None
         self._begun = ""
+        self._told = False
         self._lock = threading.Lock()
 
     def write(self, text: str) -> int:
@@ -91,11 +120,16 @@ class PrintedLines(io.TextIOBase):
                 self._put(each)
             if len(self._begun) > MAX_LINE:
                 self._put_rest()
+            tell = bool(self._begun) and not self._told and self.begun is not None
+            self._told = self._told or tell
+        if tell and self.begun is not None:
+            self.begun()
         return len(text)
 
     def flush(self) -> None:
         """Write what has been begun."""
         with self._lock:
+            self._told = False
             self._put_rest()
 
     def _put_rest(self) -> None:
@@ -107,8 +141,8 @@ class PrintedLines(io.TextIOBase):
         now = datetime.now(UTC).timestamp()
         with contextlib.suppress(OSError, ValueError):  # its reader is gone: no reason for the bot to end
             for at in range(0, max(1, len(text)), MAX_LINE):
-                self._stream.write(line(text[at : at + MAX_LINE], "info", now) + "\n")
-            self._stream.flush()
+                self.stream.write(line(text[at : at + MAX_LINE], "info", now) + "\n")
+            self.stream.flush()
 
     # What libraries ask of a stdout.
 
@@ -116,18 +150,18 @@ class PrintedLines(io.TextIOBase):
         return True
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self.stream.isatty()
 
     def fileno(self) -> int:
-        return self._stream.fileno()
+        return self.stream.fileno()
 
     @property
     def buffer(self) -> Any:
-        return self._stream.buffer
+        return self.stream.buffer
 
     @property
     def encoding(self) -> str:  # type: ignore[override]  # which has a setter
-        return self._stream.encoding
+        return self.stream.encoding
 
 
 class _Lines(logging.Formatter):
@@ -142,13 +176,6 @@ class _Lines(logging.Formatter):
 
 def _as_json() -> bool:
     return os.environ.get(LOG_VARIABLE, "console" if sys.stderr.isatty() else "json") == "json"
-
-
-def _structured(error: BaseException) -> Any:
-    """As in the gateway's log, without the values of variables: those hold audio and secrets."""
-    from structlog.tracebacks import ExceptionDictTransformer
-
-    return ExceptionDictTransformer(show_locals=False)((type(error), error, error.__traceback__))
 
 
 def _encodable(value: Any) -> Any:

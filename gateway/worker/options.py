@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,7 +11,8 @@ import orjson
 
 from gateway.errors import UserError
 from gateway.protocol import workers
-from gateway.worker.server import WORKER_GRACE
+from gateway.worker.credentials import Credentials
+from gateway.worker.slot import WORKER_GRACE
 
 OPTIONS_FD_VARIABLE = "GATEWAY_WORKER_HOST_FD"
 """Environment variable: the number of a pipe that brings a host's options as JSON. They hold a key, which the
@@ -51,8 +52,11 @@ class HostOptions:
     """A worker may take this long to end after its call; then it is killed. A gateway that says otherwise is obeyed."""
     grace_seconds: float = WORKER_GRACE
     """Bots and the host itself wait this long for a gateway to come back."""
-    protocol: workers.LinkProtocol = "pcm"
-    """What is spoken on the links; our own workers speak pcm."""
+
+    python: str = ""
+    """The interpreter of the bot's own environment, in which the gateway is installed too; "": ours."""
+    credentials: tuple[Credentials, ...] = field(default=(), repr=False)
+    """What bots get that speak a carrier's own wire. Others get none of them."""
 
     def __post_init__(self) -> None:
         """Raises UserError, naming the field."""
@@ -97,6 +101,10 @@ class HostOptions:
             raise UserError("worker host: the options are an object with target, service_host and known fields")
         if isinstance(values.get("gateways"), list):
             values["gateways"] = tuple(map(str, values["gateways"]))
+        try:
+            values["credentials"] = tuple(Credentials(**each) for each in values.get("credentials", ()))
+        except TypeError:
+            raise UserError("worker host: credentials are a list of objects: carrier, account, variables") from None
         return HostOptions(**values)
 
     @staticmethod

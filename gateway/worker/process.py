@@ -16,18 +16,23 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import orjson
 
 from gateway.errors import BotError
+from gateway.event_loop import loop_factory
 from gateway.protocol.workers import WorkerState
 from gateway.sockets import server_protocol
 from gateway.worker import logs
 from gateway.worker.bot_loader import Bot, load
-from gateway.worker.server import Slot
+from gateway.worker.credentials import Credentials, variables_of
+from gateway.worker.pcm_slot import PcmSlot
+from gateway.worker.relay_slot import RelaySlot
+from gateway.worker.runner_arguments import import_arguments
+from gateway.worker.slot import Slot
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +49,9 @@ class WorkerSpec:
     key: the bearer key of links.
     session: the only one to be served, "" for any.
     service: the service host, for the log.
-    grace: see server.WORKER_GRACE.
+    grace: see slot.WORKER_GRACE.
     quiet: others have failed before: a failure is told to the host only, without its traceback in the log.
+    credentials: for a bot that speaks the carrier's own wire.
     """
 
     id: str
@@ -55,6 +61,7 @@ class WorkerSpec:
     service: str
     grace: float
     quiet: bool
+    credentials: tuple[Credentials, ...] = field(default=(), repr=False)
 
     @property
     def path(self) -> str:
@@ -93,6 +100,10 @@ class Report:
         return Report(**fields)
 
 
+FORM = " ".join((*WorkerSpec.__slots__, *Report.__slots__))
+"""What a host and its workers say to each other: the same in both, though each has an environment of its own."""
+
+
 def ignore_signals() -> None:
     """Ignore what Ctrl-C and service managers send to the whole group; we obey our gateway.
 
@@ -109,6 +120,7 @@ def run_worker(channel: socket.socket, bot: Bot) -> int:
         return 0
     logs.context.update(service=spec.service)
     logs.log_to_stderr()
+    os.environ.update(variables_of(spec.credentials))
     if bot.prewarm is not None:
         try:
             bot.prewarm()
@@ -119,7 +131,7 @@ def run_worker(channel: socket.socket, bot: Bot) -> int:
             fail(channel, why)
             return 1
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(channel, spec, bot))
     except OSError as e:  # its address is taken or gone, no descriptor is left
         fail(channel, f"cannot listen on {spec.listen}: {e.strerror or e}")
@@ -167,16 +179,10 @@ def _at_end(channel: socket.socket) -> bool:
     return False
 
 
-def _loop_factory() -> Any:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def import_what_calls_need() -> None:
+def import_what_calls_need(bot: Bot) -> None:
     """Import pydantic: 60 ms that no caller should wait for, nor the first worker's readiness."""
+    if bot.protocol == "relay":
+        import_arguments()
     import serializers.call_data  # noqa: F401  for its being imported; `Call.data` names it
 
 
@@ -187,7 +193,8 @@ def _read_spec(channel: socket.socket) -> WorkerSpec | None:
         if not more:
             return None
         data += more
-    return WorkerSpec(**orjson.loads(data))
+    fields = orjson.loads(data)
+    return WorkerSpec(**fields | {"credentials": tuple(Credentials(**each) for each in fields["credentials"])})
 
 
 class _Channel:
@@ -235,16 +242,22 @@ async def _serve(end: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
     """Listen, report, and serve one call. Returns the exit status. Raises OSError if it cannot listen."""
     loop = asyncio.get_running_loop()
     channel = _Channel(end)
-    slot = Slot(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
+    slot: Slot
+    if bot.protocol == "relay":
+        slot = RelaySlot(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
+        slot.credentials = spec.credentials
+    else:
+        slot = PcmSlot(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
     protocol = server_protocol(slot.decide, plain=slot.plain)
     if spec.path:
         server = await loop.create_unix_server(protocol, spec.path)
     else:
         server = await loop.create_server(protocol, spec.listen, 0)
         channel.port = server.sockets[0].getsockname()[1]
+    logs.flush_prints(loop)
     channel.report("ready", spec.session, 0)
     channel.beat()
-    loop.call_soon(import_what_calls_need)
+    loop.call_soon(import_what_calls_need, bot)
     status = await _until_over(slot, channel.host_gone)
     server.close()
     return status
@@ -274,8 +287,7 @@ def main() -> int:
         bot = load(target)
     except BotError as e:
         logs.log_to_stderr()
-        if e.__cause__ is not None:
-            log.error("%s", e, exc_info=logs.without_our_frames(e.__cause__))
+        log.error("%s", e, exc_info=logs.without_our_frames(e.__cause__) if e.__cause__ is not None else None)
         fail(channel, str(e))
         return 2
     return run_worker(channel, bot)

@@ -62,6 +62,7 @@ class Registration:
         self._socket: Socket | None = None
         self._ended: asyncio.Future[None] | None = None
         self._was_known = False
+        self._turned_away = False
         self._gateway_drains = False
         self._host_drains = False
         self._leaving = False
@@ -87,6 +88,7 @@ class Registration:
                         target=wire.PATH,
                     )
                     await self._ended
+                    wait += REFUSED_WAIT if self._turned_away else 0.0
                     if self.left and not self._return_to_left:
                         return
                 except LinkRefused as e:
@@ -120,7 +122,7 @@ class Registration:
 
     def opened(self, socket: Socket) -> None:
         """Present the host."""
-        self._socket, self._gateway_drains, self.left = socket, False, False
+        self._socket, self._gateway_drains, self.left, self._turned_away = socket, False, False, False
         self._register(socket)
         self._timer = self._loop.call_later(CONNECT_TIMEOUT, self._unanswered)
 
@@ -148,10 +150,11 @@ class Registration:
         known, self._socket, self.connected = self.connected, None, False
         self.left = self._gateway_drains and code == CloseCode.NORMAL_CLOSURE
         if code == CloseCode.POLICY_VIOLATION and reason:
-            self.refused = "" if self._was_known else reason
+            self.refused, self._turned_away = "" if self._was_known else reason, not known
             self._complain(f"does not take this host: {reason}")
         elif not self.left and not self._leaving:
-            self._complain(f"is gone ({code})" if known else f"has not registered this host ({code})")
+            why = f"{code}, {reason}" if reason else f"{code}"
+            self._complain(f"is gone ({why})" if known else f"has not registered this host ({why})")
         if self._ended is not None and not self._ended.done():
             self._ended.set_result(None)
         self._host.connection_changed()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import orjson
 
 from gateway.errors import BotError
-from gateway.worker.logs import LOG_VARIABLE
+from gateway.protocol.workers import LinkProtocol
+from gateway.worker.credentials import Credentials, variables_of
+from gateway.worker.interpreter import check_python, environment
 from gateway.worker.process import fail
 
+FORKS = sys.platform == "linux"
+"""Elsewhere, as on macOS, system libraries start threads: forking is unsafe."""
 LOAD_TIMEOUT = 300.0
 """Seconds that importing the bot's module may take; some load a model."""
 
@@ -25,20 +31,22 @@ MAX_BIRTHS = 64
 """Workers that may be asked for and not yet born. The fork server's control socket takes some 270 requests (Linux, the
 default of net.core.wmem_default), and to fork more at once starts none of them sooner."""
 
-ONE_THREAD = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-"""Numeric libraries start a thread per core when imported, which makes forking unsafe, and a worker 11 MB instead of
-3 MB and 18 ms instead of 3 ms (numpy 2, OpenBLAS). A voice has 20 ms blocks: threads never pay."""
-
 Born = Callable[[int], None]
 """A function that is called with the pid."""
 Exited = Callable[[int, int], None]
 """A function that is called with the pid and the exit status, or minus the signal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A bot that was imported.
+
+    shared: what forked workers would share, and must not.
+    protocol: what its links speak.
+    """
+
+    shared: tuple[str, ...]
+    protocol: LinkProtocol
 
 
 class Spawner(Protocol):
@@ -58,12 +66,18 @@ class Spawner(Protocol):
 class ForkServer:
     """The host's side of `fork_server`.
 
+    service: the service host, for the log.
+    python: the interpreter.
     exited: called for each worker that has ended.
     lost: called when the fork server itself has ended, unasked.
     """
 
-    def __init__(self, target: str, exited: Exited, lost: Callable[[], None]) -> None:
+    def __init__(
+        self, target: str, service: str, exited: Exited, lost: Callable[[], None], python: str = sys.executable
+    ) -> None:
         self._target = target
+        self._python = python
+        self._service = service
         self._exited = exited
         self._lost = lost
         self._control: socket.socket | None = None
@@ -71,19 +85,28 @@ class ForkServer:
         self._births: deque[Born] = deque()
         self._forks_nothing = False
         self._loop = asyncio.get_running_loop()
-        self._loaded: asyncio.Future[list[str]] = self._loop.create_future()
+        self._loaded: asyncio.Future[Loaded] = self._loop.create_future()
+        self._ending: asyncio.Task[None] | None = None
 
-    async def start(self) -> list[str]:
-        """Start it, and let it import the bot.
+    async def start(self, credentials: Mapping[str, str]) -> Loaded:
+        """Start it, and let it import the bot. If there is something that workers would share, it has ended.
 
-        Returns what workers would share and must not: if there is any, the fork server has ended.
+        credentials: variables for the environment of a bot that speaks a carrier's wire.
         Raises BotError if the bot cannot be imported.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
         self._control = ours
-        with theirs:
-            self._process = await _python("gateway.worker.fork_server", self._target, theirs)
+        try:
+            with theirs:
+                self._process = await _run(
+                    self._python, "gateway.worker.fork_server", self._target, theirs, {}, self._service
+                )
+            with contextlib.suppress(OSError):  # it has ended already, which shows at the channel's end
+                ours.send(orjson.dumps(dict(credentials)))
+        except BaseException:
+            ours.close()
+            raise
         self._loop.add_reader(ours, self._readable)
         try:
             return await asyncio.wait_for(self._loaded, LOAD_TIMEOUT)
@@ -123,6 +146,15 @@ class ForkServer:
                 if self._forks_nothing:  # what the bot wants done at exit does not end
                     self._process.kill()
 
+    async def _ended_while_importing(self) -> None:
+        assert self._process is not None
+        status = await self._process.wait()
+        how = (
+            f"was killed by signal {-status}" if status < 0 else f"has ended, exit status {status}: by os._exit(), say"
+        )
+        if not self._loaded.done():
+            self._loaded.set_exception(BotError(f"{self._target}: the process that imports it {how}"))
+
     def _disconnect(self) -> None:
         if self._control is not None:
             self._loop.remove_reader(self._control)
@@ -140,16 +172,16 @@ class ForkServer:
         if not data:
             self._disconnect()
             if not self._loaded.done():
-                self._loaded.set_exception(BotError(f"{self._target}: the process that imports it was killed"))
+                self._ending = asyncio.ensure_future(self._ended_while_importing())
             else:
                 self._lost()
             return
         match orjson.loads(data):
-            case {"loaded": True, "shared": list(shared)}:
+            case {"loaded": True, "shared": list(shared), "protocol": ("pcm" | "relay") as protocol}:
                 if shared:
                     self._forks_nothing = True
                     self._disconnect()
-                self._loaded.set_result(shared)
+                self._loaded.set_result(Loaded(tuple(shared), protocol))
             case {"failed": str(why)}:
                 self._forks_nothing = True
                 self._disconnect()
@@ -160,11 +192,54 @@ class ForkServer:
                 self._exited(pid, status)
 
 
-class ExecSpawner:
-    """A Python process for each worker: slower to start, and safe for what threads have touched."""
+@dataclass(frozen=True, slots=True)
+class LoadedBot:
+    """A bot that was imported once.
 
-    def __init__(self, target: str, exited: Exited) -> None:
+    spawner: makes its workers. protocol: what their links speak. shared: for this each is a process of its own.
+    """
+
+    spawner: Spawner
+    protocol: LinkProtocol
+    shared: tuple[str, ...] = ()
+
+
+async def load_bot(
+    target: str,
+    service: str,
+    exited: Exited,
+    lost: Callable[[], None],
+    *,
+    accounts: tuple[Credentials, ...] = (),
+    python: str = "",
+) -> LoadedBot:
+    """Import the bot, and find the way in which its workers can be made. Raises BotError if it cannot be imported.
+
+    accounts: whose credentials a bot gets that speaks a carrier's wire.
+    python: the interpreter of the bot's own environment; "": ours.
+    """
+    if python:
+        await check_python(python)
+    python = python or sys.executable
+    server = ForkServer(target, service, exited, lost, python)
+    loaded = await server.start(variables_of(accounts))
+    if FORKS and not loaded.shared:
+        return LoadedBot(server, loaded.protocol)
+    await server.close(END_TIMEOUT)
+    given = variables_of(accounts) if loaded.protocol == "relay" else {}
+    return LoadedBot(ExecSpawner(target, exited, given, python), loaded.protocol, loaded.shared)
+
+
+class ExecSpawner:
+    """A Python process for each worker: slower to start, and safe for what threads have touched.
+
+    credentials: variables for their environments. python: the interpreter.
+    """
+
+    def __init__(self, target: str, exited: Exited, credentials: Mapping[str, str], python: str) -> None:
         self._target = target
+        self._credentials = credentials
+        self._python = python
         self._exited = exited
         self._tasks: set[asyncio.Task[None]] = set()
         self._births = 0
@@ -193,7 +268,7 @@ class ExecSpawner:
             try:
                 if self._closed:
                     return
-                process = await _python("gateway.worker.process", self._target, channel)
+                process = await _run(self._python, "gateway.worker.process", self._target, channel, self._credentials)
             except OSError as e:
                 fail(channel, f"cannot start a process: {e.strerror or e}")
                 return
@@ -203,30 +278,24 @@ class ExecSpawner:
         self._exited(process.pid, await process.wait())
 
 
-async def _python(module: str, target: str, end: socket.socket) -> asyncio.subprocess.Process:
-    """Run a module of ours in our own interpreter.
+async def _run(
+    python: str, module: str, target: str, end: socket.socket, variables: Mapping[str, str], *more: str
+) -> asyncio.subprocess.Process:
+    """Run a module of ours.
 
     -P: it is found where it is installed, though the user's project has a `gateway` too. -u: what a bot prints is not
     kept back. In a session of its own: Ctrl-C in our terminal is not meant for it.
     """
     return await asyncio.create_subprocess_exec(
-        sys.executable,
+        python,
         "-Pu",
         "-m",
         module,
         target,
         str(end.fileno()),
+        *more,
         pass_fds=(end.fileno(),),
         stdin=asyncio.subprocess.DEVNULL,
-        env=environment(os.environ),
+        env=environment(os.environ) | dict(variables),
         start_new_session=True,
     )
-
-
-def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What workers see of our environment.
-
-    Without the gateway's settings, which hold keys; with one thread per numeric library, unless it says otherwise.
-    """
-    kept = {name: value for name, value in ours.items() if not name.startswith("GATEWAY_") or name == LOG_VARIABLE}
-    return {**dict.fromkeys(ONE_THREAD, "1"), **kept}

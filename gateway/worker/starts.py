@@ -14,7 +14,7 @@ REMEMBERED = 10
 
 
 class Backoff:
-    """When to try again. Whoever waits for a worker changes nothing of it."""
+    """When to try again. Sessions that wait for a worker do not change it."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -55,6 +55,11 @@ class StartTimes:
 
     def __init__(self) -> None:
         self._seconds: deque[float] = deque(maxlen=REMEMBERED)
+
+    @property
+    def known(self) -> bool:
+        """True if a start has succeeded."""
+        return bool(self._seconds)
 
     def add(self, seconds: float) -> None:
         """Note a start that has succeeded."""

@@ -29,7 +29,7 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.acceptance.program import EXOTEL_SECRET, PLIVO_ID, PLIVO_TOKEN, TELNYX_SEED, TWILIO_SID, TWILIO_TOKEN
-from tests.waiting import SCALE, until
+from tests.kit.waiting import SCALE, until
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 HOLD_PEAK = 4000
@@ -678,9 +678,11 @@ class Phone:
         return float(np.count_nonzero(audio.reshape(-1, block).max(axis=1) > HOLD_PEAK)) / BLOCKS
 
     async def hears_echo(self, what: str, seconds: float = 0.4, timeout: float = 5) -> None:
-        """Talks, and waits to hear it: the call is whole."""
+        """Talks as a person would, and waits to hear it: the call is whole. Behind a second without media, what comes
+        at once is late, and silence has taken its place.
+        """
         before = self.answered_seconds()
-        await self.talk(seconds)
+        await self.talk(seconds, paced=True)
         await self.until(lambda: self.answered_seconds() - before > 0.75 * seconds, timeout, f"no echo {what}")
 
     async def ends(self, timeout: float = 5) -> int | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import Gateway, place_bot, service, settings
+from tests.acceptance.program import Gateway, service, settings
+from tests.kit.bots import place_bot
 
 
 @pytest.fixture(scope="module")

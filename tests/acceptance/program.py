@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +18,10 @@ from typing import Any, Self
 
 import httpx
 
-from tests.waiting import PATIENCE, SCALE, until, wait_for
+from tests.kit.processes import environment
+from tests.kit.waiting import PATIENCE, SCALE, wait_for
 
 HERE = Path(__file__).parent
-GOLDEN = HERE / "golden"
 
 TWILIO_SID = "AC753e92f9dcc815f84a51038047b6d39a"
 TWILIO_TOKEN = "twilio-auth-token-of-the-tests"
@@ -111,39 +110,6 @@ def free_port() -> int:
         if port not in _given:
             _given.add(port)
             return port
-
-
-def place_bot(name: str, folder: Path) -> Path:
-    """A copy of ``bots/<name>.py`` in ``folder``: what it writes beside itself belongs to that test alone."""
-    return Path(shutil.copy(HERE / "bots" / f"{name}.py", folder / f"{name}.py"))
-
-
-def notes_of(bot: Path) -> list[dict[str, Any]]:
-    """What a bot noted down: one object for each line of the file beside it."""
-    notes = bot.with_suffix(".jsonl")
-    if not notes.exists():
-        return []
-    return [json.loads(line) for line in notes.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
-async def noted(bot: Path, call: str, what: str, count: int = 1, timeout: float = 5) -> list[dict[str, Any]]:
-    """Waits until the bot has noted ``what`` so often in this call; all that it has noted of it."""
-
-    def notes() -> list[dict[str, Any]]:
-        return [one for one in notes_of(bot) if one["call"] == call]
-
-    def enough() -> list[dict[str, Any]]:
-        found = notes()
-        return found if sum(one["what"] == what for one in found) >= count else []
-
-    return await until(enough, timeout, lambda: f"the bot never noted {count} of {what}: {notes()}")
-
-
-def environment() -> dict[str, str]:
-    """Ours, without what would configure the gateway behind a test's back."""
-    ours = ("GATEWAY_", "TWILIO_", "TELNYX_", "PLIVO_", "EXOTEL_")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    return kept | {"PYTHONUNBUFFERED": "1"}
 
 
 def run(*arguments: str, timeout: float = 20, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -240,12 +206,18 @@ class Program:
 
 
 class Gateway(Program):
-    """`gateway serve`, which is ready. url: where it listens."""
+    """`gateway serve`, which is ready. url: where it listens. patience: seconds until it must be."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, patience: float = 20) -> None:
         super().__init__("serve", *arguments, env=env)
         try:
-            ready = self.log("ready", timeout=20)
+            # Not `log("ready")`: there is also the worker that "is not ready after 3 s".
+            ready = wait_for(
+                lambda: next((one for one in self.records() if one.get("event") == "ready"), None),
+                patience,
+                lambda: f"not ready:\n{self.text()}",
+            )
+            assert ready is not None
         except AssertionError:
             self.kill()
             raise
@@ -253,11 +225,13 @@ class Gateway(Program):
         self.url = self.public_url
 
     @classmethod
-    def of(cls, folder: Path, config: str, *arguments: str, env: dict[str, str] | None = None) -> Gateway:
+    def of(
+        cls, folder: Path, config: str, *arguments: str, env: dict[str, str] | None = None, patience: float = 20
+    ) -> Gateway:
         """Serves ``config`` on any free port."""
         file = folder / f"gateway-{time.monotonic_ns()}.toml"
         file.write_text(config)
-        return cls("--config", str(file), "--port", "0", *arguments, env=env)
+        return cls("--config", str(file), "--port", "0", *arguments, env=env, patience=patience)
 
     def fence(self) -> int:
         """Has it log a line that is told from all others, and waits for that; its index in ``lines``. Lines come in
@@ -293,6 +267,8 @@ class CarrierRest:
         asked: list[tuple[str, str, str]] = []
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = 5  # a connection that says nothing must not hold up `close`
+
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
                 asked.append((self.command, self.path, body))
@@ -312,9 +288,15 @@ class CarrierRest:
 
         self.asked = asked
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = False  # `close` waits for them: a socket left open is found in a later test
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    @property
+    def ordered(self) -> list[tuple[str, str, str]]:
+        """What was asked but for questions, such as how a call ended."""
+        return [request for request in self.asked if request[0] != "GET"]
 
     def close(self) -> None:
         self._server.shutdown()

@@ -21,7 +21,9 @@ from tests.acceptance.carriers import (
     http,
     read_xml,
 )
-from tests.acceptance.program import GOLDEN, Gateway, place_bot, service, settings
+from tests.acceptance.program import Gateway, service, settings
+from tests.kit.bots import place_bot
+from tests.kit.golden import golden_bytes
 
 WITH_XML = ("twilio", "telnyx", "plivo")
 HOSTILE = {
@@ -124,7 +126,7 @@ async def test_exotel(gateway: Gateway) -> None:
 
 
 async def test_exotel_as_captured(gateway: Gateway) -> None:
-    path = (GOLDEN / "exotel-01-dynamic-url-get-outbound.url").read_text().strip()
+    path = golden_bytes("exotel-01-dynamic-url-get-outbound.url").decode().strip()
     query = urlsplit(path).query
     async with http() as client:
         from tests.acceptance.program import EXOTEL_SECRET
@@ -136,7 +138,7 @@ async def test_exotel_as_captured(gateway: Gateway) -> None:
 async def test_plivo_as_captured(gateway: Gateway) -> None:
     from urllib.parse import parse_qsl
 
-    form = dict(parse_qsl((GOLDEN / "plivo-01-answer-post-outbound.form").read_text().strip(), keep_blank_values=True))
+    form = dict(parse_qsl(golden_bytes("plivo-01-answer-post-outbound.form").decode().strip(), keep_blank_values=True))
     carrier = Plivo(gateway.url)
     answer = carrier.obey(await carrier.post(f"{gateway.url}/webhooks/plivo/voice", form))
     assert answer.stream
@@ -145,7 +147,7 @@ async def test_plivo_as_captured(gateway: Gateway) -> None:
 async def test_exotel_status_as_captured(gateway: Gateway) -> None:
     from tests.acceptance.program import EXOTEL_SECRET
 
-    raw = (GOLDEN / "exotel-04-statuscallback.multipart").read_bytes()
+    raw = golden_bytes("exotel-04-statuscallback.multipart")
     kind = {"content-type": "multipart/form-data; boundary=form-data-boundary-lebu8d9e3h8xzvhf"}
     crlf = raw if b"\r\n" in raw else raw.replace(b"\n", b"\r\n")
     async with http() as client:
@@ -277,7 +279,7 @@ async def test_own_keys_are_stripped(gateway: Gateway) -> None:
 @pytest.mark.parametrize("capture", ["telnyx-01-webhook-call.initiated.json", "telnyx-02-webhook-call.answered.json"])
 async def test_telnyx_call_control_event_at_voice(capture: str, gateway: Gateway) -> None:
     """200, so that it is not sent again, and one line that says what to do."""
-    body = (GOLDEN / capture).read_bytes()
+    body = golden_bytes(capture)
     before = len(gateway.lines)
     async with http() as client:
         headers = Telnyx("").sign(body) | {"content-type": "application/json"}

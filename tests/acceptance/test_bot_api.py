@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.acceptance.carriers import ALAW, CARRIERS, L16_16K, NAMES, ULAW, Call, Carrier, Codec, Phone, Plivo, Telnyx
-from tests.acceptance.program import CarrierRest, Gateway, notes_of, place_bot, service, settings
-from tests.waiting import SCALE, until
+from tests.acceptance.program import CarrierRest, Gateway, service, settings
+from tests.kit.bots import notes_of, place_bot
+from tests.kit.waiting import SCALE, until
 
 LEAD = 0.2  # playout_lead_ms
 NOISE = 0.25  # what a busy machine may add

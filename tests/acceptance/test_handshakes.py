@@ -14,17 +14,16 @@ import websockets
 
 from tests.acceptance.carriers import CARRIERS, NAMES, Answer, Call, Carrier, Plivo, Telnyx, Twilio
 from tests.acceptance.program import (
-    GOLDEN,
     PLIVO_ID,
     SECOND_TWILIO_SID,
     SECOND_TWILIO_TOKEN,
     Gateway,
-    noted,
-    notes_of,
     service,
     settings,
 )
-from tests.waiting import SCALE, until
+from tests.kit.bots import noted, notes_of
+from tests.kit.golden import golden_bytes, golden_lines
+from tests.kit.waiting import SCALE, until
 
 UNKNOWN = {"event": "weather", "streamSid": "x", "weather": {"degrees": -3}}
 JUNK: dict[str, str | bytes] = {
@@ -402,7 +401,7 @@ async def test_no_start_for_five_seconds(gateway: Gateway) -> None:
 
 async def test_twilio_as_captured(gateway: Gateway, echo_bot: Path) -> None:
     lines = [
-        (GOLDEN / f"twilio-{name}.json").read_text()
+        golden_bytes(f"twilio-{name}.json").decode()
         for name in ("02-ws-connected", "03-ws-start-noparams", "06-ws-media-first", "08-ws-stop")
     ]
     start = json.loads(lines[1])["start"]
@@ -434,8 +433,8 @@ async def test_twilio_as_captured(gateway: Gateway, echo_bot: Path) -> None:
 
 
 async def test_telnyx_as_documented(gateway: Gateway, echo_bot: Path) -> None:
-    start = (GOLDEN / "telnyx-06-ws-start-doc.json").read_text()
-    connected, mark, dtmf, stop = (GOLDEN / "telnyx-07-ws-control-doc.jsonl").read_text().splitlines()
+    start = golden_bytes("telnyx-06-ws-start-doc.json").decode()
+    connected, mark, dtmf, stop = golden_lines("telnyx-07-ws-control-doc.jsonl")
     inner = json.loads(start)["start"]
     carrier = Telnyx(gateway.url)
     call = Call(inner["call_control_id"], inner["from"], inner["to"], inner["user_id"])
@@ -452,8 +451,8 @@ async def test_telnyx_as_documented(gateway: Gateway, echo_bot: Path) -> None:
 
 
 async def test_plivo_as_documented(gateway: Gateway, echo_bot: Path) -> None:
-    lines = (GOLDEN / "plivo-07-ws-documented.jsonl").read_text().splitlines()
-    older = (GOLDEN / "plivo-08-ws-older-strings.jsonl").read_text().splitlines()
+    lines = golden_lines("plivo-07-ws-documented.jsonl")
+    older = golden_lines("plivo-08-ws-older-strings.jsonl")
     inner = json.loads(lines[0])["start"]
     carrier = Plivo(gateway.url)
     call = Call(inner["callId"], "15550100002", "15550100004", PLIVO_ID)
@@ -482,7 +481,7 @@ async def test_plivo_subaccount(gateway: Gateway) -> None:
 
 async def test_exotel_as_documented(gateway: Gateway, echo_bot: Path) -> None:
     """The file holds three variants of one start: each its own call, all of them in one stream too."""
-    lines = (GOLDEN / "exotel-07-ws-doc-variants.jsonl").read_text().splitlines()
+    lines = golden_lines("exotel-07-ws-doc-variants.jsonl")
     carrier = CARRIERS["exotel"](gateway.url)
     for at, start in enumerate([*lines[1:4], "\n"]):
         call = Call(f"CAXXXX{at}", "05550100009", "05550100010", "ACXXXX")

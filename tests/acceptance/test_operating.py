@@ -12,8 +12,9 @@ import httpx
 import pytest
 
 from tests.acceptance.carriers import CARRIERS, NAMES, http
-from tests.acceptance.program import Gateway, notes_of, place_bot, run, service, settings
-from tests.waiting import SCALE, until
+from tests.acceptance.program import Gateway, run, service, settings
+from tests.kit.bots import notes_of, place_bot
+from tests.kit.waiting import SCALE, until
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from twilio.request_validator import HMAC_SHA256, RequestValidator
 from tests.acceptance.carriers import CARRIERS, FORM, NAMES, Call, Carrier, Exotel, Plivo, Telnyx, Twilio
 from tests.acceptance.program import (
     EXOTEL_SECRET,
-    GOLDEN,
     PLIVO_TOKEN,
     SECOND_TWILIO_SID,
     SECOND_TWILIO_TOKEN,
@@ -29,14 +28,14 @@ from tests.acceptance.program import (
     TWILIO_TOKEN,
     Gateway,
     free_port,
-    place_bot,
     run,
     service,
     settings,
 )
-from tests.waiting import SCALE
+from tests.kit.bots import place_bot
+from tests.kit.golden import VECTORS, golden_bytes
+from tests.kit.waiting import SCALE
 
-VECTORS = json.loads((GOLDEN / "signature-vectors.json").read_text())
 SIGNED = ("twilio", "telnyx", "plivo")
 
 
@@ -161,7 +160,7 @@ def test_query_that_is_not_ascii_with_an_honest_signature(door: Door) -> None:
 
 def test_twilio_as_captured(door: Door) -> None:
     """Empty fields are signed too."""
-    body = (GOLDEN / "twilio-01-inbound-webhook.form").read_bytes().strip()
+    body = golden_bytes("twilio-01-inbound-webhook.form").strip()
     form = dict(parse_qsl(body.decode(), keep_blank_values=True))
     headers = Twilio(door.gateway.url).headers(door.url("twilio"), form)
     assert door.post(door.url("twilio"), body, headers).status_code == 200

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.carriers import CARRIERS, NAMES, Answer, Call, Carrier, Phone
-from tests.acceptance.program import Gateway, noted, service, settings
+from tests.acceptance.program import Gateway, service, settings
+from tests.kit.bots import noted
 
 WITH_XML = ("twilio", "telnyx", "plivo")
 

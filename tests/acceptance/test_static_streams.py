@@ -12,16 +12,9 @@ import pytest
 import websockets
 
 from tests.acceptance.carriers import CARRIERS, NAMES, Carrier, Twilio
-from tests.acceptance.program import (
-    SECOND_TWILIO_SID,
-    STREAM_KEYS,
-    Gateway,
-    noted,
-    place_bot,
-    service,
-    settings,
-)
-from tests.waiting import SCALE
+from tests.acceptance.program import SECOND_TWILIO_SID, STREAM_KEYS, Gateway, service, settings
+from tests.kit.bots import noted, place_bot
+from tests.kit.waiting import SCALE
 
 KEYED = ("telnyx", "plivo", "exotel")
 

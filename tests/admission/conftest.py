@@ -29,8 +29,8 @@ from gateway.streams.authorize import UpgradeAuthorizer
 from tests.admission.crowd import SLOTS, WARM, Crowd, Noting
 from tests.admission.scripted import KEY, ScriptedHost
 from tests.kit.node import SERVICE, Gateway, open_sockets
+from tests.kit.waiting import until
 from tests.pool.server import Server
-from tests.waiting import until
 
 PUBLIC_URL = "http://127.0.0.1:1"
 LEASES = Leases(renew=1.0)
@@ -75,8 +75,8 @@ async def crowd(registry: Registry) -> AsyncIterator[Crowd]:
     node.ticker.start()
     upkeep = node.spawn(renew_claims(sessions), "renew claims")
     loop = asyncio.get_running_loop()
-    doorkeeper = UpgradeAuthorizer(sessions, worker_keys=(SecretStr(KEY),), dev=True)
-    door = await loop.create_server(server_protocol(doorkeeper.decide), "127.0.0.1", 0, backlog=1000)
+    authorizer = UpgradeAuthorizer(sessions, local_keys=(SecretStr(KEY),), dev=True)
+    door = await loop.create_server(server_protocol(authorizer.decide), "127.0.0.1", 0, backlog=1000)
     gateway = Gateway(sessions, [])
     gateway.port = door.sockets[0].getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="gw-") as folder:  # short: a unix socket's path has 100 bytes

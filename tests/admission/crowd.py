@@ -19,7 +19,7 @@ from gateway.node.services import Fallback, Services
 from gateway.pool.registry import ClaimResult, Queued, Registry, Slots
 from tests.admission.scripted import ScriptedHost
 from tests.kit.node import SERVICE, Carrier, Gateway, start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 SLOTS = 20
 WARM = 4

@@ -12,20 +12,13 @@ from typing import Any
 import httpx
 
 from tests.acceptance.carriers import Answer, Call, Phone, Twilio
-from tests.acceptance.program import Gateway, notes_of, service, settings
-from tests.proc import alive, children
-from tests.waiting import PATIENCE, until
+from tests.acceptance.program import Gateway, service, settings
+from tests.kit.bots import notes_of
+from tests.kit.proc import alive, children
+from tests.kit.waiting import PATIENCE, until
 
 SERVICE = "obedient.acme"
-SOURCE = Path(__file__).parent / "bots" / "obedient.py"
 SLOT = re.compile(r'gateway_worker_slots\{service_host="([^"]+)",state="(\w+)"\} ([\d.]+)')
-
-
-def place_bot(folder: Path) -> Path:
-    """A copy of the bot: its notes and orders belong to one test."""
-    bot = folder / SOURCE.name
-    bot.write_text(SOURCE.read_text())
-    return bot
 
 
 def config(*services: str, top: str = "", server: str = "", more: str = "") -> str:

@@ -13,9 +13,10 @@ import pytest
 
 from gateway.worker.fleet import STABLE
 from tests.acceptance.program import run
-from tests.admission.serving import Serving, config, obedient, place_bot, serving
-from tests.proc import alive, kill
-from tests.waiting import SCALE, until
+from tests.admission.serving import Serving, config, obedient, serving
+from tests.kit.bots import place_bot
+from tests.kit.proc import alive, kill
+from tests.kit.waiting import SCALE, until
 
 WARM, MAX = 3, 8
 
@@ -32,7 +33,7 @@ async def many_calls(served: Serving, n: int, at_once: int = 6) -> set[int]:
 
 
 async def test_workers_killed_idle_are_never_met_by_the_next_100_calls(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=WARM, max=MAX)), bot) as served:
         await asyncio.sleep(STABLE + 0.1)  # younger ones are taken for workers that will not live
         victims = served.idle()
@@ -48,7 +49,7 @@ async def test_workers_killed_idle_are_never_met_by_the_next_100_calls(tmp_path:
 
 
 async def test_a_worker_killed_in_a_call_is_followed_by_another(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=WARM, max=MAX)), bot) as served:
         async with served.talking() as (call, phone):
             first = served.pid_of(call)
@@ -70,8 +71,8 @@ async def test_a_worker_killed_in_a_call_is_followed_by_another(tmp_path: Path) 
         await many_calls(served, 5)
 
 
-async def test_a_worker_that_will_not_end_is_killed_and_its_slot_is_taken_until_then(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+async def test_a_worker_that_will_not_end_is_killed_and_keeps_its_slot_till_then(tmp_path: Path) -> None:
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=1, max=2, wrapup_seconds=1)), bot) as served:
         async with served.talking("do=stay") as (call, phone):
             await phone.hang_up()
@@ -85,9 +86,9 @@ async def test_a_worker_that_will_not_end_is_killed_and_its_slot_is_taken_until_
 
 
 @pytest.mark.slow
-async def test_workers_that_exit_in_prewarm_cost_no_call_and_are_replaced_when_mended(tmp_path: Path) -> None:
+async def test_workers_that_exit_in_prewarm_cost_no_call_and_come_when_mended(tmp_path: Path) -> None:
     """The last good worker serves; who finds none is let go in time, and the pool comes back by itself."""
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=2, max=4)), bot) as served:
         (tmp_path / "prewarm").write_text("exit")
         kill(min(served.idle()))
@@ -103,7 +104,7 @@ async def test_workers_that_exit_in_prewarm_cost_no_call_and_are_replaced_when_m
 @pytest.mark.slow
 async def test_a_module_that_breaks_while_we_serve_is_said_and_tried_again(tmp_path: Path) -> None:
     """It is imported again only when its fork server was lost."""
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=2, max=4)), bot, tracebacks=True) as served:
         good = bot.read_text()
         async with served.talking() as (call, phone):
@@ -120,8 +121,8 @@ async def test_a_module_that_breaks_while_we_serve_is_said_and_tried_again(tmp_p
 
 
 @pytest.mark.slow
-async def test_a_host_killed_while_its_module_is_broken_comes_back_when_it_is_mended(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+async def test_a_host_killed_while_its_module_is_broken_comes_back_when_mended(tmp_path: Path) -> None:
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=2, max=4)), bot, tracebacks=True) as served:
         good = bot.read_text()
         bot.write_text("raise RuntimeError('half an upload')")
@@ -149,7 +150,7 @@ def test_a_module_that_fails_to_import_is_one_line_and_a_status(tmp_path: Path) 
 @pytest.mark.slow
 async def test_stopped_workers_are_killed_and_their_callers_served_by_others(tmp_path: Path) -> None:
     """SIGSTOP: the link's pings find the one in a call, the host's heartbeat the idle one."""
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=WARM, max=MAX)), bot) as served:
         async with served.talking() as (call, phone):
             talking, idle = served.pid_of(call), min(served.idle())

@@ -9,8 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 from tests.acceptance.carriers import Call, Phone
-from tests.admission.serving import Serving, config, obedient, place_bot, serving
-from tests.waiting import SCALE
+from tests.admission.serving import Serving, config, obedient, serving
+from tests.kit.bots import place_bot
+from tests.kit.waiting import SCALE
 
 CALLS = 20
 
@@ -21,7 +22,7 @@ async def talking(served: Serving, calls: contextlib.AsyncExitStack) -> list[tup
 
 
 async def test_20_calls_are_not_cut_and_the_exit_status_is_0(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     text = config(obedient(bot, min_warm=4, max=CALLS), server="drain_seconds = 60")
     async with serving(tmp_path, text, bot) as served, contextlib.AsyncExitStack() as calls:
         phones = await talking(served, calls)
@@ -45,7 +46,7 @@ async def test_20_calls_are_not_cut_and_the_exit_status_is_0(tmp_path: Path) -> 
 
 
 async def test_a_deadline_that_passes_ends_the_rest_in_good_order(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     text = config(obedient(bot, min_warm=4, max=CALLS), server="drain_seconds = 1.5")
     async with serving(tmp_path, text, bot) as served, contextlib.AsyncExitStack() as calls:
         phones = await talking(served, calls)

@@ -47,7 +47,7 @@ async def test_callers_whose_host_is_lost_are_held_until_there_is_another(crowd:
     assert (await crowd.slots()).queued == 0
 
 
-async def test_a_worker_that_did_not_answer_is_not_dialled_again_before_its_host_has_spoken(crowd: Crowd) -> None:
+async def test_an_unanswering_worker_is_not_tried_before_its_host_has_spoken(crowd: Crowd) -> None:
     """The registry offers a dead worker until a beat: three tries in three milliseconds would lose the caller."""
     crowd.set_policy(Fallback("busy"))
     crowd.host.warm = 1

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.admission.serving import Serving, config, obedient, place_bot, serving
-from tests.proc import kill
+from tests.admission.serving import Serving, config, obedient, serving
+from tests.kit.bots import place_bot
+from tests.kit.proc import kill
 
 CALLS, SLOTS, WARM = 30, 5, 2
 KILLED = 5
@@ -21,7 +22,7 @@ async def test_30_calls_on_5_slots_while_workers_are_killed(
     tmp_path: Path, registry: str, request: pytest.FixtureRequest
 ) -> None:
     url = "memory" if registry == "memory" else request.getfixturevalue("redis_url")
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     text = config(obedient(bot, min_warm=WARM, max=SLOTS, max_hold_seconds=60), top=f'registry = "{url}"')
     async with serving(tmp_path, text, bot) as served:
         pids: dict[str, list[int]] = defaultdict(list)

@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
+import pytest
 
 from gateway.protocol import workers
 from tests.acceptance.program import Gateway, Program, free_port
-from tests.admission.serving import SERVICE, Serving, config, place_bot, serving
-from tests.proc import alive, descendants
-from tests.waiting import until
+from tests.admission.serving import SERVICE, Serving, config, serving
+from tests.kit.bots import place_bot
+from tests.kit.proc import alive, descendants
+from tests.kit.waiting import until
 
 KEY = "remote-worker-key-of-the-tests"
 REMOTE = f'host = "{SERVICE}"\ndefault = true\nwrapup_seconds = 1\n'
@@ -23,9 +25,9 @@ REMOTE = f'host = "{SERVICE}"\ndefault = true\nwrapup_seconds = 1\n'
 class RemoteHost(Program):
     """`gateway worker`."""
 
-    def __init__(self, bot: Path, url: str, key: str) -> None:
+    def __init__(self, bot: Path, url: str, key: str, *options: str) -> None:
         super().__init__(
-            *("worker", str(bot), "--service-host", SERVICE, "--gateway", url, "--warm", "2", "--max", "4"),
+            *("worker", str(bot), "--service-host", SERVICE, "--gateway", url, "--warm", "2", "--max", "4", *options),
             env={"GATEWAY_WORKER_KEY": key, "GATEWAY_LOG": "console"},
         )
 
@@ -38,8 +40,8 @@ class RemoteHost(Program):
 
 
 @contextlib.contextmanager
-def remote_host(bot: Path, url: str, key: str = KEY) -> Iterator[RemoteHost]:
-    host = RemoteHost(bot, url, key)
+def remote_host(bot: Path, url: str, key: str = KEY, *, advertise: str = "") -> Iterator[RemoteHost]:
+    host = RemoteHost(bot, url, key, *(("--advertise", advertise) if advertise else ()))
     try:
         yield host
         host.terminate()
@@ -57,7 +59,7 @@ def with_key() -> str:
 
 
 async def test_a_remote_host_registers_serves_and_drains(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, with_key(), bot) as served:
         call, answer = await served.ring()
         assert answer.stream, "no bot is no reason to turn a caller away who can be held"
@@ -85,8 +87,8 @@ def _refused(served: Serving) -> Callable[[], Awaitable[bool]]:
     return full
 
 
-async def test_a_host_keeps_its_calls_over_its_gateways_death_and_is_recognised_again(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+async def test_a_host_keeps_its_calls_over_its_gateways_death_and_is_recognised(tmp_path: Path) -> None:
+    bot = place_bot("echo", tmp_path)
     file = tmp_path / "gateway.toml"
     file.write_text(with_key())
     arguments = "--config", str(file), "--port", str(free_port())
@@ -127,8 +129,28 @@ async def test_a_host_keeps_its_calls_over_its_gateways_death_and_is_recognised_
             await served.short_call()
 
 
+@pytest.mark.parametrize(
+    ("networks", "advertise", "taken"), [("", "", True), ("", "192.0.2.7", False), ('["10.20.0.0/16"]', "", False)]
+)
+async def test_workers_are_dialled_in_the_networks_of_the_settings_only(
+    tmp_path: Path, networks: str, advertise: str, taken: bool
+) -> None:
+    bot = place_bot("echo", tmp_path)
+    setting = f"networks = {networks}\n" if networks else ""
+    async with serving(tmp_path, with_key() + setting, bot) as served:
+        with remote_host(bot, served.gateway.url, advertise=advertise) as host:
+            if taken:
+                await host.says("registered with")
+                await served.short_call()
+                return
+            await host.says(f"--advertise {advertise or '127.0.0.1'} is not in the gateway's [workers] networks")
+            refused = await served.until_log("refused")
+            assert (refused["where"], refused["reason"]) == ("worker_host", "worker_address")
+            assert (await served.slots())["ready"] == 0
+
+
 async def test_a_wrong_key_is_refused_and_a_right_one_opens_nothing_but_its_door(tmp_path: Path) -> None:
-    bot = place_bot(tmp_path)
+    bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, with_key(), bot) as served:
         with remote_host(bot, served.gateway.url, key="a-key-of-somebody-else") as host:
             await host.says("refused this host: 401: the key is not among its `[workers] keys`")

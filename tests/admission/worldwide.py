@@ -116,7 +116,7 @@ class Host:
         """To the gateway's door, or again."""
         if self.up:
             headers = {"authorization": f"Bearer {KEY}"}
-            decision = self.world.doorkeeper.decide(Upgrade(workers.PATH, "", headers, "127.0.0.1"))
+            decision = self.world.authorizer.decide(Upgrade(workers.PATH, "", headers, "127.0.0.1"))
             assert isinstance(decision, Accept)
             self.socket = OurEnd(decision.handler, self._told, self._left)
             decision.handler.opened(self.socket)
@@ -184,8 +184,8 @@ class Host:
 class World:
     """All that is outside of the gateway. happened: how often what did."""
 
-    def __init__(self, sessions: Sessions, doorkeeper: UpgradeAuthorizer, seed: int) -> None:
-        self.sessions, self.node, self.doorkeeper = sessions, sessions.node, doorkeeper
+    def __init__(self, sessions: Sessions, authorizer: UpgradeAuthorizer, seed: int) -> None:
+        self.sessions, self.node, self.authorizer = sessions, sessions.node, authorizer
         self.lot = random.Random(seed)
         self.hosts: list[Host] = []
         self.happened: Counter[str] = Counter()
@@ -221,7 +221,7 @@ class World:
         urls = etree.fromstring(answer.body).xpath("//Stream/@url")
         if not urls:
             return None
-        decision = self.doorkeeper.decide(Upgrade("/ws/" + urls[0].split("/ws/")[1], "", {}, "127.0.0.1"))
+        decision = self.authorizer.decide(Upgrade("/ws/" + urls[0].split("/ws/")[1], "", {}, "127.0.0.1"))
         if not isinstance(decision, Accept):
             return None
         stream = OurEnd(decision.handler)

@@ -99,7 +99,7 @@ def test_half_a_sample_waits_for_its_other_half(target: AudioFormat) -> None:
 
 
 @pytest.mark.parametrize("forget", [Transcoder.flush, Transcoder.reset], ids=["flush", "reset"])
-@pytest.mark.parametrize("source", [L16_8K, L16_16K, AudioFormat("l16", 22_050)], ids=["same", "own", "soxr"])
+@pytest.mark.parametrize("source", [L16_8K, L16_16K, AudioFormat("l16", 22_050)], ids=["same", "own", "other"])
 def test_flush_and_reset_leave_nothing_behind(source: AudioFormat, forget: object) -> None:
     transcoder = Transcoder(source, L16_8K)
     transcoder.feed(noise(2_001))  # half a sample, and a filter full of noise

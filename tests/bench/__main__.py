@@ -1,4 +1,4 @@
-"""`python -m tests.bench [claim] [cold] [burn] [ramp] [audio]`: those parts, or all, in about two minutes."""
+"""`python -m tests.bench [claim] [cold] [burn] [ramp] [media] [audio]`: those parts, or all, in about two minutes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from typing import Any
 import uvloop
 
 from tests.audio import bench_audio
-from tests.bench import burn, claim, cold, ramp
+from tests.bench import burn, claim, cold, media_path, ramp
 
 PARTS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
     "claim": claim.main,
     "cold": cold.main,
     "burn": burn.main,
     "ramp": ramp.main,
+    "media": media_path.main,
 }
 AUDIO = "audio"
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import httpx
 
 from gateway.simulator import CallPlan, clock
-from gateway.simulator.call import Call, flow_of, load_signer, side_of
+from gateway.simulator.call import Call
+from gateway.simulator.carriers import carrier_of, flow_of, load_signer
 from gateway.simulator.http import Http
 from tests.bench import rig
 
@@ -106,7 +107,7 @@ async def _round(url: str, setting: Setting) -> dict[str, float]:
         linger=0.0,
         status=False,
     )
-    load_signer(side_of(plan), plan)
+    load_signer(plan)
     began = clock.now()
     tasks = []
     for index in range(setting.calls):
@@ -116,10 +117,10 @@ async def _round(url: str, setting: Setting) -> dict[str, float]:
 
 
 async def _call(plan: CallPlan) -> tuple[str, float]:
-    side = side_of(plan)
-    async with Http(plan, side, None) as http:
-        report = await Call(plan, side, http, None).run(flow_of(plan))
-    return side.call_id, report.opened[0].opened if report.opened else 0.0
+    carrier = carrier_of(plan)
+    async with Http(plan, carrier, None) as http:
+        report = await Call(plan, carrier, http, None).run(flow_of(plan))
+    return carrier.call_id, report.opened[0].opened if report.opened else 0.0
 
 
 async def _claims(ops: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import HostOptions
 from tests.bench import rig
-from tests.proc import children
+from tests.kit.proc import children
 
 TARGET = "gateway.worker.echo:bot"
 STARTS = 5

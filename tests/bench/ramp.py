@@ -12,7 +12,7 @@ import time
 
 from gateway.simulator.load import Load, LoadPlan
 from tests.bench import rig
-from tests.waiting import until
+from tests.kit.waiting import until
 
 STEPS = (25, 50, 100, 150)
 TALK = 9.0

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from gateway.carriers import CARRIERS, CarrierPlugin
 from gateway.carriers.base import HttpRequest, Refused, StreamAnswer, Verified, Webhook
 from serializers.base import MediaFormat
-from tests.carriers.webhooks import PUBLIC, VECTORS, strangers
+from tests.carriers.webhooks import PUBLIC, strangers
+from tests.kit.golden import VECTORS
 
 ENTRIES = pytest.mark.parametrize("entry", CARRIERS.values(), ids=CARRIERS.keys())
 SETTINGS = {
@@ -86,7 +87,7 @@ def test_asked_is_settled(entry: CarrierPlugin, encoding: str, rate: int) -> Non
 
 @ENTRIES
 def test_only_exotel_is_asked_whom_to_connect(entry: CarrierPlugin) -> None:
-    status = entry.carrier(None, public_url=PUBLIC).answer_connect("+15550100", caller="").status
+    status = entry.carrier(None, public_url=PUBLIC).answer_number("+15550100", caller="").status
     assert status == (200 if entry.carrier.name == "exotel" else 404)
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from gateway.carriers import exotel, plivo, telnyx, twilio
+from gateway.carriers import CARRIERS, exotel, plivo, telnyx, twilio
 from gateway.carriers.config import AccountConfig
-from tests.carriers.webhooks import VECTORS
+from tests.kit.golden import VECTORS
 
 PUBLIC_KEY = VECTORS["telnyx"]["public_key"]
 
@@ -93,3 +93,52 @@ def test_settings_show_no_secret() -> None:
         {"api_key": "hush", "api_token": "hush", "webhook_secret": ["hush", "hush2"], "stream_key": "hush"}
     )
     assert "hush" not in repr(config) + str(config.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "token"),
+    [
+        ("twilio", "account_sid", {"auth_token": "t"}),
+        ("telnyx", "connection_id", {}),
+        ("plivo", "auth_id", {"auth_token": "t"}),
+        ("exotel", "account_sid", {}),
+    ],
+)
+@pytest.mark.parametrize("text", ["..", ".", "a/b", "a?b", "a#", "%2e%2e", "a b", "a\nb", "x" * 65])
+def test_what_would_lead_a_rest_url_elsewhere_is_no_id(name: str, key: str, token: dict[str, str], text: str) -> None:
+    with pytest.raises(ValidationError, match="is no id as the carrier shows it"):
+        CARRIERS[name].config.model_validate(
+            {key: text, "auth_token": "t"} if name in ("twilio", "plivo") else {key: text}
+        )
+
+
+@pytest.mark.parametrize("text", ["AC1", " AC1\n", "AC_1-x"])
+def test_an_id_is_taken_without_the_blanks_of_a_copy(text: str) -> None:
+    config = CARRIERS["twilio"].config.model_validate({"account_sid": text, "auth_token": "t"})
+    assert config.accounts[0].id == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "missing"),
+    [
+        ("twilio", {"account_sid": "AC1", "auth_token": "t"}, ""),
+        ("twilio", {}, "account_sid"),
+        ("telnyx", {"public_key": PUBLIC_KEY}, "api_key"),
+        ("telnyx", {"api_key": "k"}, "connection_id"),
+        ("telnyx", {"api_key": "k", "connection_id": "77"}, ""),
+        ("plivo", {"auth_id": "MA1", "auth_token": "t"}, ""),
+        ("exotel", {"webhook_secret": "s"}, "account_sid"),
+        ("exotel", {"account_sid": "e", "api_key": "k"}, "api_token"),
+        ("exotel", {"account_sid": "e", "api_key": "k", "api_token": "t"}, ""),
+    ],
+)
+def test_key_that_is_missing_to_place_calls(name: str, section: dict[str, Any], missing: str) -> None:
+    assert CARRIERS[name].config.model_validate(section).lacks_to_dial() == missing
+
+
+def test_one_account_that_can_place_calls_is_enough() -> None:
+    accounts = [{"public_key": PUBLIC_KEY}, {"connection_id": "77", "api_key": "k", "public_key": PUBLIC_KEY}]
+    config = telnyx.Config.model_validate({"accounts": accounts})
+    assert config.lacks_to_dial() == ""
+    carrier = telnyx.TelnyxCarrier(config, public_url="https://voice.example.com")
+    assert carrier.default_account() == "77"

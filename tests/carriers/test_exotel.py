@@ -13,7 +13,8 @@ from gateway.carriers.base import HttpRequest, Kind, Refused, StreamAnswer, Veri
 from gateway.carriers.exotel import Config, ExotelCarrier
 from gateway.carriers.parameters import OwnParameters
 from serializers.base import MediaFormat
-from tests.carriers.webhooks import PUBLIC, Pairs, get, golden, post, post_body
+from tests.carriers.webhooks import PUBLIC, Pairs, get, post, post_body
+from tests.kit.golden import golden_bytes
 
 CALL = {
     "CallSid": "15200678a1c07e20405361494018fbd0",
@@ -95,7 +96,7 @@ def parse(request: HttpRequest, **config: Any) -> Webhook:
 
 
 def test_captured_outbound_call_is_turned_round() -> None:
-    url = golden("exotel-01-dynamic-url-get-outbound.url").decode().strip()
+    url = golden_bytes("exotel-01-dynamic-url-get-outbound.url").decode().strip()
     webhook = parse(get(urlsplit(url).query, urlsplit(url).path))
     assert (webhook.kind, webhook.call_id) == (Kind.VOICE, "15200678a1c07e20405361494018fbd0")
     assert webhook.direction == "outbound"
@@ -112,7 +113,7 @@ def test_inbound_numbers_are_read_in_the_region() -> None:
 
 
 def test_captured_status_callback() -> None:
-    body = golden("exotel-04-statuscallback.multipart")
+    body = golden_bytes("exotel-04-statuscallback.multipart")
     webhook = parse(post_body(body, "multipart/form-data; boundary=form-data-boundary-lebu8d9e3h8xzvhf"))
     assert (webhook.kind, webhook.status, webhook.outcome) == (Kind.STATUS, "ended", "completed")
     assert webhook.call_id == "ea70405f21228bcc2c083469a3b6dec5"
@@ -288,6 +289,68 @@ def test_branches_of_passthru(answer: Any, status: int) -> None:
     ],
 )
 def test_connect(to: str, caller: str, answer: dict[str, Any]) -> None:
-    given = carrier().answer_connect(to, caller=caller)
+    given = carrier().answer_number(to, caller=caller)
     assert (given.status, given.content_type) == (200, "application/json")
     assert json.loads(given.body) == answer
+
+
+def placed_by_us(custom_field: str, query: str = "") -> Webhook:
+    fields = {**CALL, "Direction": "outbound-dial", "CustomField": custom_field}
+    webhook = carrier().parse(get(f"{query}&{urlencode(fields)}"))
+    assert isinstance(webhook, Webhook)
+    return webhook
+
+
+def test_session_of_a_call_that_we_placed_is_in_its_custom_field() -> None:
+    webhook = placed_by_us("gw_session=s-1&gw_attempt=2", "serviceHost=a.b&team=red")
+    assert webhook.own == OwnParameters(service_host="a.b", session="s-1", attempt=2)
+    assert webhook.custom_params == {"team": "red"}
+    assert (webhook.from_number, webhook.to_number) == ("+918047112345", "+919494865411")  # ours, the callee's
+
+
+def test_what_the_url_says_of_the_session_counts_first() -> None:
+    assert placed_by_us("gw_session=s-1", "gw_session=s-2").own.session == "s-2"
+
+
+@pytest.mark.parametrize("custom_field", ["order 17", "gw_session=s-1&team=red", "gw_session=s-1&serviceHost=a.b"])
+def test_a_custom_field_of_the_user_stays_what_it_is(custom_field: str) -> None:
+    webhook = placed_by_us(custom_field)
+    assert (webhook.own, webhook.custom_params) == (OwnParameters(), {"CustomField": custom_field})
+
+
+@pytest.mark.parametrize("custom_field", ["gw_session", "gw_%", "gw_=&", "gw_session=&gw_session=s"])
+def test_a_custom_field_with_no_sense_in_it(custom_field: str) -> None:
+    assert placed_by_us(custom_field).custom_params == {}
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "outcome"),
+    [
+        ({"EventType": "answered", "Status": "in-progress"}, "answered", ""),
+        ({"EventType": "terminal", "Status": "completed"}, "ended", "completed"),
+        ({"EventType": "terminal", "Status": "no-answer"}, "ended", "no-answer"),
+        ({"EventType": "terminal", "Status": "busy"}, "ended", "busy"),
+        ({"EventType": "terminal", "Status": "failed"}, "ended", "failed"),
+        ({"EventType": "terminal", "Status": "canceled"}, "ended", "canceled"),
+    ],
+)
+def test_callback_of_a_call_that_we_placed(said: dict[str, str], status: str, outcome: str) -> None:
+    fields = {
+        "CallSid": CALL["CallSid"],
+        **said,
+        "DateUpdated": "2025-01-15 18:14:07",
+        "Direction": "outbound-api",
+        "From": "09494865411",
+        "To": "",
+        "PhoneNumberSid": "08047112345",
+        "CustomField": "gw_session=s-1",
+    }
+    body = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value.encode())
+        for name, value in fields.items()
+    )
+    webhook = carrier().parse(post_body(body + b"--b--\r\n", "multipart/form-data; boundary=b"))
+    assert isinstance(webhook, Webhook)
+    assert (webhook.kind, webhook.status, webhook.outcome) == (Kind.STATUS, status, outcome)
+    assert (webhook.direction, webhook.from_number, webhook.to_number) == ("outbound", "+918047112345", "+919494865411")
+    assert webhook.own.session == "s-1"

@@ -25,7 +25,8 @@ from gateway.carriers.form import (
 from gateway.carriers.multipart import MAX_HEADER, MAX_HEADERS
 from gateway.carriers.parameters import OwnParameters
 from serializers.base import IdPatterns
-from tests.carriers.webhooks import FORM, get, golden, post, post_body, strangers
+from tests.carriers.webhooks import FORM, get, post, post_body, strangers
+from tests.kit.golden import golden_bytes
 
 SCHEMA = WebhookSchema(
     core=frozenset({"Id", "To", "Status"}),
@@ -90,7 +91,7 @@ def test_nested_json_alone_is_not_nothing() -> None:
 
 def test_multipart_as_captured() -> None:
     request = post_body(
-        golden("exotel-04-statuscallback.multipart"),
+        golden_bytes("exotel-04-statuscallback.multipart"),
         "multipart/form-data; boundary=form-data-boundary-lebu8d9e3h8xzvhf",
     )
     assert fields_of(request) == {

@@ -92,11 +92,56 @@ def test_numbers_with_and_without_plus(raw: str, number: str) -> None:
         ({"CallStatus": "completed", "HangupCauseName": "Normal Hangup"}, "Normal Hangup", "completed"),
         ({"CallStatus": "timeout"}, "timeout", "no-answer"),
         ({"CallStatus": "busy", "HangupCause": "USER_BUSY"}, "USER_BUSY", "busy"),
+        ({"CallStatus": "failed", "HangupCauseCode": "1000", "HangupCauseName": "Canceled"}, "Canceled", "canceled"),
+        ({"CallStatus": "failed", "HangupCauseCode": "3020", "HangupCauseName": "Rejected"}, "Rejected", "busy"),
+        ({"CallStatus": "failed", "HangupCauseCode": "2000"}, "failed", "failed"),
     ],
 )
 def test_how_a_call_ended(fields: dict[str, str], detail: str, outcome: str) -> None:
     webhook = parse({"Event": "Hangup", **fields})
     assert (webhook.detail, webhook.outcome) == (detail, outcome)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        ("completed", "completed"),
+        ("busy", "busy"),
+        ("no-answer", "no-answer"),
+        ("timeout", "no-answer"),
+        ("failed", "failed"),
+        ("cancel", "canceled"),
+    ],
+)
+def test_how_a_call_that_we_placed_ended(status: str, outcome: str) -> None:
+    webhook = parse(
+        {
+            "Event": "Hangup",
+            "CallStatus": status,
+            "Direction": "outbound",
+            "From": "15550100001",
+            "To": "15550100002",
+            "RequestUUID": "9834029e-58b6-11e1-b8b7-a5bd0e4e126f",
+        }
+    )
+    assert (webhook.kind, webhook.status, webhook.outcome) == (Kind.STATUS, "ended", outcome)
+    assert (webhook.direction, webhook.from_number, webhook.to_number) == ("outbound", "+15550100001", "+15550100002")
+    assert webhook.alias == "9834029e-58b6-11e1-b8b7-a5bd0e4e126f"
+
+
+@pytest.mark.parametrize(
+    ("fields", "call_id", "alias"),
+    [
+        ({"CallUUID": "u", "RequestUUID": "r"}, "u", "r"),
+        ({"CallUUID": "u", "RequestUUID": "u"}, "u", ""),
+        ({"CallUUID": "u", "ALegRequestUUID": "r"}, "u", "r"),
+        ({"CallUUID": "u", "RequestUUID": "../r"}, "u", ""),
+        ({"CallUUID": "", "RequestUUID": "r"}, "r", ""),  # of a call that never came to be
+    ],
+)
+def test_request_is_another_name_of_the_call(fields: dict[str, str], call_id: str, alias: str) -> None:
+    webhook = parse(fields)
+    assert (webhook.call_id, webhook.alias) == (call_id, alias)
 
 
 @pytest.mark.parametrize(
@@ -192,3 +237,15 @@ def test_no_verb_that_only_twilio_knows() -> None:
     answers = [one.answer_reject("busy"), one.answer_park(), one.answer_empty(), one.answer_digits("1", resume_url="")]
     for answer in answers:
         assert not {"Reject", "Pause", "Say"} & {verb.tag for verb in etree.fromstring(answer.body)}
+
+
+def test_extra_headers_bring_from_and_to_where_our_own_words_fit() -> None:
+    parameters = [("from_number", "+15550100001"), ("to_number", "+15550100000"), ("from", "theirs"), ("plan", "gold")]
+    (stream,) = etree.fromstring(carrier().answer_stream(StreamAnswer("wss://h/t", "", "", parameters)).body)
+    assert stream.get("extraHeaders") == "from=15550100001,to=15550100000,plan=gold"
+
+
+def test_a_caller_without_a_number_is_no_extra_header() -> None:
+    parameters = [("from_number", "sip:ann@example.com"), ("to_number", "+15550100000")]
+    (stream,) = etree.fromstring(carrier().answer_stream(StreamAnswer("wss://h/t", "", "", parameters)).body)
+    assert stream.get("extraHeaders") == "to=15550100000"

@@ -19,9 +19,7 @@ from gateway.carriers.plivo_signature import MAIN_SIGNATURE, NONCE, SIGNATURE, s
 from tests.carriers.plivo import AUTH_ID, CALL, TOKEN, account, carrier, query_fields, signature, signed
 from tests.carriers.webhooks import (
     PUBLIC,
-    VECTORS,
     get,
-    golden,
     origin,
     pairs_of,
     path_of,
@@ -29,6 +27,7 @@ from tests.carriers.webhooks import (
     post_body,
     query_of,
 )
+from tests.kit.golden import VECTORS, golden_bytes
 
 
 @pytest.mark.parametrize("vector", VECTORS["plivo_v3"], ids=lambda v: v["method"] + " " + query_of(v["url"]))
@@ -126,7 +125,7 @@ def test_bottomless_json() -> None:
 
 
 def test_captured_webhook() -> None:
-    fields = pairs_of(golden("plivo-01-answer-post-outbound.form"))
+    fields = pairs_of(golden_bytes("plivo-01-answer-post-outbound.form"))
     request = signed(fields, query="gw_session=s1")
     assert account(carrier(auth_id="MAD57ECB8CAC269549FE").verify(request, now=0)) == "MAD57ECB8CAC269549FE"
     assert carrier().parse(request) == Webhook(

@@ -16,7 +16,8 @@ from gateway.carriers.base import HttpRequest, Kind, Refused, StreamAnswer, Veri
 from gateway.carriers.parameters import OwnParameters
 from gateway.carriers.telnyx import SIGNATURE, TIMESTAMP, Config, TelnyxCarrier
 from serializers.base import MediaFormat
-from tests.carriers.webhooks import FORM, PUBLIC, VECTORS, Pairs, get, golden, post, post_body, query_of
+from tests.carriers.webhooks import FORM, PUBLIC, Pairs, get, post, post_body, query_of
+from tests.kit.golden import VECTORS, golden_bytes
 
 VECTOR = VECTORS["telnyx"]
 KEY = SigningKey(bytes.fromhex(VECTOR["private_seed_hex"]))
@@ -170,7 +171,7 @@ def test_account_by_connection() -> None:
 
 
 def test_connection_of_a_json_event() -> None:
-    body = golden("telnyx-01-webhook-call.initiated.json")
+    body = golden_bytes("telnyx-01-webhook-call.initiated.json")
     request = HttpRequest("POST", "/", "", {**headers(body), "content-type": "application/json"}, body)
     key = public(KEY)
     assert carrier(public_key=key, connection_id="1000000000000000001").verify(request, now=NOW) == Believed(
@@ -194,6 +195,7 @@ BY_KEY = {"verify": "key", "webhook_secret": ["new hush", "old"], "connection_id
         (post(CALL, query="key=new+hush"), Verified(CALL["ConnectionId"])),
         (post(CALL, query="key=old&serviceHost=a.b"), Verified(CALL["ConnectionId"])),
         (post(CALL, path="/voice/old"), Verified(CALL["ConnectionId"])),
+        (post(CALL, path="/voice/old/"), Verified(CALL["ConnectionId"])),
         (get(urlencode({**CALL, "key": "old"})), Verified(CALL["ConnectionId"])),
         (post(CALL, query="key=older"), Refused("bad_key")),
         (post(CALL, query="key=old&key=old"), Refused("bad_key")),
@@ -305,7 +307,7 @@ def test_both_names_of_a_failed_stream() -> None:
     ],
 )
 def test_call_control_is_foreign(name: str, event: str) -> None:
-    webhook = carrier().parse(post_body(golden(name), "application/json"))
+    webhook = carrier().parse(post_body(golden_bytes(name), "application/json"))
     assert webhook == Webhook(
         kind=Kind.FOREIGN,
         call_id="v3:d0bc2b02ea83a14446cd4c76054b943d01857365-029bf7c67e",

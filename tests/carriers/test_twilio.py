@@ -16,10 +16,8 @@ from gateway.carriers.twilio import SETTINGS, SIGNATURE, Config, TwilioCarrier
 from tests.carriers.webhooks import (
     FORM,
     PUBLIC,
-    VECTORS,
     Pairs,
     get,
-    golden,
     origin,
     pairs_of,
     path_of,
@@ -27,6 +25,7 @@ from tests.carriers.webhooks import (
     post_body,
     query_of,
 )
+from tests.kit.golden import VECTORS, golden_bytes
 
 TOKEN = "12345"
 SID = "AC753e92f9dcc815f84a51038047b6d39a"
@@ -72,7 +71,7 @@ def test_vectors(case: dict[str, Any]) -> None:
 
 
 def test_captured_webhook_with_its_empty_fields() -> None:
-    request = signed(pairs_of(golden("twilio-01-inbound-webhook.form")))
+    request = signed(pairs_of(golden_bytes("twilio-01-inbound-webhook.form")))
     assert carrier().verify(request, now=0) == Verified(SID)
     assert carrier().parse(request) == Webhook(
         kind=Kind.VOICE,

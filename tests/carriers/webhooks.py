@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -12,16 +11,10 @@ from hypothesis import strategies as st
 
 from gateway.carriers.base import HttpRequest
 
-GOLDEN = Path(__file__).parent / "golden"
-VECTORS: dict[str, Any] = json.loads((GOLDEN / "signature-vectors.json").read_text())
 FORM = "application/x-www-form-urlencoded"
 PUBLIC = "https://voice.example.com"
 
 Pairs = Mapping[str, Any] | Sequence[tuple[str, Any]]
-
-
-def golden(name: str) -> bytes:
-    return (GOLDEN / name).read_bytes()
 
 
 def origin(url: str) -> str:

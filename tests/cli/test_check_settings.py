@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,29 +67,58 @@ def found(check, text: str, setting: str) -> str:
     return line
 
 
-# A bot that nobody would talk to.
+# The file itself.
 
 
-def test_a_bot_behind_relay_is_refused_by_check_and_serve(check, tmp_path, capsys):
-    text = GOOD + 'protocol = "relay"\n'
-    status, out, err = check(text)
-    assert (status, out) == (2, [])
-    assert err.startswith("gateway check: services.0: ")
-    assert "relay" in err
-    assert "workers" in err
-    assert main(["serve", "--config", str(tmp_path / "gateway.toml"), "--port", "0"]) == 2
-    assert capsys.readouterr().err == err.replace("gateway check", "gateway serve")
-
-
-def test_a_bot_by_flag_for_a_service_behind_relay_is_refused(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("mode", "text", "said"),
+    [
+        (0o644, GOOD, True),
+        (0o604, GOOD, True),
+        (0o640, GOOD, False),
+        (0o600, GOOD, False),
+        (0o644, 'public_url = "https://voice.example.com"\n[[services]]\nhost = "a.b"\n', False),
+        (0o644, '[[services]]\nhost = "a.b"\nworkers = ["ws://10.0.0.7/ws"]\nlink_key = "k"\n', True),
+    ],
+)
+def test_secrets_that_every_user_can_read(tmp_path, capsys, monkeypatch, mode, text, said):
     file = tmp_path / "gateway.toml"
-    file.write_text(GOOD.replace(f'bot = "{ECHO}"', 'workers = ["ws://10.0.0.7/ws"]\nprotocol = "relay"'))
-    assert main(["check", "--config", str(file), "--no-measure"]) == 0
-    capsys.readouterr()
-    assert main(["serve", "--config", str(file), "--port", "0", "--bot", ECHO]) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("gateway serve: --bot: ")
-    assert "relay" in err
+    file.write_text(text)
+    file.chmod(mode)
+    monkeypatch.setenv("GATEWAY_SECRET", "0123456789abcdef")  # of the environment, which the file does not show
+    main(["check", "--config", str(file), "--no-measure"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "chmod" in line]
+    assert lines == [f"{NOTE}--config: every user of this machine can read the secrets in it: chmod o-r {file}"] * said
+
+
+# Keys that no header can carry.
+
+
+@pytest.mark.parametrize("key", ["p4ss\\nof", "p4ss of", "p4ss\\u00e9", "p4ss\\u0000", "p" * 257])
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_link_key_that_no_header_can_carry(tmp_path, capsys, command, key):
+    file = tmp_path / "gateway.toml"
+    file.write_text(GOOD + f'link_key = "{key}"\n')
+    assert main([command, "--config", str(file)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "services.a.b.link_key" in line
+    assert "p4ss" not in line
+
+
+# A bot in an environment of its own.
+
+
+def test_an_interpreter_that_is_not_there(check, tmp_path):
+    status, out, _ = check(GOOD + f'python = "{tmp_path}/python"\n')
+    assert status == 1
+    assert [line for line in out if line.startswith("services.a.b.python: ")] == [
+        f"services.a.b.python: {tmp_path}/python: there is no such program: name that of the bot's environment"
+    ]
+
+
+def test_modules_of_another_environment_are_not_looked_for_here(check):
+    text = GOOD.replace(f'bot = "{ECHO}"', f'bot = "only_there.bot"\npython = "{sys.executable}"')
+    assert [line for line in check(text)[1] if "services.a.b.bot" in line] == []
 
 
 # Hold audio.
@@ -101,6 +131,11 @@ def test_hold_audio_that_is_not_there(check):
 
 def test_hold_audio_that_is_no_audio(check, tmp_path):
     found(check, GOOD + f'hold_audio = "{__file__}"\n', "services.a.b.hold_audio")
+
+
+def test_an_announcement_that_is_not_there(check):
+    line = found(check, GOOD + 'announcement = "/nonexistent.wav"\n', "services.a.b.announcement")
+    assert line == "services.a.b.announcement: /nonexistent.wav: No such file or directory"
 
 
 def test_hold_audio_that_can_be_played(check, tmp_path):
@@ -268,9 +303,61 @@ def test_exotel_without_what_proves_who_asks(check):
     found(check, text, "carriers.exotel.webhook_secret")
 
 
+def test_a_carrier_that_cannot_place_calls_where_calls_are_placed(check):
+    key = '[carriers.telnyx]\npublic_key = "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="\n'
+    line = f"{NOTE}carriers.telnyx.api_key: missing, this carrier places no calls: "
+    status, out, _ = check(GOOD + key)
+    assert status == 0 and [each for each in out if each.startswith(line)]
+    closed = GOOD.replace('allow = ["+1555", "GB"]', "allow = []")
+    assert not [each for each in check(closed + key)[1] if each.startswith(line)]
+
+
 def test_what_this_version_does_not_act_upon(check):
-    text = f'records = "sqlite+aiosqlite:///{PASSWORD}"\n' + GOOD + 'record = "/tmp/calls"\n[api]\nkeys = ["k"]\n'
-    status, out, _ = check(text)
+    status, out, _ = check(GOOD + 'record = "/tmp/calls"\n')
     assert status == 0
-    for setting in ("records", "api.keys", "services.a.b.record"):
-        assert [line for line in out if line.startswith(f"{NOTE}{setting}: ")]
+    assert [line for line in out if line.startswith(f"{NOTE}services.a.b.record: ")]
+
+
+def test_a_key_of_the_api_that_could_be_guessed(check):
+    line = "api.keys: crm is shorter than 16 characters"
+    status, out, _ = check(GOOD + '[api]\nkeys = [{ key = "hunter2", name = "crm", scopes = ["start"] }]\n')
+    assert status == 1 and [each for each in out if each.startswith(line)]
+    assert not [each for each in out if "hunter2" in each]
+    assert check(GOOD + '[api]\nkeys = ["0123456789abcdef"]\n')[0] == 0
+
+
+# Where workers of other machines may be.
+
+KEYS = '[workers]\nkeys = ["0123456789abcdef"]\n'
+
+
+@pytest.mark.parametrize(
+    ("workers", "line"),
+    [
+        (KEYS, "note: workers.networks: not set, the workers of a host must be at the address that it connects from"),
+        (KEYS + 'networks = ["127.0.0.0/8"]\n', "note: workers.networks: 127.0.0.0/8 has addresses of this machine"),
+        (KEYS + 'networks = ["169.254.169.254"]\n', "note: workers.networks: 169.254.169.254/32 has addresses of this"),
+        ('[workers]\nnetworks = ["10.20.0.0/16"]\n', "note: workers.networks: no effect"),
+        (KEYS + 'networks = ["10.20.0.0/16", "fd00::/8"]\n', ""),
+    ],
+)
+def test_networks_of_worker_hosts_are_looked_at(check, workers, line):
+    status, out, _ = check(GOOD.replace("[dialout]", workers + "[dialout]"))
+    said = [one for one in out if "workers.networks" in one]
+    assert (status, len(said)) == (0, 1 if line else 0)
+    assert not line or said[0].startswith(line)
+
+
+def test_networks_that_are_every_address_are_a_fault(check):
+    every = GOOD.replace("[dialout]", f'{KEYS}networks = ["0.0.0.0/0"]\n[dialout]')
+    assert "is every address" in found(check, every, "workers.networks")
+
+
+@pytest.mark.parametrize(
+    ("dialout", "setting"),
+    [('allow = ["+1"]', "dialout.callers"), ('callers = ["+15550100"]', "dialout.allow")],
+)
+def test_dialout_without_what_it_needs_is_noted(check, dialout, setting):
+    keyed = GOOD.replace('allow = ["+1555", "GB"]', dialout) + '[api]\nkeys = ["0123456789abcdef"]\n'
+    status, out, _ = check(keyed)
+    assert status == 0 and any(line.startswith(f"{NOTE}{setting}: ") for line in out)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.waiting import until
+from tests.kit.waiting import until
 
 CHECK_EVERY = 0.2
 CHECK_TIMEOUT = 0.5

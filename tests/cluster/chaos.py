@@ -14,8 +14,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.cluster.processes import marked
 from tests.cluster.rig import CARRIERS, Cluster, Placed
+from tests.kit.processes import marked
 
 MOST_LOST_WORKERS = 2
 MENDED = 4.0

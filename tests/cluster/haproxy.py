@@ -7,14 +7,14 @@ import csv
 import io
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import environment, free_port
-from tests.waiting import until
+from tests.acceptance.program import free_port
+from tests.kit.processes import Process
+from tests.kit.waiting import until
 
 DELIVERED = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
 STATES = {"UP": "up", "NOLB": "draining", "DRAIN": "draining", "DOWN": "down"}
@@ -25,26 +25,22 @@ class HAProxy:
 
     def __init__(self, folder: Path, port: int, gateways: Mapping[str, int]) -> None:
         self._names = {f"gateway-{number}": name for number, name in enumerate(gateways, 1)}
-        self._log = folder / "haproxy.log"
         self._admin = folder / "haproxy.sock"
-        self._config = folder / "haproxy.cfg"
-        self._config.write_text(_without_root_and_tls(DELIVERED.read_text()))
-        self._env = {
+        config = folder / "haproxy.cfg"
+        config.write_text(_without_root_and_tls(DELIVERED.read_text()))
+        env = {
             "HTTPS_BIND": f"127.0.0.1:{port}",
             "INTERNAL_BIND": f"127.0.0.1:{free_port()}",
             "OPERATOR_BIND": f"127.0.0.1:{free_port()}",
             "ADMIN_SOCKET": str(self._admin),
         } | {f"GATEWAY_{number}": f"127.0.0.1:{at}" for number, at in enumerate(gateways.values(), 1)}
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def __aenter__(self) -> HAProxy:
         executable = shutil.which("haproxy")
         if executable is None:
             pytest.fail("no haproxy: apt-get install haproxy")
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [executable, "-db", "-f", str(self._config)], env=environment() | self._env, stdout=log, stderr=log
-            )
+        self._process = Process("haproxy", folder, [executable, "-db", "-f", str(config)], env)
+
+    async def __aenter__(self) -> HAProxy:
+        self._process.start()
         try:
             for name in self._names.values():
                 await self.until(name, "up")
@@ -54,9 +50,7 @@ class HAProxy:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
 
     async def until(self, name: str, state: str, seconds: float = 20.0) -> None:
         """Wait for a gateway to be seen up, draining or down."""
@@ -66,7 +60,7 @@ class HAProxy:
             seen.update(await self.states())
             return seen.get(name) == state
 
-        await until(there, seconds, lambda: f"{name} is not {state}: {seen}\n{self._log.read_text()[-3000:]}")
+        await until(there, seconds, lambda: f"{name} is not {state}: {seen}\n{self._process.log()[-3000:]}")
 
     async def states(self) -> dict[str, str]:
         """Of each gateway, as HAProxy sees it."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from gateway.simulator import CallReport
 from gateway.simulator.stream import StreamLog
-from tests.cluster.bots.tone import LOWEST, STEP, TONES
+from tests.kit.bots.tones import LOWEST, STEP, TONES
 
 QUIET = 1000
 """Peak below which a frame is silence, or hold audio's."""

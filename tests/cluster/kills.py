@@ -21,8 +21,8 @@ from typing import Any
 from gateway.simulator import CallReport, place_call
 from tests.cluster.chaos import MENDED, MOST_LOST_WORKERS, left_over
 from tests.cluster.heard import bots_heard, in_order
-from tests.cluster.processes import Process, is_marked, marked
 from tests.cluster.rig import CARRIERS, Cluster, call_id
+from tests.kit.processes import Process, is_marked, marked
 
 RATE = 4.0
 """Workers killed in a second, on average."""

@@ -9,15 +9,15 @@ import asyncio
 import json
 import os
 import secrets
-import shutil
 import signal
 import time
 import wave
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,12 @@ import numpy as np
 from gateway.errors import RegistryUnavailable
 from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Leases, Slots
+from gateway.secrecy import INSPECTABLE_VARIABLE
 from gateway.simulator import CallPlan, CallReport, Credentials, place_call
+from gateway.simulator.exotel import ExotelAccount
+from gateway.simulator.plivo import PlivoAccount
+from gateway.simulator.telnyx import TelnyxAccount
+from gateway.simulator.twilio import TwilioAccount
 from tests.acceptance.program import (
     EXOTEL_SECRET,
     PLIVO_ID,
@@ -40,24 +45,21 @@ from tests.acceptance.program import (
 from tests.cluster.balancer import Backend, Balancer
 from tests.cluster.haproxy import HAProxy
 from tests.cluster.heard import bots_heard, in_order, longest_gap
-from tests.cluster.processes import Process, is_marked, kill_marked
+from tests.kit.bots import notes_of, place_bot
+from tests.kit.processes import MARK, PROGRAM, Process, is_marked, kill_marked
+from tests.kit.waiting import until
 from tests.pool.server import Server as Redis
-from tests.waiting import until
 
-BOT = Path(__file__).parent / "bots" / "tone.py"
 SERVICE = "tone.acme"
 HUNG = 2.5
 """Seconds after which a worker that does not answer is given up (`hung_worker_seconds`; 10 by default)."""
 WORKER_KEY = "worker-key-of-the-cluster-tests"
 CARRIERS = ("twilio", "telnyx", "plivo", "exotel")
 CREDENTIALS = Credentials(
-    twilio_account_sid=TWILIO_SID,
-    twilio_auth_token=TWILIO_TOKEN,
-    telnyx_seed=TELNYX_SEED,
-    plivo_auth_id=PLIVO_ID,
-    plivo_auth_token=PLIVO_TOKEN,
-    exotel_account_sid="exotel1",
-    exotel_webhook_secret=EXOTEL_SECRET,
+    twilio=TwilioAccount(TWILIO_SID, TWILIO_TOKEN),
+    telnyx=TelnyxAccount(TELNYX_SEED),
+    plivo=PlivoAccount(PLIVO_ID, PLIVO_TOKEN),
+    exotel=ExotelAccount("exotel1", EXOTEL_SECRET),
 )
 
 
@@ -120,8 +122,8 @@ class Cluster:
     """See the module's docstring.
 
     gateways, hosts: by name. warm, most: of each host. haproxy: instead of the tests' own balancer. holes: the way from
-    HAProxy to each gateway leads through a relay that can become a black hole (`holes[name].swallow(name)`). service:
-    further settings of the one service.
+    HAProxy to each gateway leads through a relay that can become a black hole (`holes[name].swallow(name)`). bot: the
+    hosts'; None: the tone. host_env: of the hosts. service: further settings of the one service.
     """
 
     def __init__(
@@ -135,6 +137,8 @@ class Cluster:
         drain_seconds: float = 20.0,
         haproxy: bool = False,
         holes: bool = False,
+        bot: Path | None = None,
+        host_env: Mapping[str, str] | None = None,
         **service: Any,
     ) -> None:
         self.folder = folder
@@ -144,7 +148,7 @@ class Cluster:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.ports = {name: free_port() for name in gateways}
-        self.bot = Path(shutil.copy(BOT, folder / BOT.name))
+        self.bot = bot or place_bot("tone", folder)
         self.notes_file = self.bot.with_suffix(".jsonl")
         config = folder / "cluster.toml"
         config.write_text(self._config(drain_seconds, service))
@@ -155,7 +159,7 @@ class Cluster:
         register = [word for port in self.ports.values() for word in ("--gateway", f"ws://127.0.0.1:{port}")]
         worker = ["worker", str(self.bot), "--service-host", SERVICE, "--warm", str(warm), "--max", str(most)]
         self._warm = warm * len(tuple(hosts))
-        self.hosts = {name: self._process(name, [*worker, *register]) for name in hosts}
+        self.hosts = {name: self._process(name, [*worker, *register], host_env or {}) for name in hosts}
         self.holes = {name: Balancer(free_port(), [Backend(name, port)]) for name, port in self.ports.items() if holes}
         self.balancer = Balancer(port, [Backend(name, port) for name, port in self.ports.items()])
         reached = self.ports | {name: hole.port for name, hole in self.holes.items()}
@@ -181,8 +185,9 @@ class Cluster:
             + f'\n[workers]\nkeys = ["{WORKER_KEY}"]\n'
         )
 
-    def _process(self, name: str, arguments: list[str]) -> Process:
-        return Process(name, self.folder, self.mark, arguments, {"GATEWAY_WORKER_KEY": WORKER_KEY})
+    def _process(self, name: str, arguments: list[str], more: Mapping[str, str] = MappingProxyType({})) -> Process:
+        env = {MARK: self.mark, INSPECTABLE_VARIABLE: "1", "GATEWAY_WORKER_KEY": WORKER_KEY}
+        return Process(name, self.folder, [*PROGRAM, *arguments], env | dict(more))
 
     # Its life.
 
@@ -289,8 +294,8 @@ class Cluster:
         """A caller who stays so long and says nothing, in frames."""
         silence = np.zeros(0, np.int16)
         return CallPlan(
-            carrier=carrier, base_url=self.url, audio=silence, credentials=CREDENTIALS, seconds=seconds, linger=0.0,
-            **changes,
+            carrier=carrier, base_url=self.url, credentials=CREDENTIALS, seconds=seconds, linger=0.0,
+            **({"audio": silence} | changes),
         )  # fmt: skip
 
     async def place(self, *carriers: str, seconds: float, within: float = 0.0, **changes: Any) -> list[Placed]:
@@ -313,10 +318,7 @@ class Cluster:
 
     def notes(self) -> list[dict[str, Any]]:
         """All that the bots have noted."""
-        if not self.notes_file.exists():
-            return []
-        lines = self.notes_file.read_text().splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return notes_of(self.bot)
 
     def forget_notes(self) -> None:
         """What was noted so far is of no interest any more."""
@@ -376,7 +378,7 @@ class Cluster:
 
 
 def call_id(report: CallReport) -> str:
-    return report.streams[0].wire.side.call_id if report.streams else ""
+    return report.streams[0].wire.carrier.call_id if report.streams else ""
 
 
 def _registered(gateway: Process) -> int:

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from tests.acceptance.carriers import CARRIERS, Answer, Call, Carrier, Phone
 from tests.cluster.rig import Cluster
-from tests.waiting import until
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -218,7 +218,7 @@ async def test_newer_stream_while_the_older_lives(cluster: Cluster) -> None:
                     await hang_up(newer)
     for caller in callers:
         assert len(bots(cluster, caller)) == 1
-    assert not cluster.rest.asked, "a superseded node has hung up on its caller"
+    assert not cluster.rest.ordered, "a superseded node has hung up on its caller"
 
 
 async def test_transfer_made_elsewhere_is_never_hung_up(cluster: Cluster) -> None:
@@ -233,9 +233,9 @@ async def test_transfer_made_elsewhere_is_never_hung_up(cluster: Cluster) -> Non
             await hang_up(phones)  # stop, and close 1000: all that there is to see of a transfer
     await cluster.noted("end", len(callers))
     await cluster.until_used(0)
-    assert not cluster.rest.asked
+    assert not cluster.rest.ordered
     await asyncio.gather(*(one.carrier.status(one.call) for one in callers))  # type: ignore[attr-defined]
-    assert not cluster.rest.asked
+    assert not cluster.rest.ordered
 
 
 async def _drop(phone: Phone) -> None:

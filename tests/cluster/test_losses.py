@@ -105,7 +105,7 @@ async def test_registry_forgets_all_between_two_deaths(cluster: Cluster) -> None
     that the next node's death is survived as the first was.
     """
     cluster.balancer.preferred = "a"
-    calls = cluster.start(*CARRIERS, seconds=18)
+    calls = cluster.start(*CARRIERS, seconds=30)  # two deaths and two returns, on a busy machine, too
     await cluster.talking(4)
     cluster.gateways["a"].kill()
     await cluster.noted("status", 4)

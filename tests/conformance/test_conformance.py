@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 
 from gateway.__main__ import main
 from gateway.carriers import CARRIERS, CarrierPlugin
-from gateway.carriers.base import HttpAnswer, HttpRequest, Refused, RestCall, StreamAnswer, Verified, Webhook
+from gateway.carriers.base import HttpAnswer, HttpRequest, Refused, StreamAnswer, Verified, Webhook
 from gateway.carriers.config import CarrierConfig
+from gateway.carriers.orders import CallOrder, CarrierRefusal, RestCall
 from gateway.carriers.plivo import PlivoCarrier
 from gateway.carriers.twilio import Account, TwilioCarrier
 from gateway.conformance import RULES, breaches
@@ -56,6 +58,22 @@ def test_a_broken_carrier_from_another_package_fails_with_a_sentence(tmp_path: A
     assert tried.returncode == 1, tried
     assert "acme: a webhook that is unsigned is believed\n" in tried.stdout
     assert str(HERE) not in tried.stdout
+
+
+def test_no_line_is_longer_than_80_columns(tmp_path: Any) -> None:
+    env = install(tmp_path, "acme = broken_acme:PLUGIN")
+    (tmp_path / "broken_acme.py").write_text(
+        "from dataclasses import replace\n"
+        "from acme_carrier import PLUGIN as whole\n"
+        "class Raising(whole.carrier):\n"
+        "    def parse(self, request):\n"
+        "        raise ValueError('words ' * 30 + 'x' * 200)\n"
+        "PLUGIN = replace(whole, carrier=Raising)\n"
+    )
+    lines = run("conformance", "acme", env=env).stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    told = " ".join(line.strip() for line in lines)
+    assert "acme: webhooks are understood: ValueError was raised: words words" in told
 
 
 # Broken carriers: Twilio's, with one thing wrong.
@@ -109,6 +127,25 @@ def _without_query(self: Any, request: HttpRequest) -> Webhook | Refused:
 
 def _careless_rest(self: Any, call_id: str, account: str) -> RestCall:
     return RestCall("DELETE", f"https://api.example.com/Calls/{call_id}/")
+
+
+class ShownCall(RestCall):
+    def __repr__(self) -> str:
+        return f"{self.auth}"
+
+
+def _shown_order(self: Any, order: CallOrder, account: str) -> RestCall | None:
+    return ShownCall(
+        "POST", "https://api.example.com/Calls", auth=("user", self.accounts[0].auth_token[0].get_secret_value())
+    )
+
+
+def _order_in_path(self: Any, order: CallOrder, account: str) -> RestCall | None:
+    return RestCall("POST", f"https://api.example.com/{order.session}/Calls")
+
+
+def _refuse_all(self: Any, status: int, body: bytes, headers: Any) -> CarrierRefusal:
+    return CarrierRefusal(f"{orjson.loads(body or b'0')}"[:9], "", "refused")
 
 
 class OpenConfig(CarrierConfig[Account]):
@@ -173,6 +210,20 @@ BROKEN: dict[str, tuple[CarrierPlugin, str]] = {
         broken_side(hang_up=_careless_rest),
         "a REST request is made for the call '..': DELETE /Calls/../",
     ),
+    "shows keys of an order": (broken_side(place_call=_shown_order), "a request shows "),
+    "puts an order into a path": (
+        broken_side(place_call=_order_in_path),
+        "a session changes the URL",
+    ),
+    "takes a placed call for refused": (
+        broken_side(read_placed=_refuse_all),
+        "the answer 200 b'' to an order is read as CarrierRefusal",
+    ),
+    "raises on an answer": (broken_side(read_placed=_refuse_all), "reading 0 b'\\xff' raised JSONDecodeError"),
+    "dials without saying so": (
+        broken_side(can=replace(TwilioCarrier.can, place_calls=False)),
+        "place_calls is False, and place_call makes a request",
+    ),
     "writes bad XML": (
         broken_side(
             answer_dial=lambda self, to, *, caller, action_url: HttpAnswer(
@@ -235,6 +286,6 @@ def test_every_answer_is_asked_for() -> None:
     from gateway.conformance import webhooks
 
     source = inspect.getsource(webhooks.answers_can_be_read)
-    answers = {name for name in vars(Carrier) if name.startswith("answer_")} - {"answer_connect"}
+    answers = {name for name in vars(Carrier) if name.startswith("answer_")} - {"answer_number"}
     assert {name for name in answers if f'"{name}' not in source} == set()
     assert StreamAnswer

@@ -5,17 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import pytest
 
@@ -23,16 +19,15 @@ from tests.acceptance.program import (
     EXOTEL_SECRET,
     PLIVO_ID,
     PLIVO_TOKEN,
-    SCALE,
     SECRET,
     TELNYX_PUBLIC_KEY,
     TELNYX_SEED,
     TWILIO_SID,
     TWILIO_TOKEN,
-    environment,
     free_port,
-    wait_for,
 )
+from tests.kit.processes import PROGRAM, Process
+from tests.kit.waiting import wait_for
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 HAPROXY = DEPLOY / "haproxy" / "haproxy.cfg"
@@ -91,64 +86,16 @@ def make_certificate(folder: Path) -> Path:
     return both
 
 
-class Process:
-    """A process of ours with its log in a file. A context manager: what is left is killed at the end."""
-
-    def __init__(self, name: str, folder: Path, arguments: Sequence[str], env: dict[str, str]) -> None:
-        self.log = folder / f"{name}.log"
-        self._arguments = arguments
-        self._env = environment() | env
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(self._arguments, stdout=log, stderr=log, env=self._env, start_new_session=True)
-
-    def start_again(self) -> None:
-        """After it has ended."""
-        self.process = self._start()
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def wait(self, seconds: float) -> int:
-        return self.process.wait(seconds * SCALE)
-
-    def text(self) -> str:
-        return self.log.read_text(errors="replace")
-
-    def end(self) -> None:
-        """The process and what it has started: they are one session."""
-        for number in (signal.SIGCONT, signal.SIGKILL):
-            try:
-                os.killpg(self.process.pid, number)
-            except ProcessLookupError:
-                pass
-        self.process.wait(10)
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end()
-
-
 class Gateway(Process):
     """`gateway serve` on ports of its own. `address` is what HAProxy is told."""
 
     def __init__(self, name: str, folder: Path, public_url: str, registry: str) -> None:
-        self.name = name
         self.port, self.ops = free_port(), free_port()
         self.address = f"127.0.0.1:{self.port}"
         super().__init__(
             name,
             folder,
-            [sys.executable, "-m", "gateway", "serve", "--port", str(self.port)],
+            [*PROGRAM, "serve", "--port", str(self.port)],
             GATEWAY_ENV
             | {
                 "GATEWAY_PUBLIC_URL": public_url,
@@ -178,7 +125,7 @@ class WorkerHost(Process):
     """`gateway worker` with the echo bot, registered with each of these gateways."""
 
     def __init__(self, folder: Path, gateways: Sequence[str]) -> None:
-        command = [sys.executable, "-m", "gateway", "worker", "gateway.worker.echo:bot", "--service-host", SERVICE]
+        command = [*PROGRAM, "worker", "gateway.worker.echo:bot", "--service-host", SERVICE]
         for gateway in gateways:
             command += ["--gateway", gateway]
         super().__init__("host", folder, [*command, "--warm", "4", "--max", "60"], {"GATEWAY_WORKER_KEY": WORKER_KEY})
@@ -238,7 +185,7 @@ class Balancer(Process):
         }
 
     def until(self, gateway: str, *states: str, seconds: float = 5.0) -> None:
-        wait_for(lambda: self.states().get(gateway) in states, seconds, lambda: f"{self.states()}\n{self.text()}")
+        wait_for(lambda: self.states().get(gateway) in states, seconds, lambda: f"{self.states()}\n{self.log()}")
 
     def tls(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=str(self.certificate))
@@ -248,7 +195,7 @@ class Caller(Process):
     """`gateway call` through the balancer, over TLS that it verifies."""
 
     def __init__(self, carrier: str, folder: Path, balancer: Balancer, *, seconds: float) -> None:
-        command = [sys.executable, "-m", "gateway", "call", "--carrier", carrier, "--url", balancer.url]
+        command = [*PROGRAM, "call", "--carrier", carrier, "--url", balancer.url]
         super().__init__(
             f"call-{carrier}-{free_port()}",
             folder,
@@ -262,7 +209,7 @@ class Load(Process):
 
     def __init__(self, folder: Path, balancer: Balancer, *, calls: int, rate: float, seconds: float) -> None:
         self.report = folder / "load.json"
-        command = [sys.executable, "-m", "gateway", "load", "--carrier", "twilio,telnyx,plivo,exotel"]
+        command = [*PROGRAM, "load", "--carrier", "twilio,telnyx,plivo,exotel"]
         command += ["--url", balancer.url, "--calls", f"{calls}", "--rate", f"{rate:g}", "--seconds", f"{seconds:g}"]
         env = CALLER_ENV | {"SSL_CERT_FILE": str(balancer.certificate)}
         super().__init__("load", folder, [*command, "--json", str(self.report)], env)
@@ -270,6 +217,6 @@ class Load(Process):
     def results(self, seconds: float) -> list[str]:
         """ "answered", "refused" or "failed" for each call, with the reason. Waits for the end."""
         status = self.wait(seconds)
-        assert status in (0, 1), self.text()  # 1 also if the load was late itself, on a busy machine
+        assert status in (0, 1), self.log()  # 1 also if the load was late itself, on a busy machine
         calls = json.loads(self.report.read_text())["calls"]
         return [" ".join([call["result"], call["reason"], *call["faults"]]).strip() for call in calls]

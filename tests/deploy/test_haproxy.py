@@ -56,11 +56,11 @@ def site(tmp_path: Path) -> Iterator[Site]:
             name: stack.enter_context(Gateway(name, tmp_path, f"https://localhost:{port}", redis.url)) for name in names
         }
         for gateway in gateways.values():
-            wait_for(gateway.ready, 20, gateway.text)
+            wait_for(gateway.ready, 20, gateway.log)
         host = stack.enter_context(WorkerHost(tmp_path, [f"ws://{gateway.address}" for gateway in gateways.values()]))
         ready = f'gateway_worker_slots{{service_host="{SERVICE}",state="ready"}} 4.0'
         for gateway in gateways.values():
-            wait_for(lambda gateway=gateway: ready in gateway.metrics(), 20, host.text)
+            wait_for(lambda gateway=gateway: ready in gateway.metrics(), 20, host.log)
         balancer = stack.enter_context(Balancer(tmp_path, [gateway.address for gateway in gateways.values()], port))
         for name in names:
             balancer.until(name, "UP")
@@ -70,9 +70,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def whole(caller: Caller, seconds: float) -> str:
     """The report of a call that went as it should."""
     status = caller.wait(seconds)
-    assert status == 0, caller.text()
-    assert "completed" in caller.text()
-    return caller.text()
+    assert status == 0, caller.log()
+    assert "completed" in caller.log()
+    return caller.log()
 
 
 def test_configuration_is_valid_without_a_warning(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_all_carriers_come_through_tls_to_both_gateways(site: Site) -> None:
         whole(caller, 30)
     for gateway in site.gateways.values():
         assert "gateway_calls_total{" in gateway.metrics(), "leastconn gave it nothing"
-    log = site.balancer.text()
+    log = site.balancer.log()
     assert "/webhooks/twilio/voice" in log and "/ws" in log
     assert "/ws/" not in log, "a stream token is in the log"
     assert "key=" not in log
@@ -134,14 +134,14 @@ def test_a_worker_host_registers_through_the_internal_side(site: Site) -> None:
 
 def test_a_drain_cuts_no_call_and_sends_new_ones_elsewhere(site: Site) -> None:
     staying = site.call("twilio", seconds=9)
-    leaving = wait_for(site.serving, 10, staying.text)
-    wait_for(lambda: staying.alive() and leaving.calls() == 1, 5, staying.text)
+    leaving = wait_for(site.serving, 10, staying.log)
+    wait_for(lambda: staying.alive and leaving.calls() == 1, 5, staying.log)
     leaving.signal(signal.SIGTERM)
     site.balancer.until(leaving.name, "NOLB")
     newcomers = [site.call(carrier, seconds=1) for carrier in CARRIERS]
     for caller in newcomers:
         whole(caller, 30)
-    assert leaving.alive() and staying.alive() and leaving.calls() == 1, leaving.text()
+    assert leaving.alive and staying.alive and leaving.calls() == 1, leaving.log()
     assert site.other(leaving).metrics().count("gateway_calls_total{") >= len(CARRIERS)
     whole(staying, 30)
     assert leaving.wait(10) == 0
@@ -158,33 +158,33 @@ def test_a_gateway_set_to_drain_by_hand_gets_nothing_new_and_can_come_back(site:
     site.balancer.until("gateway-1", "UP")
 
 
-def test_a_rolling_restart_as_the_readme_says_refuses_nobody_and_cuts_nobody(site: Site) -> None:
+def test_a_rolling_restart_by_the_readme_refuses_and_cuts_no_call(site: Site) -> None:
     """Out of the balancer first, back when it is ready, and only then the next one."""
     load = site.stack.enter_context(Load(site.folder, site.balancer, calls=60, rate=4, seconds=1))
-    wait_for(site.serving, 20, load.text)
+    wait_for(site.serving, 20, load.log)
     for name, gateway in site.gateways.items():
         site.balancer.admin(f"set server gateways/{name} state drain")
         site.balancer.until(name, "DRAIN")
         gateway.signal(signal.SIGTERM)
         assert gateway.wait(15) == 0
-        gateway.start_again()
-        wait_for(gateway.ready, 20, gateway.text)
+        gateway.start()
+        wait_for(gateway.ready, 20, gateway.log)
         site.balancer.admin(f"set server gateways/{name} state ready")
         site.balancer.until(name, "UP", seconds=10)
-    assert load.alive(), "the callers had gone before the second restart was done"
+    assert load.alive, "the callers had gone before the second restart was done"
     results = load.results(60)
     assert Counter(results) == {"answered": 60}
-    assert all('"refused"' not in gateway.text() for gateway in site.gateways.values())
+    assert all('"refused"' not in gateway.log(all_starts=True) for gateway in site.gateways.values())
 
 
 def test_a_hung_gateway_is_down_in_time_and_its_streams_are_cut(site: Site) -> None:
     site.call("twilio", seconds=60)
-    hung = wait_for(site.serving, 10, site.balancer.text)
+    hung = wait_for(site.serving, 10, site.balancer.log)
     hung.signal(signal.SIGSTOP)
-    site.balancer.until(hung.name, "DOWN", seconds=2.5)  # 2.1 s as configured
+    site.balancer.until(hung.name, "DOWN", seconds=2.5)  # 2.2 s as configured
     stream = f"gateways/{hung.name} GET /ws 101 "
-    wait_for(lambda: stream in site.balancer.text(), 2, site.balancer.text)
-    line = next(line for line in site.balancer.text().splitlines() if stream in line)
+    wait_for(lambda: stream in site.balancer.log(), 2, site.balancer.log)
+    line = next(line for line in site.balancer.log().splitlines() if stream in line)
     assert " D" in line, "HAProxy names the cause: cut because its server was marked down"
 
 

@@ -1,13 +1,18 @@
-"""A carrier from another package: found by its entry point, served, and called with. The gateway is not touched."""
+"""A carrier from another package: found by its entry point, served and called.
+
+The gateway is not touched.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
 
 import pytest
 
+from gateway.recording import Entry, Recording
 from tests.acceptance.program import Gateway, run
 
 HERE = Path(__file__).parent
@@ -26,7 +31,10 @@ min_warm = 1
 
 
 def install(folder: Path, entry_points: str) -> dict[str, str]:
-    """A distribution beside the packages of this folder, as pip would leave one; the environment that finds both."""
+    """Make a distribution beside the packages of this folder, as pip would leave one.
+
+    Returns the environment that finds both.
+    """
     info = folder / "acme_carrier-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-carrier\nVersion: 1.0\n")
@@ -46,6 +54,26 @@ def test_a_signed_call_as_the_fifth_carrier(tmp_path: Path, installed: dict[str,
         assert called.returncode == 0, called
         assert re.search(r"carrier +acme\noutcome +completed\n", called.stdout), called.stdout
         assert gateway.log("session ended")["carrier"] == "acme"
+
+
+def test_a_recorded_call_of_the_fifth_carrier_is_replayed(tmp_path: Path, installed: dict[str, str]) -> None:
+    call = {"call_id": "acme-0", "from": "+15550100001", "to": "+15550100000", "public_url": "https://h"}
+    ring = (("call", "acme-0"), ("from", "+15550100001"), ("to", "+15550100000"), ("state", "ringing"))
+    start = {"acmeCall": "acme-0", "acmeStream": "stream-0", "account": "", "parameters": {}}
+    entries = [
+        Entry(0, "request", "carrier", method="POST", url="https://h/webhooks/acme/voice", form=ring),
+        Entry(20, "open", "carrier", url="wss://h/ws"),
+        Entry(30, "message", "carrier", text=json.dumps({"event": "start", "start": start})),
+        Entry(90, "close", "carrier", code=1000),
+    ]
+    recording = tmp_path / "acme.jsonl"
+    Recording("acme", "PCMA", 8000, call | {"stream_id": "stream-0"}, entries=entries).write(recording)
+    with Gateway.of(tmp_path, CONFIG.format(secret="acme-secret"), env=installed) as gateway:
+        played = run("replay", str(recording), "--url", gateway.url, env=installed)
+        assert re.search(r"carrier +acme\noutcome +completed\n", played.stdout), played
+    unknown = run("replay", str(recording), "--url", "http://127.0.0.1:9")
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
+    assert "its carrier 'acme' is not one of twilio, telnyx, plivo, exotel" in unknown.stderr
 
 
 def test_its_forged_call_is_refused(tmp_path: Path, installed: dict[str, str]) -> None:

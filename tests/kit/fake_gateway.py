@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.protocol import pcm, workers
 from gateway.sockets import Accept, Decision, Refusal, Socket, Upgrade, connect, server_protocol
-from tests.waiting import PATIENCE, SCALE, until
+from tests.kit.waiting import PATIENCE, SCALE, until
 
 KEY = "worker-key"
 

@@ -13,7 +13,9 @@ import pytest
 from lxml import etree
 
 from gateway.carriers import CARRIERS
-from gateway.node.node import CallLimits, Node
+from gateway.carriers.base import RestCall
+from gateway.node.limits import CallLimits
+from gateway.node.node import Node
 from gateway.node.services import Service, Services
 from gateway.node.tokens import Signer
 from gateway.pool.client import RegistryClient
@@ -25,7 +27,7 @@ from gateway.serve.app import make_app
 from gateway.sessions.table import Sessions
 from gateway.sockets import Accept, Refusal, Socket, connect, server_protocol
 from gateway.streams.authorize import UpgradeAuthorizer
-from tests.waiting import PATIENCE, until
+from tests.kit.waiting import PATIENCE, until
 
 SERVICE = "support.acme"
 TIME = 0.2
@@ -41,6 +43,8 @@ class Bot:
         self.headers: list[dict[str, str]] = []
         self.queries: list[str] = []
         self.told: list[dict] = []
+        self.relayed: list[bytes] = []
+        """Text of the carrier's wire, which has `event` where ours has `type`."""
         self.audio = bytearray()
         self.closed_with: int | None = None
         self.connections = 0
@@ -64,6 +68,14 @@ class Bot:
         await until(lambda: len(self.of(kind)) >= n, complain=lambda: f"the bot was told {n} {kind}: {self.told}")
         return self.of(kind)[n - 1]
 
+    def of_wire(self, event: str) -> list[dict]:
+        """What came of the carrier's own messages of this kind."""
+        return [told for told in map(json.loads, self.relayed) if told["event"] == event]
+
+    async def until_wire(self, event: str, n: int = 1) -> dict:
+        await until(lambda: len(self.of_wire(event)) >= n, complain=lambda: f"the bot got {n} {event}: {self.relayed}")
+        return self.of_wire(event)[n - 1]
+
 
 class _BotEar:
     def __init__(self, bot: Bot) -> None:
@@ -74,7 +86,9 @@ class _BotEar:
         self.bot.connections += 1
 
     def received(self, data, text) -> None:
-        if text:
+        if text and b'"event"' in data:
+            self.bot.relayed.append(data)
+        elif text:
             self.bot.told.append(json.loads(data))
             if self.bot.told[-1]["type"] == "stop":
                 self.bot.socket.close()
@@ -132,6 +146,7 @@ class Gateway:
         self.node = sessions.node
         self.bots = bots
         self.port = 0
+        self.worker_urls: list[str] = []
         self.http: httpx.AsyncClient | None = None
 
     @property
@@ -222,7 +237,13 @@ def service() -> Service:
 
 
 @pytest.fixture
-async def gateway(service):
+def static_workers() -> bool:
+    """Whether the workers are a static host's, who know nothing of us."""
+    return False
+
+
+@pytest.fixture
+async def gateway(service, static_workers):
     """One node, two workers."""
     before = open_sockets()
     bots = [Bot(), Bot()]
@@ -231,7 +252,7 @@ async def gateway(service):
     urls = [f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws" for server in servers]
     leases = Leases()
     registry = MemoryRegistry(leases)
-    limits = replace(CallLimits(), start_timeout=5.0 * TIME, reattach_timeout=10.0 * TIME)
+    limits = replace(CallLimits(), start_timeout=5.0 * TIME, reattach_timeout=10.0 * TIME, order_timeout=2.0 * TIME)
     public_url = "http://127.0.0.1:1"
     node = Node(
         public_url=public_url,
@@ -244,14 +265,17 @@ async def gateway(service):
         dial_allowed=lambda to: to.startswith("+1555"),
     )
     workers = tuple(Worker(f"w{n}", url, "ready") for n, url in enumerate(urls))
-    await registry.put_host(Host("h", 1, SERVICE, service.protocol, 2, workers, "link-key"))
+    await registry.put_host(
+        Host("h", 1, SERVICE, service.protocol or "pcm", 2, workers, "link-key", static=static_workers)
+    )
     keeper = asyncio.create_task(_keep_alive(registry, workers))
     sessions = Sessions(node)
     node.ticker.start()
-    doorkeeper = UpgradeAuthorizer(sessions, dev=True)
-    door = await loop.create_server(server_protocol(doorkeeper.decide), "127.0.0.1", 0)
+    authorizer = UpgradeAuthorizer(sessions, dev=True)
+    door = await loop.create_server(server_protocol(authorizer.decide), "127.0.0.1", 0)
     made = Gateway(sessions, bots)
     made.port = door.sockets[0].getsockname()[1]
+    made.worker_urls = urls
     transport = httpx.ASGITransport(make_app(sessions, ready=lambda: True))
     async with httpx.AsyncClient(transport=transport, base_url=public_url) as made.http:
         yield made
@@ -266,6 +290,22 @@ async def gateway(service):
     for server in (*servers, door):
         server.close()
     await until(lambda: open_sockets() <= before, complain="all connections are closed, on both sides")
+
+
+@pytest.fixture
+def rest_requests(gateway, monkeypatch) -> list[str]:
+    """What is asked of the carriers' REST APIs, which do it."""
+    requests: list[str] = []
+
+    async def ask(_, request: RestCall, *, seconds: float) -> bool:
+        requests.append(request.url)
+        return True
+
+    monkeypatch.setattr(type(gateway.node.http_client), "ask", ask)
+    for carrier in gateway.node.carriers.values():
+        monkeypatch.setattr(type(carrier), "hang_up", lambda _, call_id, account: RestCall("POST", call_id))
+        monkeypatch.setattr(type(carrier), "cancel_call", lambda _, call_id, *rest: RestCall("DELETE", call_id))
+    return requests
 
 
 def open_sockets() -> int:

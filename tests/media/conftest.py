@@ -15,6 +15,7 @@ class FakeSocket:
         self.closed: int | None = None
         self.aborted = False
         self.pings = 0
+        self.held = False
         self.unsent = 0
         self.last_received = 0.0
         self.last_pong = 0.0
@@ -24,6 +25,9 @@ class FakeSocket:
 
     def ping(self) -> None:
         self.pings += 1
+
+    def hold_reading(self, held: bool) -> None:
+        self.held = held
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         self.closed = code

@@ -34,8 +34,8 @@ def test_a_lower_limit_is_for_what_waits_already():
 
 def test_a_flood_of_keys_is_bounded():
     backlog = CallerBacklog(2)
-    for n in range(10 * MAX_KEYS):
-        backlog.add_key(str(n))
+    kept = [backlog.add_key(str(n)) for n in range(10 * MAX_KEYS)]
+    assert (kept.count(True), kept.count(False)) == (MAX_KEYS, 9 * MAX_KEYS)
     assert list(backlog.take()) == [str(n) for n in range(MAX_KEYS)]
 
 

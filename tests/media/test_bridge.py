@@ -11,13 +11,14 @@ import pytest
 from gateway.audio.format import AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.errors import UnsupportedCodec
-from gateway.media.after_playback import DRAIN_MARK
 from gateway.media.bridge import Bridge
+from gateway.media.playback_barriers import BARRIER_MARK
 from gateway.media.types import BridgeLimits, Stream
 from gateway.protocol import pcm
 from serializers.base import MediaFormat
 from serializers.exotel import ExotelSerializer
 from serializers.twilio import TwilioSerializer
+from tests.media.conftest import FakeSocket
 
 START = (
     '{"event":"start","sequenceNumber":"1","start":{"accountSid":"AC1","streamSid":"MZ1","callSid":"CA1",'
@@ -181,7 +182,7 @@ def test_a_clear_silences_the_carrier_and_says_what_was_dropped(joined, stream_s
         joined.tick(n * 0.02)
     assert len(stream_socket.of("media")) == sent_before
     assert len(stream_socket.of("clear")) == 1
-    assert sent_before * 20 <= 1000 + 200 + 40  # heard until the clear, plus the lead
+    assert sent_before * 20 <= 1000 + 200 + 40  # heard until the clear, plus the target buffer
     assert link_socket.of("mark") == [{"type": "mark", "name": "end", "played": False}]
     [cleared] = link_socket.of("cleared")
     assert cleared["played_ms"] == pytest.approx(1000, abs=40)
@@ -248,7 +249,7 @@ def test_a_hangup_waits_until_the_last_word_is_heard(joined, stream_socket, list
     assert listener.heard == [("bot_hangup", "bye")]
 
 
-def test_a_carrier_that_never_answers_the_mark_delays_the_hangup_by_two_seconds_at_most(joined, listener):
+def test_an_unanswered_mark_delays_the_hangup_by_two_seconds_at_most(joined, listener):
     joined.link_received(tone(500), False, 0.0)
     joined.link_received(b'{"type":"hangup","reason":""}', True, 0.0)
     joined.tick(2.48)
@@ -260,7 +261,7 @@ def test_a_carrier_that_never_answers_the_mark_delays_the_hangup_by_two_seconds_
 def test_the_bot_never_hears_of_our_own_mark(joined, link_socket):
     joined.link_received(b'{"type":"hangup","reason":""}', True, 0.0)
     joined.link_received(b'{"type":"clear"}', True, 0.0)
-    assert DRAIN_MARK not in json.dumps(link_socket.texts)
+    assert BARRIER_MARK not in json.dumps(link_socket.texts)
 
 
 def test_keys_that_the_stream_cannot_send_are_the_sessions_affair(joined, listener):
@@ -281,17 +282,17 @@ def test_a_transfer_is_told_behind_the_audio(joined, listener, stream_socket):
 TRANSFER = b'{"type":"transfer","to":"+15550100009"}'
 
 
-def test_a_bot_that_leaves_behind_its_transfer_has_hung_up_if_that_is_refused(joined, stream_socket, listener):
+def test_a_bot_that_ends_after_a_refused_transfer_has_hung_up(joined, stream_socket, listener):
     """The session refuses the transfer; the caller must not be left with hold music."""
     joined.link_received(TRANSFER, True, 0.0)
     joined.detach_link()
-    joined.drain(lambda: listener.bot_hangup("done"), 0.0)
+    joined.after_playback(lambda: listener.bot_hangup("done"), 0.0)
     for mark in stream_socket.of("mark"):
         joined.stream_received(echo(mark), True, 0.1)
     assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "done")]
 
 
-def test_every_wish_waits_for_the_words_before_it(joined, stream_socket, listener):
+def test_every_command_waits_for_the_words_before_it(joined, stream_socket, listener):
     joined.link_received(TRANSFER, True, 0.0)
     joined.link_received(tone(100), False, 0.0)
     joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 0.0)
@@ -302,14 +303,14 @@ def test_every_wish_waits_for_the_words_before_it(joined, stream_socket, listene
     assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "bye")]
 
 
-def test_a_mark_that_is_lost_holds_up_nobody_behind_it(joined, stream_socket, listener):
+def test_a_mark_that_is_lost_holds_up_nothing_behind_it(joined, stream_socket, listener):
     joined.link_received(TRANSFER, True, 0.0)
     joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 0.0)
     joined.stream_received(echo(stream_socket.of("mark")[1]), True, 0.1)
     assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "bye")]
 
 
-def test_a_mark_that_comes_after_its_deadline_is_nobody_elses(joined, stream_socket, listener):
+def test_a_mark_that_comes_after_its_deadline_is_no_others(joined, stream_socket, listener):
     joined.link_received(TRANSFER, True, 0.0)
     joined.tick(2.1)
     joined.link_received(tone(100), False, 2.2)
@@ -319,7 +320,7 @@ def test_a_mark_that_comes_after_its_deadline_is_nobody_elses(joined, stream_soc
 
 
 @pytest.mark.parametrize("how", ["clear", "lost"])
-def test_without_audio_all_wishes_come_true_at_once_and_in_order(joined, listener, how):
+def test_without_audio_all_commands_are_carried_out_in_order(joined, listener, how):
     joined.link_received(tone(1000), False, 0.0)
     joined.link_received(TRANSFER, True, 0.0)
     joined.link_received(b'{"type":"hangup","reason":"bye"}', True, 0.0)
@@ -327,12 +328,12 @@ def test_without_audio_all_wishes_come_true_at_once_and_in_order(joined, listene
     assert listener.heard == [("bot_transfer", "+15550100009"), ("bot_hangup", "bye")]
 
 
-def test_a_bot_that_loops_on_its_wishes_is_refused_but_its_end_is_not(joined, link_socket, listener):
+def test_a_bot_that_loops_on_its_commands_is_refused_but_its_end_is_not(joined, link_socket, listener):
     joined.link_received(tone(100), False, 0.0)
     for _ in range(1000):
         joined.link_received(TRANSFER, True, 0.0)
     joined.detach_link()
-    joined.drain(lambda: listener.bot_hangup("done"), 0.0)
+    joined.after_playback(lambda: listener.bot_hangup("done"), 0.0)
     joined.clear(0.1)
     assert len(listener.heard) <= 20
     assert listener.heard[-1] == ("bot_hangup", "done")
@@ -382,6 +383,49 @@ def test_a_caller_without_a_bot_hears_hold_audio_after_a_second(listener, stream
     assert len(stream_socket.of("media")) == before
 
 
+def test_no_hold_audio_follows_the_last_words_of_the_last_bot(listener, stream_socket, link_socket):
+    bridge = hold_bridge(listener)
+    attach_stream(bridge, stream_socket)
+    bridge.attach_link(link_socket, LINK_START, 0.0)
+    bridge.link_received(tone(3000), False, 0.0)
+    bridge.detach_link(final=True)
+    for n in range(250):
+        bridge.tick(n * 0.02)
+    heard = b"".join(base64.b64decode(message["media"]["payload"]) for message in stream_socket.of("media"))
+    assert len(heard) == 3.0 * 8000
+
+
+def lose_the_bot_for_long(bridge, stream_socket, link_socket, *messages: bytes) -> None:
+    """The bot says this and is lost; the caller hears hold audio, and then another bot is there."""
+    attach_stream(bridge, stream_socket)
+    bridge.attach_link(FakeSocket(), LINK_START, 0.0)
+    bridge.link_received(tone(40), False, 0.0)
+    for message in messages:
+        bridge.link_received(message, True, 0.0)
+    bridge.detach_link()
+    for n in range(75):
+        bridge.tick(n * 0.02)
+    assert len(stream_socket.of("media")) > 2, "hold audio"
+    bridge.attach_link(link_socket, LINK_START, 1.5)
+
+
+def test_marks_of_a_lost_bot_are_told_when_hold_audio_ends(listener, stream_socket, link_socket):
+    bridge = hold_bridge(listener)
+    lose_the_bot_for_long(bridge, stream_socket, link_socket, b'{"type":"mark","name":"m"}')
+    told = [message["type"] for message in link_socket.texts]
+    assert told == ["start", "mark"]
+    assert link_socket.of("mark") == [{"type": "mark", "name": "m", "played": False}]
+    [mark] = stream_socket.of("mark")
+    bridge.stream_received(echo(mark), True, 1.6)  # a carrier returns what a clear has dropped
+    assert len(link_socket.of("mark")) == 1
+
+
+def test_a_command_of_a_lost_bot_waits_no_longer_than_hold_audio(listener, stream_socket, link_socket):
+    bridge = hold_bridge(listener)
+    lose_the_bot_for_long(bridge, stream_socket, link_socket, TRANSFER)
+    assert listener.heard == [("bot_transfer", "+15550100009")]
+
+
 def test_hold_audio_that_is_silent_behind_a_late_bot_ends_the_tick(listener, stream_socket, link_socket):
     """Silence is left out while delay is worked off: there is no end to waiting until enough of it is there."""
     bridge = Bridge(16000, BridgeLimits(hold_after=0.0), listener, bytes(3200))
@@ -410,7 +454,7 @@ def test_a_lost_stream_flushes_the_marks(joined, link_socket):
     assert not joined.streaming
 
 
-def test_audio_for_a_caller_who_is_away_is_dropped_and_his_marks_are_not_played(joined, link_socket):
+def test_audio_for_a_caller_who_is_away_is_dropped_with_its_marks(joined, link_socket):
     joined.detach_stream(0.0)
     joined.link_received(tone(20), False, 0.1)
     joined.link_received(b'{"type":"mark","name":"m"}', True, 0.1)
@@ -419,8 +463,6 @@ def test_audio_for_a_caller_who_is_away_is_dropped_and_his_marks_are_not_played(
 
 
 def test_a_second_stream_takes_over(joined, listener):
-    from tests.media.conftest import FakeSocket
-
     second = FakeSocket()
     attach_stream(joined, second, 1.0)
     joined.link_received(tone(20), False, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.media.backlog import MAX_KEYS
 from gateway.media.bridge import Bridge
 from gateway.media.relay import Relay
 from gateway.media.types import BridgeLimits
@@ -36,6 +37,14 @@ def test_keys_that_were_pressed_on_hold_are_kept(listener, stream_socket, link_s
         bridge.tick(n * 0.02)
     bridge.attach_link(link_socket, LINK_START, 10.0)
     assert [key["digit"] for key in link_socket.of("dtmf")] == ["7"]
+
+
+def test_keys_beyond_those_that_are_kept_are_counted(listener, stream_socket):
+    bridge = Bridge(16000, BridgeLimits(), listener)
+    attach_stream(bridge, stream_socket)
+    for _ in range(MAX_KEYS + 3):
+        bridge.stream_received(b'{"event":"dtmf","streamSid":"MZ1","dtmf":{"digit":"7"}}', True, 0.0)
+    assert bridge.counts.dropped == {"keys": 3}
 
 
 def test_a_relayed_bot_hears_the_last_moment_behind_the_handshake(listener, stream_socket, link_socket):

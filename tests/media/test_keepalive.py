@@ -14,68 +14,68 @@ def seconds(first: float, last: float):
 
 
 def test_a_carrier_is_asked_after_ten_silent_seconds_and_dead_five_later(stream_socket):
-    watch = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
-    assert not any(watch.tick(now) for now in seconds(0, 10))
+    keepalive = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
+    assert not any(keepalive.tick(now) for now in seconds(0, 10))
     assert stream_socket.pings == 0
-    assert not any(watch.tick(now) for now in seconds(10.02, 15))
+    assert not any(keepalive.tick(now) for now in seconds(10.02, 15))
     assert stream_socket.pings == 1
-    assert [now for now in seconds(15.02, 60) if watch.tick(now)] == [pytest.approx(15.04)]
+    assert [now for now in seconds(15.02, 60) if keepalive.tick(now)] == [pytest.approx(15.04)]
 
 
 def test_a_carrier_that_answers_is_asked_again_ten_seconds_later(stream_socket):
-    watch = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
+    keepalive = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
     for now in seconds(0, 12):
-        watch.tick(now)
+        keepalive.tick(now)
     stream_socket.last_pong = 12.0
-    assert not any(watch.tick(now) for now in seconds(12.02, 22))
+    assert not any(keepalive.tick(now) for now in seconds(12.02, 22))
     assert stream_socket.pings == 1
-    watch.tick(22.1)
+    keepalive.tick(22.1)
     assert stream_socket.pings == 2
 
 
 def test_media_is_as_good_as_an_answer(stream_socket):
-    watch = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
+    keepalive = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
     for now in seconds(0, 14):
-        watch.tick(now)
-    watch.heard = 14.0
-    assert not any(watch.tick(now) for now in seconds(14.02, 24))
+        keepalive.tick(now)
+    keepalive.heard = 14.0
+    assert not any(keepalive.tick(now) for now in seconds(14.02, 24))
     assert stream_socket.pings == 1
 
 
 def test_a_carrier_that_comes_back_and_dies_again_is_told_again(stream_socket):
-    watch = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
-    assert any(watch.tick(now) for now in seconds(0, 20))
-    watch.heard = 20.0
-    assert not any(watch.tick(now) for now in seconds(20, 30))
-    assert any(watch.tick(now) for now in seconds(30, 40))
+    keepalive = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
+    assert any(keepalive.tick(now) for now in seconds(0, 20))
+    keepalive.heard = 20.0
+    assert not any(keepalive.tick(now) for now in seconds(20, 30))
+    assert any(keepalive.tick(now) for now in seconds(30, 40))
 
 
 def test_an_old_pong_is_no_answer(stream_socket):
     stream_socket.last_pong = 10.0
-    watch = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
-    assert any(watch.tick(now) for now in seconds(0, 16))
+    keepalive = StreamKeepalive(stream_socket, BridgeLimits(), 0.0)
+    assert any(keepalive.tick(now) for now in seconds(0, 16))
 
 
 def test_a_link_is_asked_every_second_slow_after_five_and_dead_after_ten(link_socket):
-    watch = LinkKeepalive(link_socket, BridgeLimits(), 0.0)
-    assert not any(watch.tick(now) for now in seconds(0, 5))
-    assert (link_socket.pings, watch.slow) == (5, False)
-    assert not any(watch.tick(now) for now in seconds(5.02, 10))
-    assert (link_socket.pings, watch.slow) == (10, True)
-    assert watch.tick(10.02)
+    keepalive = LinkKeepalive(link_socket, BridgeLimits(), 0.0)
+    assert not any(keepalive.tick(now) for now in seconds(0, 5))
+    assert (link_socket.pings, keepalive.slow) == (5, False)
+    assert not any(keepalive.tick(now) for now in seconds(5.02, 10))
+    assert (link_socket.pings, keepalive.slow) == (10, True)
+    assert keepalive.tick(10.02)
 
 
 def test_a_link_that_answers_is_not_slow_any_more(link_socket):
-    watch = LinkKeepalive(link_socket, BridgeLimits(), 0.0)
-    watch.tick(6.0)
-    assert watch.slow
+    keepalive = LinkKeepalive(link_socket, BridgeLimits(), 0.0)
+    keepalive.tick(6.0)
+    assert keepalive.slow
     link_socket.last_pong = 6.1
-    assert not watch.tick(6.2)
-    assert not watch.slow
+    assert not keepalive.tick(6.2)
+    assert not keepalive.slow
 
 
 def test_a_link_counts_from_when_the_watch_began(link_socket):
-    watch = LinkKeepalive(link_socket, BridgeLimits(), 25.0)
-    assert not any(watch.tick(now) for now in seconds(25, 30))
-    assert not watch.slow
-    assert watch.tick(35.1)
+    keepalive = LinkKeepalive(link_socket, BridgeLimits(), 25.0)
+    assert not any(keepalive.tick(now) for now in seconds(25, 30))
+    assert not keepalive.slow
+    assert keepalive.tick(35.1)

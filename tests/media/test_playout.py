@@ -14,7 +14,7 @@ MULAW = AudioFormat("mulaw", 8000)
 L16 = AudioFormat("l16", 8000)
 EXOTEL = Wire(chunk=320, chunk_min=3200)
 FRAME = 160
-LIMITS = PlayoutLimits(lead=0.2, capacity=2.0, pad_after=0.06)
+LIMITS = PlayoutLimits(target_buffer=0.2, capacity=2.0, pad_after=0.06)
 
 
 class Carrier:
@@ -62,7 +62,7 @@ def test_the_carrier_never_runs_dry_during_a_burst():
     carrier.playout.play(speech(2000), 0.0)
     for tick in range(1, 90):
         carrier.playout.tick(tick * 0.02)
-        assert carrier.playout.horizon > tick * 0.02
+        assert len(carrier.audio) / 8000 > tick * 0.02
 
 
 def test_blocks_of_any_length_leave_as_whole_frames():
@@ -132,7 +132,7 @@ def test_a_mark_with_nothing_before_it_goes_at_once():
 def test_what_is_to_happen_behind_the_audio_waits_until_it_is_played():
     carrier, done = Carrier(), []
     carrier.playout.play(speech(100), 0.0)
-    carrier.playout.behind(lambda: done.append(True), 0.0)
+    carrier.playout.at_playback_end(lambda: done.append(True), 0.0)
     carrier.playout.tick(0.08)
     assert not done
     carrier.playout.tick(0.12)
@@ -142,7 +142,7 @@ def test_what_is_to_happen_behind_the_audio_waits_until_it_is_played():
 def test_audio_behind_an_action_waits_for_it():
     carrier = Carrier()
     carrier.playout.play(speech(100), 0.0)
-    carrier.playout.behind(lambda: carrier.sent.append("keys"), 0.0)
+    carrier.playout.at_playback_end(lambda: carrier.sent.append("keys"), 0.0)
     carrier.playout.play(speech(20), 0.0)
     for tick in range(1, 10):
         carrier.playout.tick(tick * 0.02)
@@ -175,7 +175,7 @@ def test_after_a_clear_speech_goes_at_once_again():
 def test_a_clear_does_at_once_what_was_to_happen_behind_the_audio():
     carrier, done = Carrier(), []
     carrier.playout.play(speech(1000), 0.0)
-    carrier.playout.behind(lambda: done.append(True), 0.0)
+    carrier.playout.at_playback_end(lambda: done.append(True), 0.0)
     carrier.playout.clear(0.1)
     assert done
 
@@ -207,11 +207,11 @@ def test_as_many_marks_wait_as_frames_may_and_no_more():
 def test_actions_are_bounded_with_the_marks_and_leave_room_when_done():
     carrier, done = Carrier(), []
     carrier.playout.play(speech(100), 0.0)
-    taken = [carrier.playout.behind(lambda: done.append(True), 0.0) for _ in range(101)]
+    taken = [carrier.playout.at_playback_end(lambda: done.append(True), 0.0) for _ in range(101)]
     assert taken == [True] * 100 + [False]
     carrier.playout.tick(0.2)
     assert len(done) == 100
-    assert carrier.playout.behind(lambda: done.append(True), 0.2)
+    assert carrier.playout.at_playback_end(lambda: done.append(True), 0.2)
     assert len(done) == 101
 
 
@@ -405,7 +405,7 @@ def test_a_real_time_bot_loses_nothing_whatever_its_blocks(block):
     assert play(frames).playout.skipped == 0
 
 
-def test_a_carrier_with_large_chunks_has_one_of_them_unplayed_and_that_is_no_delay():
+def test_one_unplayed_large_chunk_is_no_delay():
     quiet = L16.silence(320)
     carrier = play([(n * 0.02, quiet) for n in range(3000)], Carrier(L16, EXOTEL, PlayoutLimits()))
     assert carrier.playout.skipped == 0
@@ -441,7 +441,7 @@ def test_only_silence_is_ever_left_out(runs):
 
 @given(st.lists(st.tuples(st.integers(0, 3000), st.floats(0, 0.3)), max_size=30))
 def test_nothing_is_lost_reordered_or_sent_too_early(blocks):
-    carrier = Carrier(limits=PlayoutLimits(lead=0.2, capacity=600.0, pad_after=0.06))
+    carrier = Carrier(limits=PlayoutLimits(target_buffer=0.2, capacity=600.0, pad_after=0.06))
     now, spoken = 0.0, b""
     for size, pause in blocks:
         payload = bytes((len(spoken) + i) % 251 for i in range(size))

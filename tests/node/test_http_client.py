@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 
 import pytest
 
-from gateway.carriers.base import RestCall
-from gateway.node.http_client import Rest
+from gateway.carriers.orders import RestCall
+from gateway.carriers.rest_answers import MAX_BODY
+from gateway.node.http_client import HttpClient, HttpReply, NotSent, Unanswered
 from gateway.sockets import Refusal, server_protocol
 from tests.kit.dribble import dribbling
-from tests.waiting import PATIENCE
+from tests.kit.waiting import PATIENCE
 
 SECONDS = 0.3
 """What the deadline is here. Those who break it would dribble for ever."""
@@ -20,7 +22,7 @@ SECONDS = 0.3
 
 @pytest.fixture
 async def rest():
-    rest = Rest()
+    rest = HttpClient()
     rest.warm_up()
     yield rest
     await rest.close()
@@ -64,6 +66,7 @@ def hang_up(port: int, **values) -> RestCall:
         (http(400, b'{"code": 21220}'), ("21220",), True),
         (http(400, b'{"code": 21221}'), ("21220",), False),
         (http(500), ("404",), False),
+        (http(401, b'{"api_id": "4041-4b", "error": "no"}'), ("404",), False),
         (http(302), (), False),
         (b"", (), False),
         (b"no http at all\r\n\r\n", (), False),
@@ -94,12 +97,77 @@ async def test_nobody_there_or_no_address_at_all(rest, url):
     assert await rest.status(url, seconds=PATIENCE) is None
 
 
+LONG_BODY = b"HTTP/1.1 %d OK\r\ncontent-length: 1000000\r\n\r\n"
+
+
 @pytest.mark.parametrize(
-    "begins", [b"", b"HTTP/1.1 200 OK\r\nx-", b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n"]
+    ("begins", "is_done"),
+    [(b"", False), (b"HTTP/1.1 200 OK\r\nx-", False), (LONG_BODY % 500, False), (LONG_BODY % 200, True)],
 )
-async def test_a_carrier_that_dribbles_has_no_longer_than_one_that_is_silent(rest, begins):
+async def test_a_carrier_that_dribbles_has_no_longer_than_one_that_is_silent(rest, begins, is_done):
     async with dribbling(begins) as port, asyncio.timeout(PATIENCE):
-        assert await rest.ask(hang_up(port), seconds=SECONDS) is False
+        assert await rest.ask(hang_up(port), seconds=SECONDS) is is_done
+
+
+async def test_an_answer_with_its_headers_and_body(rest):
+    answer = b"HTTP/1.1 429 X\r\nRetry-After: 3\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}"
+    async with answering(answer) as (port, _):
+        reply = await rest.send(hang_up(port), PATIENCE)
+    assert reply == HttpReply(429, {"retry-after": "3", "content-length": "2", "connection": "close"}, b"{}")
+
+
+async def test_a_list_in_a_form_repeats_its_name(rest):
+    async with answering(http(200)) as (port, asked):
+        await rest.send(hang_up(port, form={"Event": ["ringing", "answered"]}), PATIENCE)
+    assert asked[0].endswith(b"\r\n\r\nEvent=ringing&Event=answered")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://127.0.0.1:99999/", "http://a..b/", "nonsense", ""])
+async def test_what_could_not_be_sent_was_surely_not_done(rest, url):
+    assert isinstance(await rest.send(RestCall("POST", url), PATIENCE), NotSent)
+
+
+async def test_no_connection_in_time_is_not_sent(rest):
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        port = full.getsockname()[1]
+        with contextlib.ExitStack() as waiting:
+            for _ in range(3):  # a full backlog answers no SYN
+                client = waiting.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", port))
+            assert await rest.send(hang_up(port), SECONDS) == NotSent("TimeoutError")
+
+
+async def test_a_connection_that_closes_unanswered_may_have_done_it(rest):
+    async with answering(b"") as (port, _):
+        assert await rest.send(hang_up(port), PATIENCE) == Unanswered("RemoteProtocolError")
+
+
+async def test_silence_after_the_request_may_have_done_it(rest):
+    async with dribbling(b"") as port:
+        assert await rest.send(hang_up(port), SECONDS) == Unanswered("TimeoutError")
+
+
+async def test_a_status_counts_although_its_body_breaks_off(rest):
+    async with answering(b'HTTP/1.1 201 X\r\ncontent-length: 90\r\n\r\n{"sid"') as (port, _):
+        reply = await rest.send(hang_up(port), PATIENCE)
+    assert reply == HttpReply(201, {"content-length": "90"}, b'{"sid"')
+
+
+async def test_an_endless_body_is_cut(rest):
+    endless = b"HTTP/1.1 200 X\r\ncontent-length: 9000000\r\n\r\n" + b"x" * 300_000
+    async with dribbling(endless) as port:
+        reply = await rest.send(hang_up(port), PATIENCE)
+    assert isinstance(reply, HttpReply)
+    assert len(reply.body) == MAX_BODY
+
+
+async def test_what_is_asked_is_sent_once(rest):
+    async with answering(http(500)) as (port, asked):
+        await rest.send(hang_up(port), PATIENCE)
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("begins", [b"", b"HTTP/1.1 200 OK\r\nx-"])
@@ -124,4 +192,4 @@ async def test_the_status_of_a_page(rest):
 
 
 async def test_closing_what_was_never_opened():
-    await Rest().close()
+    await HttpClient().close()

@@ -21,7 +21,7 @@ def test_the_most_that_a_host_has_had_ready(node):
     assert node.peak_ready == {"h1": 3}
 
 
-def test_hosts_that_have_left_are_forgotten_after_many_others_and_one_that_beats_is_not(node):
+def test_hosts_that_left_are_forgotten_after_many_others_but_not_the_rest(node):
     node.note_ready("stays", "a.b", 5)
     for n in range(3 * MAX_HOSTS):
         node.note_ready(f"h{n}", "a.b", 1)

@@ -34,7 +34,7 @@ def test_a_number_is_dialled_however_it_is_written(written):
         ("+1 202 555 0143 x12", "extension"),
         ("+1 202 555 0143 ext. 12", "extension"),
         ("2025550143", "country code"),
-        ("112", "not a telephone number"),
+        ("112", "never dialled"),
         ("+1", "not a telephone number"),
         ("", "not a telephone number"),
         ("+1" + "2" * 200, "not a telephone number"),

@@ -79,5 +79,16 @@ def test_a_signer_needs_a_secret():
             Signer(keys)
 
 
-def test_random_ids_differ():
-    assert len({Signer.random_id() for _ in range(100)}) == 100
+def test_a_placed_calls_mac_is_of_its_session_carrier_and_secret():
+    mac = Signer((b"k1",)).call_mac("5e55", "twilio")
+    assert len(mac) == 22
+    assert Signer((b"k2", b"k1")).placed("5e55", "twilio", mac), "a secret that is rotated out still verifies"
+    for session, carrier, shown in [
+        ("5e56", "twilio", mac),
+        ("5e55", "telnyx", mac),
+        ("5e55", "twilio", ""),
+        ("5e55", "twilio", mac + "é"),
+        ("", "twilio", mac),
+    ]:
+        assert not Signer((b"k1",)).placed(session, carrier, shown)
+    assert not Signer((b"k2",)).placed("5e55", "twilio", mac)

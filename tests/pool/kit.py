@@ -12,7 +12,7 @@ from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Claim, Host, Leases, Registry
 from gateway.protocol.workers import Running, Worker
-from tests.waiting import SCALE
+from tests.kit.waiting import SCALE
 
 T = TypeVar("T")
 
@@ -70,14 +70,14 @@ class Memory:
 
     def __init__(self, url: str) -> None:
         self.clock = Clock()
-        self.registry: Registry = MemoryRegistry(LEASES, clock=self.clock)
+        self.registry: Registry = MemoryRegistry(LEASES, clock=self.clock, unix_time=self.clock)
 
     async def empty(self) -> Registry:
         """Another one that knows nothing, by the same clock."""
-        return MemoryRegistry(LEASES, clock=self.clock)
+        return MemoryRegistry(LEASES, clock=self.clock, unix_time=self.clock)
 
     async def cut(self) -> None:
-        """The registry answers nobody."""
+        """The registry answers no question."""
         self.registry.down = True
 
     async def mend(self) -> None:
@@ -86,13 +86,13 @@ class Memory:
 
     async def counts(self) -> dict[str, tuple[int, int | None, list[str], list[str]]]:
         """Per host: used, cap (None while it is lost), sessions that hold a unit, workers that are taken."""
-        every = self.registry._held.items()
+        claims = self.registry._slots.items()
         return {
             name: (
-                len(state.held),
+                len(state.slots),
                 None if state.host is None else state.host.cap,
-                [session for session, held in every if held.host == name],
-                [held.worker for held in state.held.values() if held.worker],
+                [session for session, slot in claims if slot.host == name],
+                [slot.worker for slot in state.slots.values() if slot.worker],
             )
             for name, state in self.registry._hosts.items()
         }
@@ -149,12 +149,12 @@ class Redis:
             if name:
                 held_by.setdefault(name.decode(), []).append(key.decode().rpartition(":")[2])
         counts = {}
-        async for key in self._admin.scan_iter(f"{base}:held:*"):
+        async for key in self._admin.scan_iter(f"{base}:slots:*"):
             name = key.decode().rpartition(":")[2]
             cap = await self._admin.hget(f"{base}:host:{name}", "cap")
             workers = [w.decode() for w in await self._admin.hvals(key) if w]
-            taken = await self._admin.hgetall(f"{base}:taken:{name}")
-            assert sorted(w.decode() for w in taken) == sorted(workers), "taken and held differ"
+            taken = await self._admin.hgetall(f"{base}:in_use:{name}")
+            assert sorted(w.decode() for w in taken) == sorted(workers), "in_use and slots differ"
             used = await self._admin.hlen(key)
             counts[name] = (used, int(cap) if cap else None, held_by.get(name, []), workers)
         return counts

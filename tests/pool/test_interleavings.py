@@ -159,10 +159,10 @@ class Interleavings(RuleBasedStateMachine):
         session = data.draw(st.sampled_from(sorted(self.fences)))
         claim = data.draw(st.sampled_from(self.fences[session]))
         newest = self.fences[session][-1]
-        before = self.ask(self.registry.look(session, newest.fence))
+        before = self.ask(self.registry.get_claim(session, newest.fence))
         self.ask(self.registry.release(session, 0 if unconfirmed else claim.fence))
         if isinstance(before, Claim):
-            after = self.do(self.registry.look(session, newest.fence))
+            after = self.do(self.registry.get_claim(session, newest.fence))
             kept = unconfirmed or claim is not newest
             assert isinstance(after, Claim) == kept, "a wrong fence released, or the right one did not"
             if not kept:
@@ -170,7 +170,7 @@ class Interleavings(RuleBasedStateMachine):
 
     @rule(session=sessions)
     def leave(self, session):
-        self.ask(self.registry.leave(SERVICE, session))
+        self.ask(self.registry.leave_queue(SERVICE, session))
 
     @rule(session=sessions, starts=st.integers(0, 3), status=st.sampled_from(["", "ringing", "streaming"]))
     def merge(self, session, starts, status):
@@ -217,7 +217,9 @@ class Interleavings(RuleBasedStateMachine):
     def holds(self):
         held = {}
         for session, given in self.fences.items():
-            live = [c for c in (self.do(self.registry.look(session, claim.fence)) for claim in given) if is_live(c)]
+            live = [
+                c for c in (self.do(self.registry.get_claim(session, claim.fence)) for claim in given) if is_live(c)
+            ]
             assert len(live) <= 1, "two holders of one session"
             if live:
                 assert live[0].fence == given[-1].fence

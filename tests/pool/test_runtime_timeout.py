@@ -12,7 +12,7 @@ from gateway.pool.runtime_timeout import PARTS, runtime_timeout
 
 
 async def answer_beside_a_stall(patient) -> bytes:
-    """Asks somebody who answers at once, while our process does not run for four times our patience."""
+    """Asks a server that answers at once, while our process does not run for four times our patience."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         reader, writer = await asyncio.open_connection(sock=ours)

@@ -47,6 +47,8 @@ TO_GATEWAY = [
     (pcm.Transfer("+15550123"), '{"type":"transfer","to":"+15550123"}'),
     (pcm.Hangup("bye"), '{"type":"hangup","reason":"bye"}'),
     (pcm.State(b"\x00\xff"), '{"type":"state","state":"AP8="}'),
+    (pcm.PauseRecording(), '{"type":"pause_recording"}'),
+    (pcm.ResumeRecording(), '{"type":"resume_recording"}'),
 ]
 
 

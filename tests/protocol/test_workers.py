@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -29,6 +30,11 @@ TO_GATEWAY = [
         workers.Beat((W1,), 3, {"hung": 2}, 9, 1200),
         '{"type":"beat","workers":[{"id":"w1","url":"unix:/run/gw/w1.sock","state":"ready","session":""}],"lag_ms":3,'
         '"ends":{"hung":2},"seq":9,"start_ms":1200}',
+    ),
+    (
+        workers.Beat((replace(W2, cpu=150, memory=2**27),), 3),
+        '{"type":"beat","workers":[{"id":"w2","url":"ws://10.0.0.7:4711/ws","state":"busy","session":"s1","cpu":150,'
+        '"memory":134217728}],"lag_ms":3,"ends":{},"seq":0,"start_ms":0}',
     ),
     (workers.Drain(), '{"type":"drain"}'),
 ]
@@ -81,6 +87,14 @@ def test_what_makes_no_sense_to_a_gateway_is_none(text: str) -> None:
 )
 def test_what_makes_no_sense_to_a_host_is_none(text: str) -> None:
     assert workers.decode_to_host(text) is None
+
+
+@pytest.mark.parametrize("said", [-1, 2**60, "150", 1.5, True, None, []])
+def test_what_a_worker_cannot_use_is_not_known(said: Any) -> None:
+    text = changed(workers=[{"id": "w1", "url": "", "state": "busy", "cpu": said, "memory": said}])
+    register = workers.decode_to_gateway(text)
+    assert isinstance(register, workers.Register)
+    assert register.workers == (workers.Worker("w1", "", "busy"),)
 
 
 def test_workers_and_sessions_that_make_no_sense_are_left_out() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 from serializers.base import Media, Rejected, Serializer, Start
@@ -17,7 +16,6 @@ SERIALIZERS: dict[str, type[Serializer]] = {
     kind.carrier: kind for kind in (TwilioSerializer, TelnyxSerializer, PlivoSerializer, ExotelSerializer)
 }
 
-GOLDEN = Path(__file__).parent / "golden"
 
 STARTS: dict[str, dict[str, Any]] = {
     "twilio": {
@@ -75,11 +73,6 @@ STARTS: dict[str, dict[str, Any]] = {
 }
 
 CARRIERS = tuple(STARTS)
-
-
-def golden(name: str) -> list[str]:
-    """The messages of a golden file."""
-    return (GOLDEN / name).read_text().splitlines()
 
 
 def message(value: object) -> str:

@@ -12,7 +12,8 @@ from serializers.base import Start
 from serializers.detect import EARLY
 from serializers.detect import detect as detect_among
 from serializers.stream import MAX_MESSAGE
-from tests.serializers.support import CARRIERS, SERIALIZERS, STARTS, golden, message
+from tests.kit.golden import golden_lines
+from tests.serializers.support import CARRIERS, SERIALIZERS, STARTS, message
 
 
 def detect(sent):
@@ -31,7 +32,7 @@ def detect(sent):
     ],
 )
 def test_golden_starts_are_known_and_nothing_else_is(file, carrier):
-    for m in golden(file):
+    for m in golden_lines(file):
         is_start = '"event":"start"' in m
         assert detect(m) == detect(m.encode()) == (carrier if is_start else EARLY)
         if is_start:

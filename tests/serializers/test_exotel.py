@@ -9,14 +9,15 @@ import pytest
 from serializers.base import Cleared, Connected, Dtmf, Mark, Media, MediaFormat, Start, Stop
 from serializers.call_data import ExotelCallData
 from serializers.exotel import ExotelSerializer
-from tests.serializers.support import golden, message, opened, started, without
+from tests.kit.golden import golden_lines
+from tests.serializers.support import message, opened, started, without
 
 SLIN = MediaFormat("l16", 8000)
 
 
 @pytest.mark.parametrize("variant", [1, 2, 3], ids=["audio/x-raw", "raw", "base64"])
 def test_a_documented_call(variant):
-    messages = golden("exotel-07-ws-doc-variants.jsonl")
+    messages = golden_lines("exotel-07-ws-doc-variants.jsonl")
     serializer = ExotelSerializer()
     assert serializer.decode(messages[0]) == (Connected(),)
     (start,) = serializer.decode(messages[variant])

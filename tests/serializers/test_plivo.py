@@ -9,7 +9,8 @@ import pytest
 from serializers.base import Cleared, Dtmf, Failure, Mark, MediaFormat, Start, Stop
 from serializers.call_data import CallData
 from serializers.plivo import PlivoSerializer
-from tests.serializers.support import golden, media, message, opened, payloads, reasons, started, without
+from tests.kit.golden import golden_lines
+from tests.serializers.support import media, message, opened, payloads, reasons, started, without
 
 CALL = "af2aa167-43de-7645-55d5-a53ec32bf9dd"
 STREAM = "d8df37bb-8491-8705-3abe-44fe6074fbfd"
@@ -18,7 +19,7 @@ MULAW = MediaFormat("mulaw", 8000)
 
 def test_a_documented_call():
     serializer = PlivoSerializer()
-    start_message, dtmf, played, cleared = golden("plivo-07-ws-documented.jsonl")
+    start_message, dtmf, played, cleared = golden_lines("plivo-07-ws-documented.jsonl")
     (start,) = serializer.decode(start_message)
     headers = {"userId": "12345", "sessionId": "abc-xyz"}
     call = CallData(stream_id=STREAM, call_id=CALL, carrier="plivo", body=headers)
@@ -30,7 +31,7 @@ def test_a_documented_call():
 
 
 def test_the_captured_older_form_with_strings_for_numbers():
-    (older,) = golden("plivo-08-ws-older-strings.jsonl")
+    (older,) = golden_lines("plivo-08-ws-older-strings.jsonl")
     assert reasons(opened("plivo").decode(older)) == ["bad_base64"]  # the capture's payload was taken out
     assert payloads(opened("plivo").decode(older.replace("<base64>", "f///"))) == [b"\x7f\xff\xff"]
 
@@ -168,3 +169,10 @@ def test_play_failed_is_a_failure(members):
 @pytest.mark.parametrize("event", ["stop", "end"])
 def test_both_words_for_the_end(event):
     assert opened("plivo").decode(message({"event": event, "streamId": "p-00"})) == (Stop(""),)
+
+
+def test_numbers_that_our_answer_wrote_as_letters_and_digits_are_read():
+    value = without("plivo", "extra_headers")
+    value["extra_headers"] = "from=15550100070,to=15550100000,plan=gold"
+    [start] = PlivoSerializer().decode(json.dumps(value))
+    assert (start.call.from_number, start.call.to_number) == ("+15550100070", "+15550100000")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from serializers.base import Connected, Dtmf, Mark, MediaFormat, Start, Stop
 from serializers.call_data import TelnyxCallData
 from serializers.telnyx import TelnyxSerializer
+from tests.kit.golden import golden_lines
 from tests.serializers.support import (
     STARTS,
-    golden,
     media,
     message,
     opened,
@@ -30,8 +30,8 @@ MULAW = MediaFormat("mulaw", 8000)
 
 def test_a_documented_call():
     serializer = TelnyxSerializer()
-    connected, mark, dtmf, stop = golden("telnyx-07-ws-control-doc.jsonl")
-    (start_message,) = golden("telnyx-06-ws-start-doc.json")
+    connected, mark, dtmf, stop = golden_lines("telnyx-07-ws-control-doc.jsonl")
+    (start_message,) = golden_lines("telnyx-06-ws-start-doc.json")
     assert serializer.decode(connected) == (Connected(),)
     (start,) = serializer.decode(start_message)
     call = TelnyxCallData(

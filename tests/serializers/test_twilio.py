@@ -10,7 +10,8 @@ import pytest
 from serializers.base import Connected, Mark, Media, MediaFormat, Start, Stop, Wire
 from serializers.call_data import CallData
 from serializers.twilio import TwilioSerializer
-from tests.serializers.support import golden, message, opened, started, without
+from tests.kit.golden import golden_lines
+from tests.serializers.support import message, opened, started, without
 
 CALL = "CAe535bdfbcd421a5b7be86f24f7de49b2"
 STREAM = "MZacec7f8efbe3e3434b13cc42a3c25979"
@@ -21,7 +22,7 @@ MULAW = MediaFormat("mulaw", 8000)
 def test_a_captured_call():
     serializer = TwilioSerializer()
     names = ("02-ws-connected", "03-ws-start-noparams", "06-ws-media-first", "08-ws-stop")
-    events = [e for name in names for m in golden(f"twilio-{name}.json") for e in serializer.decode(m)]
+    events = [e for name in names for m in golden_lines(f"twilio-{name}.json") for e in serializer.decode(m)]
     connected, start, heard, stop = events
     assert connected == Connected()
     call = CallData(call_id=CALL, stream_id=STREAM, carrier="twilio")

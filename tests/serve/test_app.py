@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -11,12 +12,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.carriers import CARRIERS
-from gateway.errors import SettingsError
+from gateway.errors import RegistryUnavailable, SettingsError
 from gateway.node.node import Node
+from gateway.node.urls import NOT_FOUND
 from gateway.pool.memory.registry import MemoryRegistry
 from gateway.pool.registry import Host, Leases
 from gateway.protocol.workers import Worker
-from gateway.serve.app import MAX_BODY, make_app, make_doorkeeper, make_node
+from gateway.serve.app import MAX_BODY, make_app, make_authorizer, make_node
 from gateway.sessions.table import Sessions
 from gateway.settings import Settings, load
 
@@ -54,13 +56,14 @@ def webhooks(node: Node) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.parametrize("route", ["voice", "resume", "status", "stream", "connect", "voice/key"])
-async def test_an_unknown_carrier_is_not_there_and_leaves_no_trace(node, route):
+async def test_an_unknown_carrier_is_not_there_and_no_label(node, route):
     async with client(node) as http:
         for method in ("GET", "POST"):
             answer = await http.request(method, f"/webhooks/vonage/{route}")
-            assert (answer.status_code, answer.content) == (404, b"")
+            assert (answer.status_code, answer.text) == (404, NOT_FOUND)
     assert webhooks(node) == {}
-    assert not node.rejected
+    assert node.rejected == {("http", "unknown_carrier"): 2}
+    assert "vonage" not in node.metrics.expose({}).decode()
 
 
 @pytest.mark.parametrize(
@@ -90,9 +93,66 @@ async def test_connect_is_for_carriers_that_ask_it(node):
         assert (await http.post("/webhooks/twilio/connect", data=CALL)).status_code == 404
 
 
+def host(*workers: Worker, cap: int = 2) -> Host:
+    return Host("h", 1, "a.b", "pcm", cap, workers)
+
+
 async def test_status_names_the_transports(node):
+    await node.registry.put_host(host(Worker("w", "unix:/w", "ready")))
     async with client(node) as http:
-        assert (await http.get("/status")).json() == {"status": "ready", "transports": list(CARRIERS)}
+        answer = await http.get("/status")
+        assert (answer.status_code, answer.json()) == (200, {"status": "ready", "transports": list(CARRIERS)})
+        node.protocols["a.b"] = "relay"
+        assert (await http.get("/status")).json()["transports"] == [*CARRIERS, "websocket"]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "ready", "draining", "reason"),
+    [
+        ([], True, False, "no worker is ready"),
+        ([host(Worker("w", "unix:/w", "starting"))], True, False, "no worker is ready"),
+        ([host(Worker("w", "unix:/w", "ready"))], False, False, "min_warm"),
+        ([host(Worker("w", "unix:/w", "ready"))], True, True, "draining"),
+        ([host(Worker("w", "unix:/w", "busy"))], True, False, ""),
+        ([host()], True, False, ""),
+    ],
+    ids=["no host", "first start", "not warm", "draining", "all busy", "starts on demand"],
+)
+async def test_status_is_ready_when_a_call_would_be_served(node, hosts, ready, draining, reason):
+    for one in hosts:
+        await node.registry.put_host(one)
+    node.draining = draining
+    async with client(node, ready=ready) as http:
+        answer = await http.get("/status")
+    said = answer.json()
+    assert said["transports"] == list(CARRIERS)
+    assert reason in said.get("reason", "")
+    assert (answer.status_code, said["status"]) == ((503, "not ready") if reason else (200, "ready"))
+
+
+async def test_status_of_a_registry_that_is_away(node):
+    class Away(MemoryRegistry):
+        async def slots(self, service):
+            raise RegistryUnavailable("away")
+
+    node.registry.registry = Away(Leases())
+    async with client(node) as http:
+        answer = await http.get("/status")
+    assert (answer.status_code, answer.json()["reason"]) == (503, "the registry does not answer")
+
+
+async def test_many_who_ask_for_the_status_ask_the_registry_once(node):
+    asked = []
+
+    class Counting(MemoryRegistry):
+        async def slots(self, service):
+            asked.append(service)
+            return await super().slots(service)
+
+    node.registry.registry = Counting(Leases())
+    async with client(node) as http:
+        await asyncio.gather(*(http.get("/status") for _ in range(20)))
+    assert asked == ["a.b"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +230,7 @@ def signed(url: str, fields: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("public", ["https://voice.example.com", "https://voice.example.com/tel/v1"])
 @pytest.mark.parametrize("stripped", [False, True])
-async def test_signatures_are_over_the_public_url_whether_the_proxy_strips_its_path_or_not(public, stripped):
+async def test_signatures_are_over_the_public_url_though_a_proxy_strips_its_path(public, stripped):
     node = make_node(settings(public_url=public, carriers=twilio()))
     path = "/webhooks/twilio/voice"
     asked = path if stripped else public.removeprefix("https://voice.example.com") + path
@@ -188,12 +248,28 @@ async def test_every_url_that_a_carrier_is_given_has_the_public_path():
         answer = (await http.post("/tel/webhooks/twilio/voice", data=CALL)).text
     assert 'url="wss://voice.example.com/tel/ws/twilio/' in answer
     assert ">https://voice.example.com/tel/webhooks/twilio/resume?" in answer
-    assert make_doorkeeper(Sessions(node), settings(), dev=True, local_key="k").prefix == "/tel"
+    assert make_authorizer(Sessions(node), settings(), dev=True, local_key="k").prefix == "/tel"
 
 
 def twilio() -> dict:
     environ = {"TWILIO_ACCOUNT_SID": SID, "TWILIO_AUTH_TOKEN": TOKEN}
     return {"twilio": load(environ=environ).carrier("twilio")}
+
+
+async def test_signatures_in_several_lines_are_one_list():
+    """Plivo sends a signature for each of its tokens; a proxy may write a list as several lines (RFC 9110 5.3)."""
+    environ = {"PLIVO_AUTH_ID": "MA1", "PLIVO_AUTH_TOKEN": TOKEN}
+    node = make_node(settings(carriers={"plivo": load(environ=environ).carrier("plivo")}))
+    url = "https://voice.example.com/webhooks/plivo/voice"
+    fields = {"CallUUID": "11111111-2222-3333-4444-555555555555", "CallStatus": "ringing", "ParentAuthID": "MA1"}
+    text = f"{url}?" + "".join(name + fields[name] for name in sorted(fields)) + ".nonce"
+    right = base64.b64encode(hmac.digest(TOKEN.encode(), text.encode(), hashlib.sha256)).decode()
+    wrong = base64.b64encode(bytes(32)).decode()
+    async with client(node) as http:
+        for lines, status in (([wrong, right], 200), ([right, wrong], 200), ([wrong, wrong], 403)):
+            headers = [("X-Plivo-Signature-V3", one) for one in lines] + [("X-Plivo-Signature-V3-Nonce", "nonce")]
+            answer = await http.post("/webhooks/plivo/voice", data=fields, headers=headers)
+            assert answer.status_code == status, lines
 
 
 # What is measured.

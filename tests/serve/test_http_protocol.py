@@ -7,160 +7,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import pytest
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from websockets.asyncio.client import connect
 
 from gateway.serve.app import make_app, make_node
-from gateway.serve.http_protocol import HttpLimits, http_protocol
-from gateway.serve.listening import HttpServer, bind
+from gateway.serve.http_protocol import HttpLimits
 from gateway.sessions.table import Sessions
 from gateway.settings import Settings
-from gateway.sockets import Accept, Socket, Upgrade, server_protocol
 from tests.acceptance.program import Gateway
-from tests.waiting import PATIENCE, until
+from tests.kit.http_server import GET, HANDSHAKE, NEVER, client, serving
+from tests.kit.waiting import PATIENCE, until
 
 HEAD_BYTES = HttpLimits().head_bytes
 SOON = 0.2
 """What a deadline is here that a test waits for. Others are NEVER."""
-NEVER = 1000.0
 KERNEL = 24 * 1024 * 1024
 """Bytes that may be on their way between two sockets of one machine, and then some."""
 ENDLESS = 60 * 1024 * 1024
-
-
-class Echo:
-    """What is behind the WebSockets here."""
-
-    def opened(self, socket: Socket) -> None:
-        self.socket = socket
-
-    def received(self, data: bytes, text: bool) -> None:
-        self.socket.send(data.decode() if text else data)
-
-    def closed(self, code: int, reason: str) -> None:
-        pass
-
-
-@dataclass
-class Served:
-    """A real server: uvicorn, our protocol, our WebSockets."""
-
-    port: int = 0
-    refused: list[str] = field(default_factory=list)
-    upgrades: list[Upgrade] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-    """Paths, in order."""
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)
-    """`/waits` waits for it."""
-    server: uvicorn.Server | None = None
-
-    @property
-    def connections(self) -> int:
-        return len(self.server.server_state.connections)
-
-    def app(self) -> Starlette:
-        async def hello(request: Request) -> Response:
-            self.asked.append(request.url.path)
-            return PlainTextResponse("hello")
-
-        async def waits(request: Request) -> Response:
-            self.asked.append(request.url.path)
-            await self.go_on.wait()
-            return PlainTextResponse("at last")
-
-        async def length(request: Request) -> Response:
-            return PlainTextResponse(str(len(await request.body())))
-
-        return Starlette(routes=[
-            Route("/hello", hello, methods=["GET", "POST"]), Route("/waits", waits, methods=["GET", "POST"]),
-            Route("/length", length, methods=["POST"]),
-        ])  # fmt: skip
-
-    def decide(self, upgrade: Upgrade) -> Accept:
-        self.upgrades.append(upgrade)
-        return Accept(Echo())
-
-
-@contextlib.asynccontextmanager
-async def serving(
-    *, head_seconds: float = NEVER, keep_alive: float = NEVER, app: Starlette | None = None
-) -> AsyncIterator[Served]:
-    served = Served()
-    config = uvicorn.Config(
-        app or served.app(),
-        http=http_protocol(served.refused.append, HttpLimits(head_seconds=head_seconds)),
-        ws=server_protocol(served.decide),
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_keep_alive=keep_alive,
-        timeout_graceful_shutdown=1,
-    )
-    served.server = HttpServer(config)
-    sock = bind("127.0.0.1", 0)
-    served.port = sock.getsockname()[1]
-    task = asyncio.create_task(served.server.serve(sockets=[sock]))
-    try:
-        await until(lambda: served.server.started)
-        yield served
-    finally:
-        served.server.should_exit = True
-        await task
-
-
-class Client:
-    """A stranger with a socket."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    def send(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def answer(self) -> tuple[int, bytes]:
-        """The next one: status and body."""
-        async with asyncio.timeout(PATIENCE):
-            head = await self.reader.readuntil(b"\r\n\r\n")
-            [length] = re.findall(rb"content-length: (\d+)", head)
-            return int(head.split()[1]), await self.reader.readexactly(int(length))
-
-    async def end(self) -> bytes:
-        """Whatever comes until the server closes; TimeoutError if it does not."""
-        said = b""
-        async with asyncio.timeout(PATIENCE):
-            try:
-                while chunk := await self.reader.read(65536):
-                    said += chunk
-            except ConnectionError:
-                pass
-        return said
-
-
-@contextlib.asynccontextmanager
-async def client(port: int) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        yield Client(reader, writer)
-    finally:
-        writer.transport.abort()
-        await asyncio.sleep(0)
-
-
-GET = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
-HANDSHAKE = (
-    b"GET /ws/twilio/t?x=1 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 
 
 # Heads without end.
@@ -433,6 +299,145 @@ async def test_an_upgrade_to_what_we_do_not_speak_is_answered_and_ends():
         assert await stranger.answer() == (200, b"hello")
         stranger.send(b"x" * 10)
         assert (await stranger.end()).startswith(b"HTTP/1.1 400 ")
+
+
+# Keep-alive.
+
+
+async def test_a_used_connection_outlives_the_bound_of_a_first_request():
+    """A balancer keeps it for minutes, and must be the one that closes it."""
+    async with serving(first_seconds=SOON) as served, client(served.port) as balancer, client(served.port) as stranger:
+        balancer.send(GET)
+        assert await balancer.answer() == (200, b"hello")
+        assert await stranger.end() == b"", "it has asked nothing"
+        await asyncio.sleep(SOON)
+        balancer.send(GET)
+        assert await balancer.answer() == (200, b"hello")
+
+
+async def test_idle_connections_are_bounded_and_the_oldest_goes_first():
+    async with serving(idle=2) as served, contextlib.AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(client(served.port)) for _ in range(3)]
+        for one in (*clients[:2], clients[0], clients[2]):
+            one.send(GET)
+            assert await one.answer() == (200, b"hello")
+        assert await clients[1].end() == b"", "it has waited for longest"
+        for one in (clients[0], clients[2]):
+            one.send(GET)
+            assert await one.answer() == (200, b"hello")
+
+
+async def test_a_connection_that_is_answering_is_not_idle():
+    async with serving(idle=1) as served, client(served.port) as carrier, client(served.port) as other:
+        carrier.send(GET)
+        await carrier.answer()
+        carrier.send(GET.replace(b"hello", b"waits"))
+        await until(lambda: "/waits" in served.asked)
+        other.send(GET)
+        await other.answer()
+        served.go_on.set()
+        assert await carrier.answer() == (200, b"at last")
+
+
+async def test_a_body_behind_its_answer_leaves_no_connection_for_ever():
+    async with serving(keep_alive=SOON) as served, client(served.port) as stranger:
+        stranger.send(b"POST /hello HTTP/1.1\r\nContent-Length: 3\r\n\r\n")
+        assert await stranger.answer() == (200, b"hello")
+        stranger.send(b"xyz")
+        assert await stranger.end() == b""
+        assert served.refused == []
+
+
+# Upgrades.
+
+
+def handshake(*lines: str) -> bytes:
+    return "\r\n".join(
+        [
+            "GET /ws/twilio/t?x=1 HTTP/1.1",
+            "Host: a",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Version: 13",
+            *lines,
+            "\r\n",
+        ]
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Connection: Upgrade", "Connection: keep-alive", "Upgrade: websocket"),
+        ("Connection: keep-alive", "Connection: Upgrade", "Upgrade: websocket"),
+        ("Connection: keep-alive, Upgrade", "Upgrade: websocket"),
+        ("Connection: ,upgrade ,", "Connection: x", "Connection:", "Upgrade: WebSocket"),
+        ("Upgrade: websocket", "Upgrade: h2c", "Connection: Upgrade"),
+        ("Upgrade: h2c", "Upgrade: websocket", "Connection: Upgrade"),
+        ("Upgrade: h2c, WebSocket", "Connection: Upgrade, HTTP2-Settings"),
+    ],
+)
+async def test_the_headers_of_an_upgrade_are_lists(lines):
+    """RFC 9110, section 5.3: a list may come in several lines."""
+    async with serving() as served, client(served.port) as carrier:
+        carrier.send(handshake(*lines))
+        async with asyncio.timeout(PATIENCE):
+            head = await carrier.reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in head
+    assert [upgrade.path for upgrade in served.upgrades] == ["/ws/twilio/t"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Connection: keep-alive", "Upgrade: websocket"),
+        ("Connection: Upgrade", "Upgrade: websockets"),
+        ("Connection: Upgrade",),
+        ("Connection: not-upgrade", "Upgrade: websocket"),
+    ],
+)
+async def test_what_asks_for_no_websocket_gets_none(lines):
+    async with serving() as served, client(served.port) as stranger:
+        stranger.send(handshake(*lines))
+        assert (await stranger.answer())[0] == 404
+        assert served.upgrades == []
+
+
+async def test_other_lists_of_an_upgrade_are_joined_too():
+    async with serving() as served, client(served.port) as carrier:
+        carrier.send(
+            handshake(
+                "Connection: Upgrade",
+                "Upgrade: websocket",
+                "X-Forwarded-For: 192.0.2.1",
+                "Sec-WebSocket-Protocol: one",
+                "X-Forwarded-For: 192.0.2.2, 192.0.2.3",
+                "Sec-WebSocket-Protocol: two",
+                "X-Twilio-Signature: first",
+                "X-Twilio-Signature: second",
+            )
+        )
+        await until(lambda: served.upgrades)
+    headers = served.upgrades[0].headers
+    assert headers["x-forwarded-for"] == "192.0.2.1, 192.0.2.2, 192.0.2.3"
+    assert headers["sec-websocket-protocol"] == "one, two"
+    assert headers["x-twilio-signature"] == "first"
+
+
+@pytest.mark.parametrize("asked", ["hello", "waits"])
+async def test_an_upgrade_behind_a_request_is_refused_in_peace(asked, caplog):
+    """Nothing of the answer may go into a WebSocket, and no traceback into the log."""
+    async with serving() as served, client(served.port) as stranger:
+        stranger.send(GET.replace(b"hello", asked.encode()) + HANDSHAKE + b"\x81\x82\0\0\0\0hi")
+        await until(lambda: served.refused)
+        served.go_on.set()
+        said = await stranger.end()
+        assert served.refused == ["pipelined"]
+        assert served.upgrades == []
+        await until(lambda: not served.connections)
+    assert said.count(b"HTTP/1.1 ") == 1
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert caplog.records == []
 
 
 # The gateway.

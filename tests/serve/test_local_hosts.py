@@ -18,8 +18,8 @@ from gateway.serve import local_hosts
 from gateway.serve.local_hosts import HostProcesses
 from gateway.settings import ServiceSettings, Settings
 from tests.kit.fake_gateway import KEY, FakeGateway
-from tests.proc import descendants
-from tests.waiting import SCALE, until
+from tests.kit.proc import descendants
+from tests.kit.waiting import SCALE, until
 
 CapFd = pytest.CaptureFixture[str]
 Start = Callable[[str], HostProcesses]
@@ -90,6 +90,16 @@ async def test_a_bot_that_cannot_be_used_is_said_with_its_service(start: Start, 
     assert said.startswith("services.a.b.bot: ") and said.endswith(
         "ZeroDivisionError: division by zero (broken.py, line 1)"
     )
+
+
+async def test_an_interpreter_that_cannot_be_used_is_said_with_its_setting(tmp_path: Path) -> None:
+    section = ServiceSettings(host="a.b", bot=ECHO, python=str(tmp_path / "python"))
+    processes = HostProcesses(Settings(services=(section,)), ("127.0.0.1", 9), KEY)
+    processes.start()
+    await until(processes.failure.done, 15)
+    said = str(processes.failure.result())
+    assert said.startswith(f"services.a.b.python: {tmp_path}/python: cannot be run: No such file or directory")
+    await processes.stop()
 
 
 async def test_what_bots_print_needs_no_gateway_to_be_passed_on(

@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 
 from gateway.__main__ import main
-from gateway.simulator import CallPlan, Credentials, place_call
-from tests.acceptance.program import EXOTEL_SECRET, Gateway, place_bot, run, service, settings
-from tests.waiting import until
+from gateway.simulator import CallPlan, place_call
+from gateway.simulator.exotel import ExotelAccount
+from tests.acceptance.program import EXOTEL_SECRET, Gateway, run, service, settings
+from tests.kit.bots import place_bot
+from tests.kit.waiting import until
 
 ECHO = "gateway.worker.echo:bot"
 DEV = ("serve", "--dev", "--port", "0")
@@ -67,10 +69,6 @@ def assert_one_line(stderr: str, *words: str) -> None:
 
 def test_a_port_that_is_taken(refused, taken):
     refused(("serve", "--dev", "--port", str(taken)), "--host/--port", str(taken), "in use", status=1)
-
-
-def test_a_port_that_is_none(refused):
-    refused(("serve", "--dev", "--port", "70000"), "--host/--port", "70000", status=1)
 
 
 def test_dev_for_all_the_world(refused):
@@ -135,6 +133,23 @@ def test_without_an_ops_address_there_is_none(tmp_path):
         assert httpx.get(f"{gateway.url}/readyz").status_code == 200
         gateway.terminate()
         assert gateway.wait() == 0
+
+
+@pytest.mark.parametrize(("seconds", "closed"), [("1", True), ("620", False)])
+def test_idle_connections_are_kept_as_long_as_the_settings_say(seconds, closed):
+    with (
+        Gateway(*DEV[1:], env={"GATEWAY_SERVER__KEEP_ALIVE_SECONDS": seconds}) as gateway,
+        socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])), timeout=3) as balancer,
+    ):
+        balancer.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"alive\n"):
+            answer += balancer.recv(4096)
+        if closed:
+            assert balancer.recv(4096) == b""
+        else:
+            with pytest.raises(TimeoutError):
+                balancer.recv(4096)
 
 
 def test_the_first_signal_drains_and_cuts_no_call_short(tmp_path):
@@ -208,7 +223,7 @@ def plan(gateway: Gateway, *, seconds: float) -> CallPlan:
         carrier="exotel",
         base_url=gateway.url,
         audio=np.zeros(4000, np.int16),
-        credentials=Credentials(exotel_account_sid="exotel1", exotel_webhook_secret=EXOTEL_SECRET),
+        credentials={"exotel": ExotelAccount("exotel1", EXOTEL_SECRET)},
         seconds=seconds,
         linger=0.2,
     )

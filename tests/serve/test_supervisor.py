@@ -19,8 +19,8 @@ from gateway.serve.local_hosts import HostProcesses
 from gateway.serve.supervisor import Supervisor
 from gateway.settings import Settings
 from tests.acceptance.program import Gateway, Program, run
+from tests.kit.waiting import PATIENCE, until, wait_for
 from tests.pool.server import Server
-from tests.waiting import PATIENCE, until, wait_for
 
 DIED = "a gateway has died, starting it again"
 

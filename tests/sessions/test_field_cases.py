@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from lxml import etree
 
-from gateway.carriers.base import RestCall
 from gateway.node.services import Fallback
 from gateway.pool.registry import Host
 from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import Worker
-from gateway.sessions.session import FLOOD, MAX_EVENTS
-from tests.kit.node import SERVICE, start
-from tests.waiting import SCALE, until
+from gateway.sessions.duration_limit import DurationLimit
+from gateway.sessions.session import FLOOD, MAX_QUEUED
+from tests.kit.node import MEDIA, SERVICE, start
+from tests.kit.waiting import SCALE, until
 
 
 def set_policy(gateway, **changes) -> None:
@@ -90,21 +90,6 @@ async def test_a_first_start_that_is_slow_is_waited_for_as_its_host_reports_it(g
 
 
 # A bot that moves the call by a request of its own to the carrier, and ends.
-
-
-@pytest.fixture
-def rest_requests(gateway, monkeypatch) -> list[str]:
-    """What is asked of the carrier's REST API."""
-    requests: list[str] = []
-
-    async def ask(_, request: RestCall, *, seconds: float) -> bool:
-        requests.append(request.url)
-        return True
-
-    carrier = gateway.node.carriers["twilio"]
-    monkeypatch.setattr(type(gateway.node.rest), "ask", ask)
-    monkeypatch.setattr(type(carrier), "hang_up", lambda *_: RestCall("POST", "https://carrier.invalid/Calls/CA1"))
-    return requests
 
 
 async def play_mark(carrier) -> None:
@@ -196,15 +181,53 @@ async def test_a_flood_of_commands_without_a_stream_is_bounded_and_yields(gatewa
             await asyncio.sleep(0)
 
     command = json.dumps({"type": "transfer", "to": "+442079460000"}).encode()
-    for _ in range(20 * MAX_EVENTS):
+    for _ in range(20 * MAX_QUEUED):
         session.bridge.link_received(command, True, 0.0)
-    assert session._events.qsize() <= MAX_EVENTS
+    assert session._events.qsize() <= MAX_QUEUED
     counting = asyncio.create_task(count_turns())
     await until(lambda: session._events.empty())
     counting.cancel()
-    assert turns >= MAX_EVENTS, "others had their turn after each command"
+    assert turns >= MAX_QUEUED, "others had their turn after each command"
     await until(lambda: any(status.get("reason") == FLOOD for status in bot.of("status")))
     again = await gateway.open(gateway.path_in(await gateway.resume("CA1", "?gw_attempt=1")))
     again.send(start("CA1", "MZ2"))
     await until(lambda: session.stream is not None)
     await until(lambda: [status for status in bot.of("status") if status["status"] == "reattached"])
+
+
+@pytest.mark.parametrize(
+    ("limit", "passed", "reason"),
+    [("_stream_due_by", 0.0, EndReason.STREAM_LOST), ("_limit", DurationLimit(0.0, 0.0, 0.0), EndReason.MAX_DURATION)],
+    ids=["stream_lost", "max_duration"],
+)
+async def test_a_flood_of_commands_outlives_no_deadline(gateway, limit, passed, reason):
+    carrier = await gateway.call()
+    await gateway.started()
+    [session] = gateway.sessions
+    gateway.node.limits = replace(gateway.node.limits, reattach_timeout=30.0)
+    carrier.socket.abort()
+    await until(lambda: session.stream is None)
+    setattr(session, limit, passed)
+    command = json.dumps({"type": "transfer", "to": "+442079460000"}).encode()
+
+    async def flood() -> None:
+        while session.ended is None:
+            for _ in range(MAX_QUEUED):
+                session.bridge.link_received(command, True, 0.0)
+            await asyncio.sleep(0)
+
+    flooding = asyncio.create_task(flood())
+    try:
+        await until(lambda: session.ended)
+    finally:
+        flooding.cancel()
+    assert session.ended == reason
+
+
+async def test_a_bot_hears_silence_when_its_caller_sends_nothing(gateway):
+    carrier = await gateway.open(await gateway.stream_path())
+    carrier.send(start())
+    await gateway.started()
+    carrier.send(MEDIA)
+    await gateway.a_bot_hears(60 * 640)  # 1.2 s, where one frame came
+    assert carrier.code is None

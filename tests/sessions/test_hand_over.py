@@ -7,8 +7,8 @@ from dataclasses import replace
 from lxml import etree
 
 from tests.kit.node import start
+from tests.kit.waiting import until
 from tests.sessions.test_session import serving, session_id
-from tests.waiting import until
 
 
 async def test_the_stream_is_closed_the_bot_waits_and_resume_attaches_it_again(gateway):

@@ -11,7 +11,7 @@ from lxml import etree
 
 from gateway.node.services import Fallback
 from tests.kit.node import TIME, start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 @pytest.fixture
@@ -54,6 +54,19 @@ async def test_a_caller_on_hold_hears_music_and_then_the_bot(gateway):
     await gateway.started(3)
     await held.until("clear")
     assert held.code is None
+
+
+async def test_a_bot_that_says_goodbye_and_leaves_is_not_followed_by_hold_audio(gateway):
+    carrier = await gateway.call()
+    await gateway.started()
+    gateway.bot.socket.send(b"\x00\x20" * 16 * 1400)  # 1.4 s, longer than a caller waits for hold audio
+    gateway.bot.socket.close()
+    mark = await carrier.until("mark")
+    await asyncio.sleep(0.5)  # the news that it was heard comes late
+    carrier.send({"event": "mark", "streamSid": "MZ1", "mark": mark["mark"]})
+    await carrier.until_closed()
+    heard = [base64.b64decode(message["media"]["payload"]) for message in carrier.heard if message["event"] == "media"]
+    assert len(b"".join(heard)) == 1.4 * 8000
 
 
 async def test_a_repeated_webhook_of_a_held_call_gives_the_same_bytes(gateway):

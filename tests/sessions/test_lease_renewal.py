@@ -14,7 +14,7 @@ from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_l
 from gateway.sockets import Refusal, server_protocol
 from tests.kit.dribble import dribbling
 from tests.kit.node import PATIENCE
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ async def test_a_static_worker_is_offered_while_it_says_that_it_is_ready(gateway
         await slots_until(gateway, "static.acme", lambda s: s.ready == 0)
     finally:
         keeper.cancel()
-        await gateway.node.rest.close()
+        await gateway.node.http_client.close()
 
 
 async def test_a_running_call_on_a_static_worker_survives_a_probe_that_fails(gateway, worker):
@@ -63,10 +63,10 @@ async def test_a_running_call_on_a_static_worker_survives_a_probe_that_fails(gat
         claim = await registry.confirm("s1", (await registry.claim("static.acme", "s1")).attempt)
         worker["server"].close()
         await slots_until(gateway, "static.acme", lambda s: s.ready == 0)
-        assert isinstance(await registry.look("s1", claim.fence), Claim)
+        assert isinstance(await registry.get_claim("s1", claim.fence), Claim)
     finally:
         keeper.cancel()
-        await gateway.node.rest.close()
+        await gateway.node.http_client.close()
 
 
 async def test_what_the_sessions_hold_is_renewed_and_what_is_lost_is_let_go(gateway):
@@ -138,7 +138,7 @@ async def test_static_workers_are_looked_after_on_after_a_bug_in_one_round(gatew
             await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
         finally:
             keeper.cancel()
-            await gateway.node.rest.close()
+            await gateway.node.http_client.close()
     assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [True, True]
 
 
@@ -157,7 +157,7 @@ async def test_the_end_of_such_a_task_is_its_end(gateway, worker, loop):
     keeper.cancel()
     await asyncio.wait({keeper}, timeout=PATIENCE)
     assert keeper.cancelled()
-    await gateway.node.rest.close()
+    await gateway.node.http_client.close()
 
 
 @pytest.mark.parametrize("broken", ["dribbles", "no host of that name can be"])
@@ -168,10 +168,10 @@ async def test_one_static_worker_that_misbehaves_costs_the_others_nothing(gatewa
         host = static_host("static.acme", "relay", [url, f"ws://127.0.0.1:{worker['port']}/ws"], "")
         keeper = gateway.node.spawn(probe_static_workers(gateway.node, host), "keep")
         try:
-            await slots_until(gateway, "static.acme", lambda s: (s.ready, s.busy) == (1, 1))
+            await slots_until(gateway, "static.acme", lambda s: (s.ready, s.starting, s.busy) == (1, 1, 0))
         finally:
             keeper.cancel()
-            await gateway.node.rest.close()
+            await gateway.node.http_client.close()
 
 
 async def test_a_renewal_that_our_own_confirmation_overtook_ends_no_call(gateway):
@@ -248,3 +248,30 @@ async def test_a_session_that_somebody_else_holds_is_let_go(gateway):
     await carrier.until_closed()
     await until(lambda: bot.closed_with == 4001)
     renewing.cancel()
+
+
+async def test_a_claim_that_no_node_holds_any_more_ends_no_call(gateway):
+    """A bot has closed its link, its process has ended while its last words play, and its host registers again."""
+    carrier = await gateway.call()
+    await gateway.started()
+    [session] = gateway.sessions
+    gateway.node.leases = Leases().scaled(0.02)
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    bot.socket.send(bytes(32000))  # a second
+    bot.socket.close()
+    await until(lambda: session.worker.link is None)
+    registry, renew, rounds = gateway.memory, gateway.memory.renew, []
+
+    async def noting(held):
+        rounds.append(await renew(held))
+        return rounds[-1]
+
+    registry.renew = noting
+    [state] = registry._hosts.values()
+    left = tuple(worker for worker in state.host.workers if worker.id != session.claim.worker.id)
+    await registry.put_host(replace(state.host, workers=left))
+    renewing = asyncio.create_task(renew_claims(gateway.sessions))
+    await until(lambda: sum(lost == {session.id} for lost in rounds) >= 2)
+    renewing.cancel()
+    assert carrier.code is None
+    assert session.ended is None

@@ -8,7 +8,7 @@ from gateway.pool.registry import Leases
 from gateway.sessions import preconnect
 from gateway.sessions.open_link import open_link
 from tests.kit.node import MEDIA, start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 def connections(gateway) -> int:
@@ -110,3 +110,16 @@ async def test_a_stream_that_takes_the_link_the_moment_it_opens_keeps_it(gateway
     await gateway.a_bot_hears()
     assert connections(gateway) == 1
     assert carrier.code is None
+
+
+async def test_a_bug_in_one_opening_keeps_no_later_link_from_its_call(gateway, monkeypatch):
+    async def broken(*_):
+        raise TypeError("a bug")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preconnect, "open_link", broken)
+        await gateway.voice()
+        await until(lambda: not gateway.node.tasks)
+    assert not gateway.sessions.preopened
+    await gateway.voice()
+    await until(lambda: connections(gateway) == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from lxml import etree
 from gateway.pool.facts import Facts
 from gateway.protocol.codes import EndReason
 from tests.kit.node import MEDIA, start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 async def ended(gateway, session_id: str) -> str:
@@ -157,15 +158,16 @@ async def test_a_bot_that_is_done_hangs_up(gateway):
     assert verbs(await gateway.resume()) == ["Hangup"]
 
 
-async def test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state(gateway):
+@pytest.mark.parametrize("state", ["c3RhdGU=", "cmVsYXkAdzAATVox"], ids=["text", "bytes of its own"])
+async def test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state(gateway, state):
     await gateway.call()
     first, second = await serving(gateway)
     name = await session_id(gateway)
-    first.say(type="state", state="c3RhdGU=")
+    first.say(type="state", state=state)
     await state_known(gateway, name)
     first.socket.close(1011)
     message = await second.until("start")
-    assert (message["resumed"], message["attempt"], message["state"]) == (True, 2, "c3RhdGU=")
+    assert (message["resumed"], message["attempt"], message["state"]) == (True, 2, state)
     assert message["fence"] > first.of("start")[0]["fence"]
 
 
@@ -239,7 +241,7 @@ async def test_a_transfer_is_dialled_when_the_stream_is_closed(gateway):
     assert "after=dial" in dial.get("action")
 
 
-async def test_a_transfer_to_a_number_that_is_not_allowed_is_refused_and_the_call_goes_on(gateway):
+async def test_a_transfer_that_is_not_allowed_is_refused_and_the_call_goes_on(gateway):
     carrier = await gateway.call()
     bot, _ = await serving(gateway)
     bot.say(type="transfer", to="+19005550100")
@@ -331,3 +333,14 @@ async def test_every_close_in_good_order_ends_the_call(gateway, code):
     bot, _ = await serving(gateway)
     carrier.socket.close(code)
     assert (await bot.until("stop"))["reason"] == "caller_hangup"
+
+
+async def test_a_call_that_comes_from_another_node_goes_on_with_its_time(gateway):
+    """Handed over again and again, it would never have its longest time."""
+    service = replace(gateway.node.services.get("support.acme"), max_call=60.0)
+    answered = gateway.node.unix_time() - 59.7
+    for status, seconds in (("streaming", 0.3), ("ended", 60.0)):
+        facts = Facts(session="s", carrier="twilio", status=status, answered=answered)
+        session = gateway.sessions.make(service, None, facts)
+        left = session._limit.ends_at - asyncio.get_running_loop().time()
+        assert abs(left - seconds) < 0.2

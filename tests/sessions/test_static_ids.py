@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.sessions.facts_sync import as_event
 from tests.kit.node import start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 async def test_a_key_and_a_call_id_do_not_take_a_running_call_over(gateway):
@@ -41,7 +41,7 @@ async def test_a_static_session_is_not_found_by_the_call_that_it_names(gateway):
 
 async def test_no_rest_request_hangs_up_a_call_that_only_a_key_named(gateway, monkeypatch):
     asked = []
-    monkeypatch.setattr(type(gateway.node.rest), "ask", lambda self, *a, **k: asked.append(a))
+    monkeypatch.setattr(type(gateway.node.http_client), "ask", lambda self, *a, **k: asked.append(a))
     carrier = await gateway.open("/ws/twilio")
     carrier.send(start("CA1"))
     await gateway.started()

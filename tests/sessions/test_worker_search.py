@@ -13,9 +13,9 @@ from gateway.errors import RegistryUnavailable
 from gateway.node.services import Fallback, Services
 from gateway.pool.registry import Host
 from gateway.protocol.workers import Worker
-from gateway.sessions.worker_search import ASK_AGAIN
+from gateway.sessions.worker_search import ASK_AGAIN, Connected, WorkerRequest, acquire_worker
 from tests.kit.node import PATIENCE, SERVICE, start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def two_hosts(gateway, *first: str, cap: int = 9) -> None:
     await registry.put_host(Host("big", 1, SERVICE, "pcm", cap, workers, "link-key"))
 
 
-async def test_a_call_gets_a_worker_of_another_host_than_the_one_that_left_without_a_word(gateway):
+async def test_the_next_worker_is_of_another_host_than_one_lost_without_a_word(gateway):
     await two_hosts(gateway, "ws://127.0.0.1:9/ws", "ws://127.0.0.1:9/ws", "ws://127.0.0.1:9/ws")
     gateway.node.registry.suspect_host("big")
     carrier = await gateway.call()
@@ -69,7 +69,7 @@ async def test_a_host_that_is_back_is_trusted(gateway):
             await asyncio.sleep(0.005)
 
 
-async def test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_another_host(gateway, silent):
+async def test_after_an_unanswering_worker_the_next_is_sought_on_another_host(gateway, silent):
     """Its whole machine may be gone, and three tries of a second each are all that a caller has."""
     gateway.node.limits = replace(gateway.node.limits, link_timeout=0.1)
     await two_hosts(gateway, *[silent] * 8)
@@ -77,7 +77,7 @@ async def test_after_a_worker_that_did_not_answer_in_time_the_next_is_sought_on_
     await gateway.bots[1].until("start")
 
 
-async def test_after_a_worker_that_did_not_answer_in_time_its_host_is_better_than_none(gateway, silent):
+async def test_after_an_unanswering_worker_its_host_is_better_than_none(gateway, silent):
     gateway.node.limits = replace(gateway.node.limits, link_timeout=0.1)
     registry = gateway.memory
     [state] = registry._hosts.values()
@@ -105,7 +105,7 @@ async def test_a_call_does_not_wait_for_a_worker_of_a_host_that_has_left(gateway
     await gateway.bots[0].until("start")
 
 
-async def test_a_node_that_wakes_to_a_dead_link_does_not_take_back_a_call_that_another_has(gateway):
+async def test_a_node_that_wakes_to_a_dead_link_leaves_a_call_that_another_has(gateway):
     """It was stopped for some seconds, and its carrier's stream went to another node meanwhile."""
     carrier = await gateway.call()
     await gateway.started()
@@ -121,31 +121,31 @@ async def test_a_node_that_wakes_to_a_dead_link_does_not_take_back_a_call_that_a
     assert bot.closed_with is not None
 
 
-async def test_a_dead_link_is_made_again_while_the_registry_cannot_say_who_has_the_call(gateway):
+async def test_a_dead_link_is_replaced_while_no_registry_says_who_has_the_call(gateway):
     await gateway.call()
     await gateway.started()
     [session] = gateway.sessions
     registry = gateway.memory
-    look, asked, fence = registry.look, [], session.claim.fence
+    look, asked, fence = registry.get_claim, [], session.claim.fence
 
     async def away(*about):
         asked.append(about)
-        registry.look = look
+        registry.get_claim = look
         raise RegistryUnavailable("away")
 
-    registry.look = away
+    registry.get_claim = away
     session.link_dead()
     await gateway.started(2)
     assert asked == [(session.id, fence)]
 
 
-async def test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registry(gateway):
+async def test_a_caller_who_waits_for_a_worker_outlasts_a_registry_outage(gateway):
     registry = gateway.memory
     [state] = registry._hosts.values()
     ready, _ = state.host.workers
     await registry.put_host(replace(state.host, workers=()))
     carrier = await gateway.call()
-    await until(lambda: state.held and all(held.fence for held in state.held.values()))
+    await until(lambda: state.slots and all(held.fence for held in state.slots.values()))
     async with away(gateway):
         await asyncio.sleep(2 * ASK_AGAIN)
     await registry.put_host(replace(state.host, workers=(ready,)))
@@ -153,7 +153,7 @@ async def test_a_caller_who_waits_for_a_worker_outlasts_an_outage_of_the_registr
     assert carrier.code is None
 
 
-async def test_a_call_that_loses_its_worker_in_an_outage_of_the_registry_gets_the_next(gateway):
+async def test_a_call_that_loses_its_worker_in_an_outage_gets_the_next(gateway):
     hold_nobody(gateway)
     carrier = await gateway.call()
     await gateway.started()
@@ -175,3 +175,23 @@ async def test_a_caller_without_a_bot_is_let_go_when_the_registry_stays_away(gat
     async with away(gateway):
         bot.socket.abort()
         assert await carrier.until_closed() == 1000
+
+
+async def test_a_wait_for_a_worker_that_is_avoided_takes_no_time_from_the_search(gateway):
+    """Its host starts the claim's worker, and reports one first that has failed this session."""
+    gateway.node.limits = replace(gateway.node.limits, connect_all=1.0, redial=0.02)
+    registry, service = gateway.memory, "slow.acme"
+    [state] = registry._hosts.values()
+    failed, good = (replace(state.host.workers[0], id=name) for name in ("failed", "good"))
+    await registry.put_host(Host("slow", 1, service, "pcm", 1, (), "link-key"))
+    hold_until = asyncio.get_running_loop().time() + PATIENCE
+    request = WorkerRequest(service, "s1", {}, lambda _claim: None, hold_until=hold_until)
+    search = asyncio.create_task(acquire_worker(gateway.node, request, None, avoid=frozenset({"failed"})))
+    await asyncio.sleep(1.2)  # longer than the search may take without the wait
+    await registry.beat("slow", 1, (failed,))
+    await asyncio.sleep(0.1)
+    await registry.beat("slow", 1, (replace(failed, state="busy"), good))
+    found = await search
+    assert isinstance(found, Connected) and found.claim.worker.id == "good"
+    found.link.close()
+    await found.link.gone.wait()

@@ -1,4 +1,7 @@
-"""Whole calls against a small independent gateway, in real time: each talks for less than half a second."""
+"""Whole calls against a small independent gateway, in real time.
+
+Each talks for less than half a second.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,28 @@ import pytest
 from gateway.errors import UserError
 from gateway.simulator import CARRIERS, CallReport, Faults, place_call
 from gateway.simulator.plan import CallPlan
+from gateway.simulator.telnyx import TelnyxAccount
 
-from .fake_gateway import XML, FakeGateway, echo_twilio, read
 from .plans import plan, speech
+from .scripted_gateway import XML, ScriptedGateway, echo_twilio, read
 
 TALK = 0.3
 
 STREAM_AGAIN = '<Response><Connect><Stream url="{ws}/ws/twilio/again"/></Connect></Response>'
 
 
-def talking(carrier: str, gateway: FakeGateway, **more: Any) -> CallPlan:
+def talking(carrier: str, gateway: ScriptedGateway, **more: Any) -> CallPlan:
     more.setdefault("audio", speech(TALK))
     return plan(carrier, gateway.url, **more)
 
 
-async def call(carrier: str, gateway: FakeGateway, **behaviour: Any) -> CallReport:
-    return await place_call(talking(carrier, gateway, behaviour=Faults(**behaviour)))
+async def call(carrier: str, gateway: ScriptedGateway, **faults: Any) -> CallReport:
+    return await place_call(talking(carrier, gateway, faults=Faults(**faults)))
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 async def test_an_echo_is_whole(carrier: str) -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await place_call(talking(carrier, gateway))
     assert (report.outcome, report.ended_by) == ("completed", "caller")
     assert (report.violations, report.notes, report.lost_frames) == ([], [], 0)
@@ -57,7 +61,7 @@ async def test_an_echo_is_whole(carrier: str) -> None:
 
 
 async def test_an_unsigned_call_signs_nothing() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await place_call(talking("twilio", gateway, credentials=None, status=False))
     assert report.outcome == "completed"
     assert "x-twilio-signature" not in gateway.requests[0].headers
@@ -65,7 +69,7 @@ async def test_an_unsigned_call_signs_nothing() -> None:
 
 
 async def test_public_urls_lead_to_where_the_gateway_listens() -> None:
-    async with FakeGateway(public="https://voice.example.com/gw") as gateway:
+    async with ScriptedGateway(public="https://voice.example.com/gw") as gateway:
         report = await place_call(talking("twilio", gateway, public_url="https://voice.example.com/gw"))
     assert report.outcome == "completed"
     assert report.stream_urls == ["wss://voice.example.com/gw/ws/twilio/t"]
@@ -73,7 +77,7 @@ async def test_public_urls_lead_to_where_the_gateway_listens() -> None:
 
 
 async def test_the_start_has_what_the_xml_and_the_call_say() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         await place_call(talking("twilio", gateway))
     connected, start, media = gateway.messages[0][:3]
     assert connected["event"] == "connected"
@@ -83,8 +87,8 @@ async def test_the_start_has_what_the_xml_and_the_call_say() -> None:
 
 
 @pytest.mark.parametrize("way", ["drop_stream_at", "close_stream_at"])
-async def test_a_lost_stream_leads_to_resume_and_the_talk_goes_on_where_the_time_is(way: str) -> None:
-    async with FakeGateway(answers={"/webhooks/twilio/resume": (200, STREAM_AGAIN, "text/xml")}) as gateway:
+async def test_a_lost_stream_leads_to_resume_and_the_talk_goes_on_in_time(way: str) -> None:
+    async with ScriptedGateway(answers={"/webhooks/twilio/resume": (200, STREAM_AGAIN, "text/xml")}) as gateway:
         report = await call("twilio", gateway, **{way: 0.2})
     assert report.verbs == ["Stream", "Redirect", "Stream"]
     assert [log.ended_by for log in report.streams] == ["carrier", "caller"]
@@ -98,15 +102,15 @@ async def test_a_lost_stream_leads_to_resume_and_the_talk_goes_on_where_the_time
 
 
 async def test_exotel_comes_back_by_its_passthru() -> None:
-    async with FakeGateway(answers={"/webhooks/exotel/resume": (302, "", "text/plain")}) as gateway:
+    async with ScriptedGateway(answers={"/webhooks/exotel/resume": (302, "", "text/plain")}) as gateway:
         report = await call("exotel", gateway, close_stream_at=0.2)
-    assert report.verbs == ["Voicebot", "Passthru", "Voicebot"]
+    assert report.verbs == ["Voicebot", "Passthru", "Connect", "Voicebot"]
     assert len(report.streams) == 2
 
 
 async def test_telnyx_reconnects_by_itself_unless_told_not_to() -> None:
     xml = XML["telnyx"].replace(' enableReconnect="false"', "")
-    async with FakeGateway(answers={"/webhooks/telnyx/voice": (200, xml, "text/xml")}) as gateway:
+    async with ScriptedGateway(answers={"/webhooks/telnyx/voice": (200, xml, "text/xml")}) as gateway:
         report = await call("telnyx", gateway, drop_stream_at=0.2)
     assert report.verbs == ["Stream"]
     assert [path.path for path in gateway.upgrades] == ["/ws/telnyx/t"] * 2
@@ -115,7 +119,7 @@ async def test_telnyx_reconnects_by_itself_unless_told_not_to() -> None:
 
 @pytest.mark.parametrize(("carrier", "handshakes"), [("twilio", 1), ("telnyx", 1), ("plivo", 3), ("exotel", 2)])
 async def test_a_refused_handshake_is_tried_again_as_that_carrier_tries(carrier: str, handshakes: int) -> None:
-    async with FakeGateway(refuse_streams=9) as gateway:
+    async with ScriptedGateway(refuse_streams=9) as gateway:
         report = await place_call(talking(carrier, gateway))
     assert len(gateway.upgrades) == handshakes
     assert report.ended_by == "gateway"
@@ -130,7 +134,7 @@ async def test_the_gateway_may_end_the_call() -> None:
         await read(websocket, log)
         await websocket.close(1000)
 
-    async with FakeGateway(on_stream=bye) as gateway:
+    async with ScriptedGateway(on_stream=bye) as gateway:
         report = await place_call(talking("twilio", gateway))
     assert (report.outcome, report.ended_by) == ("completed", "gateway")
     assert report.verbs == ["Stream", "Redirect", "Hangup"]
@@ -141,7 +145,7 @@ async def test_a_close_with_an_error_is_noted() -> None:
     async def bad(websocket: Any, log: list[Any]) -> None:
         await websocket.close(1011, "no bot")
 
-    async with FakeGateway(on_stream=bad) as gateway:
+    async with ScriptedGateway(on_stream=bad) as gateway:
         report = await place_call(talking("twilio", gateway))
     assert report.notes == ["stream 1: closed 1011 no bot"]
 
@@ -153,7 +157,7 @@ async def test_what_twilio_does_not_take_kills_the_stream() -> None:
         await websocket.send_text(json.dumps({"event": "hello", "streamSid": start["streamSid"]}))
         await echo_twilio(websocket, log)
 
-    async with FakeGateway(on_stream=chatty) as gateway:
+    async with ScriptedGateway(on_stream=chatty) as gateway:
         report = await place_call(talking("twilio", gateway))
     assert report.streams[0].error == "31924"
     assert "31924" in report.violations[0]
@@ -178,7 +182,7 @@ async def test_marks_are_returned_when_they_were_played_and_by_a_clear() -> None
             if message["event"] == "mark" and message["mark"]["name"] == "played":
                 await say("clear")
 
-    async with FakeGateway(on_stream=marking) as gateway:
+    async with ScriptedGateway(on_stream=marking) as gateway:
         report = await place_call(talking("twilio", gateway, linger=0.2))
     names = [message["mark"]["name"] for message in gateway.messages[0] if message["event"] == "mark"]
     assert names == ["played", "cleared"]
@@ -187,15 +191,15 @@ async def test_marks_are_returned_when_they_were_played_and_by_a_clear() -> None
     assert report.lost_frames > 0
 
 
-async def test_the_caller_hangs_up_when_he_said_he_would() -> None:
-    async with FakeGateway() as gateway:
+async def test_the_caller_hangs_up_when_the_plan_says_so() -> None:
+    async with ScriptedGateway() as gateway:
         report = await call("plivo", gateway, hangup_at=0.2)
     assert report.frames_sent == 10
     assert report.ended_by == "caller"
 
 
-async def test_he_stays_silent_after_his_words_when_told_to_stay() -> None:
-    async with FakeGateway() as gateway:
+async def test_the_caller_stays_silent_after_the_audio_when_told_to_stay() -> None:
+    async with ScriptedGateway() as gateway:
         report = await place_call(talking("twilio", gateway, audio=speech(0.2), seconds=0.6))
     assert report.frames_sent >= 30
     assert report.sent_wire.endswith(b"\xff" * 160)
@@ -208,7 +212,7 @@ async def test_digits_cross_both_ways() -> None:
         while True:
             await read(websocket, log)
 
-    async with FakeGateway(on_stream=dialling) as gateway:
+    async with ScriptedGateway(on_stream=dialling) as gateway:
         report = await call("plivo", gateway, dtmf=((0.1, "5"), (0.2, "#")), hangup_at=0.3)
     assert report.dtmf == ["42#"]
     pressed = [message["dtmf"]["digit"] for message in gateway.messages[0] if message["event"] == "dtmf"]
@@ -219,7 +223,7 @@ async def test_digits_cross_both_ways() -> None:
 
 
 async def test_a_webhook_can_come_twice() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await call("twilio", gateway, duplicate_webhook=True, hangup_at=0.1)
     voice = [seen for seen in gateway.requests if seen.path.endswith("/voice")]
     assert len(voice) == 2
@@ -228,7 +232,7 @@ async def test_a_webhook_can_come_twice() -> None:
 
 
 async def test_messages_of_every_kind_can_be_mixed_in() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await call(
             "twilio",
             gateway,
@@ -256,9 +260,9 @@ async def test_bad_json_and_a_second_start_can_be_sent() -> None:
         while True:
             await read(websocket, log)
 
-    async with FakeGateway(on_stream=patient) as gateway:
+    async with ScriptedGateway(on_stream=patient) as gateway:
         await place_call(
-            talking("twilio", gateway, seconds=1.1, linger=0, behaviour={"bad_json": True, "second_start": True})
+            talking("twilio", gateway, seconds=1.1, linger=0, faults={"bad_json": True, "second_start": True})
         )
     log = gateway.messages[0]
     assert "{" in log
@@ -267,8 +271,8 @@ async def test_bad_json_and_a_second_start_can_be_sent() -> None:
 
 @pytest.mark.parametrize("way", ["invalid_utf8", "oversized"])
 async def test_a_message_that_no_server_takes_can_be_sent(way: str) -> None:
-    async with FakeGateway() as gateway:
-        report = await place_call(talking("twilio", gateway, behaviour={way: True}, audio=speech(0.8)))
+    async with ScriptedGateway() as gateway:
+        report = await place_call(talking("twilio", gateway, faults={way: True}, audio=speech(0.8)))
     assert report.outcome == "completed"
 
 
@@ -278,23 +282,23 @@ async def test_a_stream_that_never_starts_waits_for_the_gateway() -> None:
         await asyncio.sleep(0.05)
         await websocket.close(1008)
 
-    async with FakeGateway(on_stream=impatient) as gateway:
+    async with ScriptedGateway(on_stream=impatient) as gateway:
         report = await call("twilio", gateway, never_start=True)
     assert report.streams[0].close_code == 1008
     assert report.frames_sent == 0
 
 
 async def test_a_half_open_stream_sends_and_takes_nothing_more() -> None:
-    async with FakeGateway() as gateway:
-        plan_ = talking("twilio", gateway, linger=0.2, behaviour={"half_open_at": 0.1})
+    async with ScriptedGateway() as gateway:
+        plan_ = talking("twilio", gateway, linger=0.2, faults={"half_open_at": 0.1})
         report = await place_call(plan_)
     assert report.frames_sent <= 6
     assert not any(message["event"] == "stop" for message in gateway.messages[0])
 
 
 async def test_a_slow_reader_hears_late() -> None:
-    async with FakeGateway() as gateway:
-        report = await place_call(talking("twilio", gateway, linger=0.8, behaviour={"slow_reader": True}))
+    async with ScriptedGateway() as gateway:
+        report = await place_call(talking("twilio", gateway, linger=0.8, faults={"slow_reader": True}))
     assert report.first_audio_ms is not None
     assert report.first_audio_ms > 500
 
@@ -311,7 +315,7 @@ async def test_a_used_stream_url_is_opened_again(close: bool, said: str, monkeyp
             return
         await echo_twilio(websocket, log)
 
-    async with FakeGateway(on_stream=once) as gateway:
+    async with ScriptedGateway(on_stream=once) as gateway:
         report = await call("twilio", gateway, replay_token=True, hangup_at=0.1)
     assert report.replayed == said
     assert gateway.messages[0][1]["streamSid"] == gateway.messages[1][1]["streamSid"]
@@ -320,9 +324,9 @@ async def test_a_used_stream_url_is_opened_again(close: bool, said: str, monkeyp
 @pytest.mark.parametrize("carrier", CARRIERS)
 async def test_a_static_stream_asks_no_webhook(carrier: str) -> None:
     path = f"/ws/{carrier}/s/support.acme/key"
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await place_call(
-            talking(carrier, gateway, behaviour={"stream_path": path}, parameters={"serviceHost": "a.b"})
+            talking(carrier, gateway, faults={"stream_path": path}, parameters={"serviceHost": "a.b"})
         )
     assert report.outcome == "completed"
     assert report.lost_frames == 0
@@ -333,7 +337,7 @@ async def test_a_static_stream_asks_no_webhook(carrier: str) -> None:
 
 
 async def test_a_static_stream_may_be_refused() -> None:
-    async with FakeGateway(refuse_streams=1) as gateway:
+    async with ScriptedGateway(refuse_streams=1) as gateway:
         report = await call("twilio", gateway, stream_path="/ws/twilio/x")
     assert report.outcome == "failed: the handshake was answered 403"
 
@@ -347,14 +351,12 @@ async def test_an_unknown_carrier_is_a_users_error() -> None:
 
 
 async def test_a_bad_seed_is_a_users_error() -> None:
-    from gateway.simulator import Credentials
-
     with pytest.raises(UserError, match="TELNYX_SIGNING_SEED"):
-        await place_call(plan("telnyx", credentials=Credentials(telnyx_seed="00")))
+        await place_call(plan("telnyx", credentials={"telnyx": TelnyxAccount("00")}))
 
 
 async def test_many_calls_at_once_are_all_whole() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         reports = await asyncio.gather(*[place_call(talking("twilio", gateway)) for _ in range(10)])
     assert [report.lost_frames for report in reports] == [0] * 10
     assert len({report.streams[0].wire.stream_id for report in reports}) == 10

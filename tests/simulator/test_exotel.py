@@ -1,4 +1,4 @@
-"""Exotel's side against the captured query and the documented messages."""
+"""Exotel against the captured query and the documented messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from gateway.simulator.carrier import Clear, Mark, Play, StreamSpec
-from gateway.simulator.exotel import ExotelSide, ExotelWire
+from gateway.simulator.exotel import ExotelOptions, ExotelWire, SimulatedExotel
 
 from .plans import plan
 
@@ -36,20 +36,20 @@ DTMF = (
 )
 
 
-def side(**more: Any) -> ExotelSide:
+def carrier(**more: Any) -> SimulatedExotel:
     more.setdefault("from_number", "+915550100009")
-    side = ExotelSide(plan("exotel", **more))
-    side.call_id = "CAXXXX"
-    return side
+    carrier = SimulatedExotel(plan("exotel", **more))
+    carrier.call_id = "CAXXXX"
+    return carrier
 
 
 def wire(url: str = "wss://h/ws/exotel/t?FirstName=Jane", **more: Any) -> ExotelWire:
-    return ExotelWire(side(**more), StreamSpec(url))
+    return ExotelWire(carrier(**more), StreamSpec(url))
 
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> ExotelWire:
-    exotel = side()
+    exotel = carrier()
     monkeypatch.setattr("gateway.simulator.exotel.secrets.token_hex", lambda _: "MZXXXX")
     return ExotelWire(exotel, StreamSpec("wss://h/ws/exotel/t?FirstName=Jane"))
 
@@ -127,7 +127,7 @@ def test_the_rest_is_told(named: ExotelWire, message: str) -> None:
 
 
 def test_the_request_has_the_captured_query() -> None:
-    request = side(direction="outbound").instructions("https://h/v", "GET", answered=False)
+    request = carrier(direction="outbound").instructions("https://h/v", "GET", answered=False)
     captured = [name for name, _ in parse_qsl(QUERY, keep_blank_values=True) if name != "CustomField"]
     ours = [name for name, _ in request.fields]
     assert ours[: len(captured)] == captured
@@ -140,33 +140,33 @@ def test_the_request_has_the_captured_query() -> None:
     [("+919494865411", "09494865411"), ("+15550100001", "+15550100001"), ("anonymous", "anonymous")],
 )
 def test_indian_numbers_are_national(number: str, national: str) -> None:
-    assert side(from_number=number).from_number == national
+    assert carrier(from_number=number).from_number == national
 
 
 def test_the_secret_is_the_basic_password_or_the_key() -> None:
-    request = side().instructions("https://h/v", "GET", answered=False)
-    basic = side().headers(request, b"")["Authorization"]
+    request = carrier().instructions("https://h/v", "GET", answered=False)
+    basic = carrier().headers(request, b"")["Authorization"]
     assert base64.b64decode(basic.removeprefix("Basic ")) == b"exotel:open sesame"
-    keyed = side(key_in_query=True, query={"serviceHost": "a.b"})
+    keyed = carrier(options=ExotelOptions(key_in_query=True), query={"serviceHost": "a.b"})
     assert keyed.headers(request, b"") == {}
     assert keyed.voice_url.endswith("/webhooks/exotel/voice?serviceHost=a.b&key=open+sesame")
-    assert side(credentials=None).headers(request, b"") == {}
+    assert carrier(credentials=None).headers(request, b"") == {}
 
 
 def test_user_information_in_the_stream_url_is_sent_as_basic() -> None:
-    assert side().upgrade_headers("wss://k:t@h/ws") == {"Authorization": "Basic azp0"}
-    assert side().upgrade_headers("wss://h/ws") == {}
+    assert carrier().upgrade_headers("wss://k:t@h/ws") == {"Authorization": "Basic azp0"}
+    assert carrier().upgrade_headers("wss://h/ws") == {}
 
 
 def test_the_passthru_is_told_how_the_stream_ended() -> None:
     w = wire()
-    fields = dict(side().stream_fields(w, w.spec, "gateway", 12.7, ""))
+    fields = dict(carrier().stream_fields(w, w.spec, "gateway", 12.7, ""))
     assert fields["Stream[DisconnectedBy]"] == "bot"
     assert fields["Stream[Duration]"] == "12"
 
 
 def test_the_end_is_multipart() -> None:
-    (request,) = side().ended("completed", 3)
+    (request,) = carrier().ended("completed", 3)
     assert request.multipart
     assert dict(request.fields)["Status"] == "completed"
-    assert dict(side().dial_fields("busy")) == {"DialCallStatus": "busy"}
+    assert dict(carrier().dial_fields("busy")) == {"DialCallStatus": "busy"}

@@ -6,10 +6,10 @@ import pytest
 
 from gateway.simulator.carrier import Request
 from gateway.simulator.http import Http, absolute, local_stream_url, local_url, public_stream_url
-from gateway.simulator.twilio import TwilioSide
+from gateway.simulator.twilio import SimulatedTwilio
 
-from .fake_gateway import FakeGateway
 from .plans import plan
+from .scripted_gateway import ScriptedGateway
 
 PUBLIC = "https://voice.example.com/gw"
 
@@ -47,9 +47,9 @@ def test_urls_of_an_answer_may_be_relative() -> None:
 
 
 async def test_a_form_is_posted_and_logged() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         p = plan("twilio", gateway.url)
-        async with Http(p, TwilioSide(p), None) as http:
+        async with Http(p, SimulatedTwilio(p), None) as http:
             answer = await http.send(Request("POST", p.public + "/x?a=1", [("k", "ä b"), ("empty", "")]))
         assert answer.status == 200
         (seen,) = gateway.requests
@@ -59,9 +59,9 @@ async def test_a_form_is_posted_and_logged() -> None:
 
 
 async def test_multipart_has_the_captured_form() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         p = plan("twilio", gateway.url)
-        async with Http(p, TwilioSide(p), None) as http:
+        async with Http(p, SimulatedTwilio(p), None) as http:
             await http.send(Request("POST", p.public + "/x", [("CallSid", "c"), ("Status", "s")], multipart=True))
         body = gateway.requests[0].body
         assert body.startswith(
@@ -71,10 +71,10 @@ async def test_multipart_has_the_captured_form() -> None:
 
 
 async def test_no_gateway_is_tried_twice_and_is_status_0() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         gone = gateway.url
     p = plan("twilio", gone)
-    async with Http(p, TwilioSide(p), None) as http:
+    async with Http(p, SimulatedTwilio(p), None) as http:
         answer = await http.send(Request("GET", p.public + "/x"))
     assert answer.status == 0
     assert "ConnectError" in answer.error

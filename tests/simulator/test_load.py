@@ -1,5 +1,7 @@
-"""Loads of a few calls against a small gateway, in real time. How late this machine is decides no test but one, which
-makes it late."""
+"""Loads of a few calls against a small gateway, in real time.
+
+How late this machine is decides no test but one, which makes it late.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +28,10 @@ from gateway.simulator.load.calls import CallSummary, EndlessVoice
 from gateway.simulator.load.percentiles import Percentiles
 from gateway.simulator.load.report import MAX_REASONS, Totals
 from gateway.simulator.voice import Encoding
-from tests.waiting import until
+from tests.kit.waiting import until
 
-from .fake_gateway import FakeGateway, echo_twilio, read
 from .plans import TOKENS, speech
+from .scripted_gateway import ScriptedGateway, echo_twilio, read
 
 LAX = Tolerance(1e9, 1e9, 1e9, 1e9)
 MULAW = Encoding("PCMU", 8000)
@@ -38,7 +40,7 @@ REJECT = '<Response><Reject reason="busy"/></Response>'
 HANGUP = "<Response><Hangup/></Response>"
 
 
-def load_plan(gateway: FakeGateway, **more: Any) -> LoadPlan:
+def load_plan(gateway: ScriptedGateway, **more: Any) -> LoadPlan:
     more = {"carriers": ("twilio",), "calls": 2, "rate": 50.0, "seconds": 1.0, "hold_audio": HOLD} | more
     return LoadPlan(base_url=gateway.url, audio=speech(6), credentials=TOKENS, **more)
 
@@ -49,12 +51,15 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.simulator.load.plan.LINGER", 0.5)
 
 
-async def run(gateway: FakeGateway, **more: Any) -> LoadReport:
+async def run(gateway: ScriptedGateway, **more: Any) -> LoadReport:
     return await Load(load_plan(gateway, **more), LAX).run()
 
 
 def playing(pcm: np.ndarray, then: Any = None, for_ever: bool = False) -> Any:
-    """A bot that speaks, in real time, and then clears and does something else; for ever: until the caller is gone."""
+    """A bot that speaks in real time, then clears and does something else.
+
+    forever: until the caller is gone.
+    """
 
     async def stream(websocket: WebSocket, log: list[Any]) -> None:
         sid = ""
@@ -77,7 +82,7 @@ def playing(pcm: np.ndarray, then: Any = None, for_ever: bool = False) -> Any:
 
 
 async def test_whole_calls_of_all_carriers() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await run(gateway, carriers=CARRIERS, calls=8)
     totals = report.totals
     assert report.ok
@@ -96,7 +101,7 @@ async def test_whole_calls_of_all_carriers() -> None:
 
 
 async def test_calls_are_refused() -> None:
-    async with FakeGateway({"/webhooks/twilio/voice": (200, REJECT, "text/xml")}) as gateway:
+    async with ScriptedGateway({"/webhooks/twilio/voice": (200, REJECT, "text/xml")}) as gateway:
         report = await run(gateway)
     assert (report.totals.refused, report.totals.answered, report.ok) == (2, 0, False)
     assert report.reasons == {"refused: busy": 2}
@@ -105,13 +110,24 @@ async def test_calls_are_refused() -> None:
 
 async def test_calls_are_forwarded() -> None:
     forward = "<Response><Dial><Number>+15550123</Number></Dial></Response>"
-    async with FakeGateway({"/webhooks/twilio/voice": (200, forward, "text/xml")}) as gateway:
+    async with ScriptedGateway({"/webhooks/twilio/voice": (200, forward, "text/xml")}) as gateway:
         report = await run(gateway)
     assert report.reasons == {"refused: forwarded": 2}
 
 
+async def test_calls_of_exotel_are_forwarded_by_its_flow() -> None:
+    answers = {
+        "/webhooks/exotel/voice": (302, "", "text/plain"),
+        "/webhooks/exotel/resume": (302, "", "text/plain"),
+        "/webhooks/exotel/connect": (200, '{"destination":{"numbers":["+15550123"]}}', "application/json"),
+    }
+    async with ScriptedGateway(answers) as gateway:
+        report = await run(gateway, carriers=("exotel",), calls=2)
+    assert report.reasons == {"refused: forwarded": 2}
+
+
 async def test_calls_fail_each_for_its_reason() -> None:
-    async with FakeGateway({"/webhooks/twilio/voice": (500, "", "text/plain")}) as gateway:
+    async with ScriptedGateway({"/webhooks/twilio/voice": (500, "", "text/plain")}) as gateway:
         report = await run(gateway, carriers=("twilio", "plivo"))
         gateway.answers = {"/webhooks/twilio/voice": (200, HANGUP, "text/xml")}
         no_stream = await run(gateway, calls=1)
@@ -129,14 +145,14 @@ async def test_a_silent_bot_has_not_answered() -> None:
         while True:
             await read(websocket, log)
 
-    async with FakeGateway(on_stream=silent) as gateway:
+    async with ScriptedGateway(on_stream=silent) as gateway:
         report = await run(gateway, seconds=0.2, calls=1)
     assert report.reasons == {"failed: nothing was heard": 1}
 
 
 async def test_a_bot_that_is_no_echo_answers_all_the_same() -> None:
     noise = np.random.default_rng(5).integers(-9000, 9000, 8000 * 2).astype(np.int16)
-    async with FakeGateway(on_stream=playing(noise)) as gateway:
+    async with ScriptedGateway(on_stream=playing(noise)) as gateway:
         report = await run(gateway, calls=1)
     assert (report.totals.answered, report.totals.whole, report.echo_found, report.without_echo) == (1, 1, False, 0)
     assert report.calls[0].frames_lost is None
@@ -146,7 +162,7 @@ async def test_a_bot_that_is_no_echo_answers_all_the_same() -> None:
 
 
 async def test_held_then_answered() -> None:
-    async with FakeGateway(on_stream=playing(HOLD[:4000], echo_twilio)) as gateway:
+    async with ScriptedGateway(on_stream=playing(HOLD[:4000], echo_twilio)) as gateway:
         report = await run(gateway, calls=1, seconds=2.0)
     totals = report.totals
     assert (totals.held, totals.answered, totals.whole, totals.echoed) == (1, 1, 1, 1)
@@ -159,9 +175,9 @@ async def test_held_then_answered() -> None:
 
 async def test_held_for_good() -> None:
     answers = {"/webhooks/twilio/resume": (200, REJECT, "text/xml")}
-    async with FakeGateway(answers, on_stream=playing(HOLD[:4000])) as gateway:
+    async with ScriptedGateway(answers, on_stream=playing(HOLD[:4000])) as gateway:
         busy = await run(gateway, calls=1, seconds=60.0)
-    async with FakeGateway(answers, on_stream=playing(HOLD, for_ever=True)) as gateway:
+    async with ScriptedGateway(answers, on_stream=playing(HOLD, for_ever=True)) as gateway:
         patient = await run(gateway, calls=1, seconds=0.3)
     assert (busy.totals.held, busy.totals.answered) == (1, 0)
     assert busy.reasons == {"refused: busy after hold": 1}
@@ -170,7 +186,7 @@ async def test_held_for_good() -> None:
 
 
 async def test_hold_audio_that_is_not_known_is_not_taken_for_hold() -> None:
-    async with FakeGateway(on_stream=playing(HOLD[:2000], echo_twilio)) as gateway:
+    async with ScriptedGateway(on_stream=playing(HOLD[:2000], echo_twilio)) as gateway:
         report = await run(gateway, calls=1, seconds=0.5, hold_audio=None)
     assert report.totals.held == 0
     assert report.totals.answered == 1
@@ -184,7 +200,7 @@ async def test_a_call_that_is_cut_short_is_not_whole() -> None:
         except TimeoutError:
             await websocket.close()
 
-    async with FakeGateway(on_stream=hang_up) as gateway:
+    async with ScriptedGateway(on_stream=hang_up) as gateway:
         report = await run(gateway, calls=1, seconds=3.0)
     assert (report.totals.answered, report.totals.whole) == (1, 0)
     assert report.reasons == {"not whole: the gateway ended it early": 1}
@@ -196,7 +212,7 @@ async def test_a_violation_is_told() -> None:
         await websocket.send_text('{"event":"weather"}')
         await read(websocket, log)
 
-    async with FakeGateway(on_stream=wrong) as gateway:
+    async with ScriptedGateway(on_stream=wrong) as gateway:
         report = await run(gateway, calls=1)
     assert report.totals.whole == 0
     assert report.reasons
@@ -217,7 +233,7 @@ async def test_frames_that_were_lost_are_counted() -> None:
 
         await echo_twilio(Holed(), log)  # type: ignore[arg-type]
 
-    async with FakeGateway(on_stream=hole) as gateway:
+    async with ScriptedGateway(on_stream=hole) as gateway:
         report = await run(gateway, calls=1, seconds=2.0)
     assert report.totals.lost == 3
     assert report.reasons == {"not whole: frames were lost": 1}
@@ -229,7 +245,7 @@ async def test_a_late_load_reports_no_delays() -> None:
             time.sleep(0.06)
             await asyncio.sleep(0.02)
 
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         blocking = asyncio.create_task(blocks())
         report = await Load(load_plan(gateway, calls=1, seconds=0.5)).run()
         blocking.cancel()
@@ -243,7 +259,7 @@ async def test_a_late_load_reports_no_delays() -> None:
 
 
 async def test_a_stop_ends_the_calls_and_reports() -> None:
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         load = Load(load_plan(gateway, calls=50, rate=20.0, seconds=60.0), LAX)
         assert load.progress().started == 0
         running = asyncio.create_task(load.run())
@@ -260,7 +276,7 @@ async def test_a_stop_ends_the_calls_and_reports() -> None:
     assert report.wall < 30
 
 
-class Mute(FakeGateway):
+class Mute(ScriptedGateway):
     """Never answers a webhook."""
 
     async def _http(self, request: Request) -> Response:
@@ -293,7 +309,7 @@ async def test_an_exception_in_one_call_does_not_end_the_others(monkeypatch: pyt
         return original(self, *arguments)
 
     monkeypatch.setattr(LoadCall, "summary", breaks)
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await run(gateway, seconds=0.3)
     assert report.reasons == {"failed: simulator: LookupError: oops": 1}
     assert report.totals.whole == 1
@@ -301,7 +317,7 @@ async def test_an_exception_in_one_call_does_not_end_the_others(monkeypatch: pyt
 
 async def test_a_gateway_that_is_not_there_is_a_users_error() -> None:
     plan = LoadPlan(carriers=("twilio",), base_url="http://127.0.0.1:9", calls=1, rate=1, seconds=1, audio=speech(1))
-    with pytest.raises(UserError, match=r"--url: nobody answers at http://127.0.0.1:9: "):
+    with pytest.raises(UserError, match=r"--url: nothing answers at http://127.0.0.1:9 "):
         await Load(plan).run()
 
 

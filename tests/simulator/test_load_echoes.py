@@ -1,4 +1,7 @@
-"""An echo followed on the way, with the time passed in: messages every 20 ms, heard again some time later."""
+"""An echo followed on the way, with the time passed in.
+
+Messages every 20 ms, heard again some time later.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def frames_of(pcm: Pcm, encoding: Encoding, ms: int = 20) -> list[bytes]:
 
 
 class Line:
-    """A caller and his echo. `heard`: for each frame said, when and what comes back."""
+    """A caller and their echo. `heard`: for each frame said, when and what comes back."""
 
     def __init__(self, said: Encoding = MULAW, heard: Encoding = MULAW) -> None:
         self.playout = ShortPlayout(heard.bytes_per_second, heard.sample_bytes)
@@ -67,7 +70,7 @@ def test_the_delay_of_a_whole_echo(delay: float) -> None:
 
 
 def test_a_filter_and_another_codec_on_the_way() -> None:
-    """Through 16 kHz and back, 4 ms later in the audio itself: that is delay, and no loss."""
+    """Through 16 kHz and back, 4 ms later in the audio: that is delay, and no loss."""
     line, said = Line(), frames_of(speech(4), MULAW)
     pcm = convert(convert(MULAW.decode(b"".join(said)), 8000, 16000), 16000, 8000)
     back = frames_of(np.concatenate([np.zeros(32, np.int16), pcm]), MULAW)
@@ -138,7 +141,7 @@ def test_a_tail_is_lost_only_for_one_who_stayed_for_it() -> None:
         assert line.follower.lost == (5 if whole else 0)
 
 
-def test_what_was_said_to_nobody_is_not_looked_for() -> None:
+def test_what_no_bot_heard_is_not_looked_for() -> None:
     line, said = Line(), frames_of(speech(6), MULAW)
     line.run(said[:100], [])
     line.follower.skip()
@@ -164,7 +167,7 @@ def test_a_bot_that_says_something_else_is_given_up() -> None:
 
 
 def test_a_mess_costs_a_bounded_number_of_searches() -> None:
-    """Every other frame replaced by noise: they count, and nobody searches for each of them."""
+    """Every other frame is noise: they count, and not each of them is searched for."""
     line, said = Line(), frames_of(speech(3), MULAW)
     noise = MULAW.encode(np.random.default_rng(8).integers(-9000, 9000, 160).astype(np.int16))
     back = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.simulator.load.lateness import TOLERANCE, Lateness, Tolerance
 from gateway.simulator.load.percentiles import Percentiles
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=1, max_size=300), st.sampled_from([0.5, 0.9, 0.99, 1.0]))

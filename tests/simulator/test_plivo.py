@@ -1,4 +1,7 @@
-"""Plivo's side against captured and documented messages; its signatures against Plivo's own validator."""
+"""Plivo against captured and documented messages.
+
+Its signatures against Plivo's own validator.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from plivo.utils.signature_v3 import validate_v3_signature
 
 from gateway.errors import UnsupportedCodec
 from gateway.simulator.carrier import Clear, Dtmf, Mark, Play, StreamSpec
-from gateway.simulator.plivo import PlivoSide, PlivoWire
+from gateway.simulator.plivo import PlivoWire, SimulatedPlivo
 
 from .plans import plan
 
@@ -42,15 +45,15 @@ CLEARED = '{"event":"clearedAudio","sequenceNumber":80,"streamId":"d8df37bb-8491
 MULAW = {"contentType": "audio/x-mulaw;rate=8000", "extraHeaders": "userId=12345;sessionId=abc-xyz"}
 
 
-def side(**more: Any) -> PlivoSide:
-    side = PlivoSide(plan("plivo", **more))
-    side.call_id = CALL
-    return side
+def carrier(**more: Any) -> SimulatedPlivo:
+    carrier = SimulatedPlivo(plan("plivo", **more))
+    carrier.call_id = CALL
+    return carrier
 
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> PlivoWire:
-    plivo = side()
+    plivo = carrier()
     monkeypatch.setattr("gateway.simulator.plivo.uuid.uuid4", lambda: STREAM)
     return PlivoWire(plivo, StreamSpec("wss://h/ws", MULAW))
 
@@ -77,7 +80,7 @@ def test_media_has_ints_and_the_wall_clock_as_text(wire: PlivoWire) -> None:
 
 
 def test_the_older_form_has_strings() -> None:
-    wire = PlivoWire(side(behaviour={"numbers_as_strings": True}), StreamSpec("wss://h/ws", MULAW))
+    wire = PlivoWire(carrier(faults={"numbers_as_strings": True}), StreamSpec("wss://h/ws", MULAW))
     wire.start()
     assert json.loads(wire.media(0, b""))["sequenceNumber"] == "2"
 
@@ -92,14 +95,14 @@ def test_the_older_form_has_strings() -> None:
 )
 def test_the_xml_chooses_the_codec(content_type: str | None, encoding: tuple[str, int]) -> None:
     attributes = {} if content_type is None else {"contentType": content_type}
-    wire = PlivoWire(side(), StreamSpec("wss://h/ws", attributes))
+    wire = PlivoWire(carrier(), StreamSpec("wss://h/ws", attributes))
     assert (wire.inbound.name, wire.inbound.rate) == encoding
     assert json.loads(wire.start())["start"]["mediaFormat"]["sampleRate"] == encoding[1]
 
 
 def test_an_unknown_content_type_is_refused() -> None:
     with pytest.raises(UnsupportedCodec, match="invalid_content_type"):
-        PlivoWire(side(), StreamSpec("wss://h/ws", {"contentType": "audio/mp3"}))
+        PlivoWire(carrier(), StreamSpec("wss://h/ws", {"contentType": "audio/mp3"}))
 
 
 def audio(sound: bytes, **media: Any) -> str:
@@ -151,24 +154,24 @@ def test_the_buffer_overflows_after_a_minute(wire: PlivoWire) -> None:
 
 
 def test_an_answered_call_asks_with_the_captured_fields() -> None:
-    request = side(direction="outbound").instructions("https://h/v", "POST", answered=False)
+    request = carrier(direction="outbound").instructions("https://h/v", "POST", answered=False)
     captured = parse_qsl(WEBHOOK, keep_blank_values=True)
     assert [name for name, _ in request.fields] == [name for name, _ in captured]
     assert dict(request.fields)["CallStatus"] == "in-progress"
 
 
 def test_an_inbound_call_rings_and_its_numbers_have_no_plus() -> None:
-    fields = dict(side().instructions("https://h/v", "POST", answered=False).fields)
+    fields = dict(carrier().instructions("https://h/v", "POST", answered=False).fields)
     assert (fields["CallStatus"], fields["Event"], fields["Direction"]) == ("ringing", "StartApp", "inbound")
     assert (fields["From"], fields["To"]) == ("15550100001", "15550100000")
     assert "ALegUUID" not in fields
-    assert side(from_number="sip:a@b").from_number == "sip:a@b"
+    assert carrier(from_number="sip:a@b").from_number == "sip:a@b"
 
 
 @pytest.mark.parametrize("url", ["https://h/v", "https://h:8443/v?b=2&a=1", "https://h/v?x="])
 @pytest.mark.parametrize("method", ["POST", "GET"])
 def test_a_webhook_passes_plivos_own_validator(url: str, method: str) -> None:
-    plivo = side()
+    plivo = carrier()
     request = plivo.instructions(url, method, answered=False)
     headers = plivo.headers(request, b"")
     form = dict(request.fields) if method == "POST" else {}
@@ -178,29 +181,29 @@ def test_a_webhook_passes_plivos_own_validator(url: str, method: str) -> None:
 
 
 def test_the_upgrade_is_signed_as_a_get_of_its_http_url() -> None:
-    headers = side().upgrade_headers("wss://h/ws/plivo/t?a=1")
+    headers = carrier().upgrade_headers("wss://h/ws/plivo/t?a=1")
     nonce, signature = headers["X-Plivo-Signature-V3-Nonce"], headers["X-Plivo-Signature-V3"]
     assert validate_v3_signature("GET", "http://h/ws/plivo/t?a=1", nonce, "ABCDE", signature)
 
 
 def test_unsigned_means_no_headers() -> None:
-    plivo = side(credentials=None)
+    plivo = carrier(credentials=None)
     assert plivo.headers(plivo.instructions("https://h/v", "POST", answered=True), b"") == {}
 
 
 def test_the_hangup_url_is_told_the_cause() -> None:
-    (request,) = side().ended("completed", 61)
+    (request,) = carrier().ended("completed", 61)
     fields = dict(request.fields)
     assert (fields["Event"], fields["HangupCauseCode"], fields["BillDuration"]) == ("Hangup", "4000", "120")
-    (refused,) = side().ended("busy", 0)
+    (refused,) = carrier().ended("busy", 0)
     assert dict(refused.fields)["AnswerTime"] == ""
 
 
 def test_stream_events_and_dial_results_have_plivos_names(wire: PlivoWire) -> None:
     spec = StreamSpec("wss://h/ws", {"statusCallbackUrl": "https://h/s"})
-    request = side().stream_event(wire, spec, "error", "connection_failed")
+    request = carrier().stream_event(wire, spec, "error", "connection_failed")
     assert request is not None
     fields = dict(request.fields)
     assert (fields["Event"], fields["StatusReason"]) == ("DroppedStream", "connection_failed")
-    assert side().stream_event(wire, StreamSpec("wss://h/ws"), "started") is None
-    assert dict(side().dial_fields("busy"))["DialStatus"] == "busy"
+    assert carrier().stream_event(wire, StreamSpec("wss://h/ws"), "started") is None
+    assert dict(carrier().dial_fields("busy"))["DialStatus"] == "busy"

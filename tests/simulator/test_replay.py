@@ -1,4 +1,7 @@
-"""Recording a call, and playing the recording: what is masked, what is renewed, what is said again."""
+"""Recording a call, and playing the recording.
+
+What is masked, what is renewed, what is said again.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from gateway.recording import Entry, Recording
 from gateway.simulator import CARRIERS, Recorder, place_call, replay
 from gateway.simulator.plan import Faults
 
-from .fake_gateway import FakeGateway, read
-from .plans import TOKENS, plan, speech
+from .plans import TOKENS, TWILIO, plan, speech
+from .scripted_gateway import ScriptedGateway, read
 
 
 async def record(carrier: str, **more: Any) -> Recording:
     recorder = Recorder()
-    async with FakeGateway(public="https://voice.example.com", **more) as gateway:
+    async with ScriptedGateway(public="https://voice.example.com", **more) as gateway:
         await place_call(
             plan(
                 carrier,
@@ -31,7 +34,7 @@ async def record(carrier: str, **more: Any) -> Recording:
                 from_number="+442071234567",
                 to_number="+919494865411",
                 status=False,
-                behaviour=Faults(dtmf=((0.1, "7"),), binary_junk=True),
+                faults=Faults(dtmf=((0.1, "7"),), binary_junk=True),
             ),
             recorder=recorder,
         )
@@ -43,7 +46,7 @@ async def test_a_recorded_call_can_be_played_again(carrier: str, tmp_path: Path)
     (await record(carrier)).write(tmp_path / "c.jsonl")
     recording = Recording.read(tmp_path / "c.jsonl")
     recorder = Recorder()
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         report = await replay(recording, gateway.url, credentials=TOKENS, recorder=recorder, linger=0.3)
     assert (report.outcome, report.ended_by, report.lost_frames) == ("completed", "caller", 0)
     # The same audio, and the same fields; but another call, by the credentials' account.
@@ -62,7 +65,7 @@ async def test_a_recorded_call_can_be_played_again(carrier: str, tmp_path: Path)
 async def test_a_replayed_webhook_is_signed_anew() -> None:
     recording = await record("twilio")
     recorder = Recorder()
-    async with FakeGateway() as gateway:
+    async with ScriptedGateway() as gateway:
         await replay(
             recording, gateway.url, credentials=TOKENS, query={"serviceHost": "a.b"}, recorder=recorder, linger=0.1
         )
@@ -72,7 +75,7 @@ async def test_a_replayed_webhook_is_signed_anew() -> None:
     form = dict(parse_qsl(seen.body.decode(), keep_blank_values=True))
     signature = seen.headers["x-twilio-signature"]
     url = f"{gateway.url}/webhooks/twilio/voice?serviceHost=a.b"
-    assert form["AccountSid"] == TOKENS.twilio_account_sid
+    assert form["AccountSid"] == TWILIO.account_sid
     assert RequestValidator("12345").validate(url, form, signature)
 
 
@@ -81,7 +84,7 @@ async def test_numbers_digits_accounts_and_tokens_are_masked() -> None:
     xml = f'<Response><Connect><Stream url="{{ws}}/ws/twilio/{token}"/></Connect></Response>'
     recording = await record("twilio", answers={"/webhooks/twilio/voice": (200, xml, "text/xml")})
     whole = repr(recording)
-    for secret in ("+442071234567", "+919494865411", "2071234567", TOKENS.twilio_account_sid, token):
+    for secret in ("+442071234567", "+919494865411", "2071234567", TWILIO.account_sid, token):
         assert secret not in whole
     assert recording.call["from"] == "+15550100067"
     assert re.search(r'"digit":"0"', whole)
@@ -114,7 +117,7 @@ async def test_what_answered_the_gateway_is_not_said_again() -> None:
         while True:
             await read(websocket, log)
 
-    async with FakeGateway(on_stream=marking) as gateway:
+    async with ScriptedGateway(on_stream=marking) as gateway:
         report = await replay(recording, gateway.url, linger=0.2)
     log = gateway.messages[0]
     assert [message["mark"]["name"] for message in log if isinstance(message, dict) and "mark" in message] == ["new"]
@@ -130,7 +133,7 @@ async def test_another_codec_than_the_recorded_one_is_noted() -> None:
         '<Response><Stream bidirectional="true" keepCallAlive="true" contentType="audio/x-l16;rate=8000">'
         "{ws}/ws/plivo/t</Stream></Response>"
     )
-    async with FakeGateway(answers={"/webhooks/plivo/voice": (200, xml, "text/xml")}) as gateway:
+    async with ScriptedGateway(answers={"/webhooks/plivo/voice": (200, xml, "text/xml")}) as gateway:
         report = await replay(recording, gateway.url, linger=0.1)
     assert "asked for ('L16', 8000)" in report.notes[0]
 
@@ -148,7 +151,7 @@ async def test_a_second_stream_that_was_not_recorded_is_silent() -> None:
             await read(websocket, log)
 
     answers = {"/webhooks/twilio/resume": (200, again, "text/xml")}
-    async with FakeGateway(answers=answers, on_stream=bye) as gateway:
+    async with ScriptedGateway(answers=answers, on_stream=bye) as gateway:
         report = await replay(recording, gateway.url, linger=0.1)
     assert len(report.streams) == 2
     assert [message["event"] for message in gateway.messages[1]] == ["stop"]

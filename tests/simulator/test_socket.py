@@ -11,7 +11,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from gateway.simulator.socket import ClientSocket, Refused
-from tests.waiting import PATIENCE
+from tests.kit.waiting import PATIENCE
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -147,7 +147,7 @@ async def test_what_is_no_101_is_refused_with_its_status(text: bytes, status: in
     await running.wait_closed()
 
 
-async def test_nobody_listening_is_refused() -> None:
+async def test_a_port_without_a_listener_is_refused() -> None:
     running, url = await answer(b"")
     running.close()
     await running.wait_closed()

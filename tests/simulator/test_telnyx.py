@@ -1,4 +1,4 @@
-"""Telnyx's side against documented messages; its signature against Telnyx's own SDK."""
+"""Telnyx against documented messages; its signature against Telnyx's own SDK."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from nacl.signing import VerifyKey
 
 from gateway.errors import UnsupportedCodec
 from gateway.simulator.carrier import Clear, Mark, Play, Reply, Request, StreamSpec
-from gateway.simulator.telnyx import TelnyxSide, TelnyxWire
+from gateway.simulator.telnyx import SimulatedTelnyx, TelnyxAccount, TelnyxWire
 
-from .plans import TOKENS, plan
+from .plans import plan
 
 START = json.loads(
     '{"event":"start","sequence_number":"1","start":{"user_id":"b34166f2-7846-1262-7cde-760c40e59e92",'
@@ -23,15 +23,16 @@ START = json.loads(
     '"media_format":{"encoding":"PCMU","sample_rate":8000,"channels":1}},'
     '"stream_id":"79e2d95b-1dda-364e-de91-d8f95a97f662"}'
 )
+APPLICATION = TelnyxAccount(bytes(range(32)))
 RTP = {"bidirectionalMode": "rtp"}
 
 
-def side(**more: Any) -> TelnyxSide:
-    return TelnyxSide(plan("telnyx", **more))
+def carrier(**more: Any) -> SimulatedTelnyx:
+    return SimulatedTelnyx(plan("telnyx", **more))
 
 
 def wire(attributes: dict[str, str] | None = None, **more: Any) -> TelnyxWire:
-    return TelnyxWire(side(**more), StreamSpec("wss://h/ws", RTP if attributes is None else attributes))
+    return TelnyxWire(carrier(**more), StreamSpec("wss://h/ws", RTP if attributes is None else attributes))
 
 
 def same_shape(ours: Any, theirs: Any) -> bool:
@@ -45,12 +46,12 @@ def test_start_has_the_documented_shape() -> None:
     w = wire()
     start = json.loads(w.start())
     assert same_shape(start, START)
-    assert start["start"]["call_control_id"] == w.side.call_id
+    assert start["start"]["call_control_id"] == w.carrier.call_id
     assert start["stream_id"] == w.stream_id
 
 
 def test_custom_parameters_are_in_start() -> None:
-    w = TelnyxWire(side(), StreamSpec("wss://h/ws", RTP, {"k": "v"}))
+    w = TelnyxWire(carrier(), StreamSpec("wss://h/ws", RTP, {"k": "v"}))
     assert json.loads(w.start())["start"]["custom_parameters"] == {"k": "v"}
 
 
@@ -65,7 +66,7 @@ def test_the_other_messages_are_the_documented_ones() -> None:
     }
     assert list(json.loads(w.dtmf("1"))) == ["event", "stream_id", "occurred_at", "sequence_number", "dtmf"]
     assert json.loads(w.mark("m"))["mark"] == {"name": "m"}
-    assert json.loads(w.stop("callended"))["stop"]["call_control_id"] == w.side.call_id
+    assert json.loads(w.stop("callended"))["stop"]["call_control_id"] == w.carrier.call_id
 
 
 @pytest.mark.parametrize(
@@ -150,16 +151,16 @@ def test_less_than_20_ms_is_told() -> None:
 def test_the_signature_passes_the_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
     from telnyx import Telnyx
 
-    telnyx = side()
+    telnyx = carrier()
     body = b'{"data":{"event_type":"call.initiated","id":"0ccc7b54-4df3-4bca-a65a-3da1ecc777f0","record_type":"event"}}'
     headers = telnyx.headers(Request("POST", "https://h/v"), body)
-    client = Telnyx(api_key="k", public_key=TOKENS.telnyx_public_key)
+    client = Telnyx(api_key="k", public_key=APPLICATION.public_key)
     client.webhooks.unwrap(body.decode(), headers=headers)
     client.close()
 
 
 def test_the_signature_is_the_derived_vector(monkeypatch: pytest.MonkeyPatch) -> None:
-    telnyx = side()
+    telnyx = carrier()
     monkeypatch.setattr(telnyx, "now", lambda: 1760000000.5)
     body = b'{"data":{"event_type":"call.initiated","id":"0ccc7b54-4df3-4bca-a65a-3da1ecc777f0","record_type":"event"}}'
     assert telnyx.headers(Request("POST", "https://h/v"), body) == {
@@ -171,37 +172,37 @@ def test_the_signature_is_the_derived_vector(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_stale_timestamp_is_signed_all_the_same() -> None:
-    telnyx, honest = side(behaviour={"stale_timestamp": True}), side()
+    telnyx, honest = carrier(faults={"stale_timestamp": True}), carrier()
     headers = telnyx.headers(Request("POST", "https://h/v"), b"body")
     stale = int(headers["telnyx-timestamp"])
     assert int(honest.headers(Request("POST", "https://h/v"), b"")["telnyx-timestamp"]) - stale >= 3599
-    key = VerifyKey(base64.b64decode(TOKENS.telnyx_public_key))
+    key = VerifyKey(base64.b64decode(APPLICATION.public_key))
     key.verify(f"{stale}|body".encode(), base64.b64decode(headers["telnyx-signature-ed25519"]))
 
 
 def test_unsigned_means_no_headers() -> None:
-    assert side(credentials=None).headers(Request("POST", "https://h/v"), b"") == {}
+    assert carrier(credentials=None).headers(Request("POST", "https://h/v"), b"") == {}
 
 
 def test_the_fetch_has_the_call_in_both_forms() -> None:
-    telnyx = side()
+    telnyx = carrier()
     fields = dict(telnyx.instructions("https://h/v", "POST", answered=False).fields)
     assert fields["CallSid"] == fields["CallSidLegacy"] == telnyx.call_id
     assert fields["CallSid"].startswith("v3:")
-    assert fields["ConnectionId"] == TOKENS.telnyx_connection_id
+    assert fields["ConnectionId"] == APPLICATION.connection_id
     assert fields["CallStatus"] == "ringing"
     assert "CallbackSource" not in fields
 
 
 def test_the_end_is_a_progress_event() -> None:
-    (request,) = side().ended("busy", 3)
+    (request,) = carrier().ended("busy", 3)
     fields = dict(request.fields)
     assert fields["CallbackSource"] == "call-progress-events"
     assert (fields["CallStatus"], fields["HangupCause"]) == ("completed", "call_rejected")
 
 
 def test_stream_events_and_reconnecting_follow_the_attributes() -> None:
-    telnyx, w = side(), wire()
+    telnyx, w = carrier(), wire()
     spec = StreamSpec("wss://h/ws", {"statusCallback": "https://h/s", "enableReconnect": "false"})
     request = telnyx.stream_event(w, spec, "error", "x")
     assert request is not None
@@ -212,4 +213,4 @@ def test_stream_events_and_reconnecting_follow_the_attributes() -> None:
 
 
 def test_a_dial_tells_its_result() -> None:
-    assert dict(side().dial_fields("no-answer"))["DialCallStatus"] == "no-answer"
+    assert dict(carrier().dial_fields("no-answer"))["DialCallStatus"] == "no-answer"

@@ -1,4 +1,4 @@
-"""Twilio's side against captured messages, and its signatures against Twilio's own validator."""
+"""Twilio against captured messages, its signatures against Twilio's own validator."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 from twilio.request_validator import RequestValidator
 
 from gateway.simulator.carrier import Clear, Fatal, Mark, Play, StreamSpec
-from gateway.simulator.twilio import TwilioSide, TwilioWire
+from gateway.simulator.twilio import SimulatedTwilio, TwilioWire
 
-from .plans import TOKENS, plan
+from .plans import TWILIO, plan
 
 # Captured; every id is fictional.
 WEBHOOK = (
@@ -40,16 +40,16 @@ STOP = (
 STREAM_SID = "MZacec7f8efbe3e3434b13cc42a3c25979"
 
 
-def side(**more: Any) -> TwilioSide:
-    side = TwilioSide(plan("twilio", **more))
-    side.call_id = "CAe535bdfbcd421a5b7be86f24f7de49b2"
-    return side
+def carrier(**more: Any) -> SimulatedTwilio:
+    carrier = SimulatedTwilio(plan("twilio", **more))
+    carrier.call_id = "CAe535bdfbcd421a5b7be86f24f7de49b2"
+    return carrier
 
 
 @pytest.fixture
 def wire(monkeypatch: pytest.MonkeyPatch) -> TwilioWire:
     monkeypatch.setattr("gateway.simulator.twilio.secrets.token_hex", lambda _: STREAM_SID[2:])
-    return TwilioWire(side(), StreamSpec("wss://voice.example.com/ws"))
+    return TwilioWire(carrier(), StreamSpec("wss://voice.example.com/ws"))
 
 
 def test_the_messages_are_the_captured_ones(wire: TwilioWire) -> None:
@@ -88,7 +88,7 @@ def test_the_sequence_counts_all_messages_and_the_chunk_only_media(wire: TwilioW
 
 
 def test_numbers_become_ints_on_demand() -> None:
-    wire = TwilioWire(side(behaviour={"numbers_as_ints": True}), StreamSpec("wss://h/ws"))
+    wire = TwilioWire(carrier(faults={"numbers_as_ints": True}), StreamSpec("wss://h/ws"))
     assert json.loads(wire.start())["sequenceNumber"] == 1
     assert json.loads(wire.media(0, b""))["media"]["chunk"] == 1
 
@@ -142,7 +142,7 @@ def test_a_wav_header_in_a_payload_is_told(wire: TwilioWire) -> None:
 
 
 def test_the_webhook_has_the_captured_fields_in_their_order() -> None:
-    request = side().instructions("https://h/v", "POST", answered=False)
+    request = carrier().instructions("https://h/v", "POST", answered=False)
     captured = parse_qsl(WEBHOOK, keep_blank_values=True)
     assert [name for name, _ in request.fields] == [name for name, _ in captured]
     ours, theirs = dict(request.fields), dict(captured)
@@ -152,7 +152,7 @@ def test_the_webhook_has_the_captured_fields_in_their_order() -> None:
 
 
 def test_a_webhook_passes_twilios_own_validator() -> None:
-    twilio = side(query={"serviceHost": "echo.demo"})
+    twilio = carrier(query={"serviceHost": "echo.demo"})
     request = twilio.instructions(twilio.voice_url, "POST", answered=False)
     signature = twilio.headers(request, b"")["X-Twilio-Signature"]
     assert request.url == "https://voice.example.com/webhooks/twilio/voice?serviceHost=echo.demo"
@@ -161,7 +161,7 @@ def test_a_webhook_passes_twilios_own_validator() -> None:
 
 
 def test_a_get_is_signed_with_its_whole_url() -> None:
-    twilio = side()
+    twilio = carrier()
     request = twilio.instructions("https://h/v?a=1", "GET", answered=True)
     signature = twilio.headers(request, b"")["X-Twilio-Signature"]
     assert RequestValidator("12345").validate(request.full_url, {}, signature)
@@ -169,27 +169,27 @@ def test_a_get_is_signed_with_its_whole_url() -> None:
 
 def test_the_upgrade_is_signed_over_its_wss_url() -> None:
     # Derived with the SDK: wss, no parameters.
-    headers = side().upgrade_headers("wss://mycompany.com/media")
+    headers = carrier().upgrade_headers("wss://mycompany.com/media")
     assert headers == {"x-twilio-signature": "okykUWKkAOgQseVjzERZh4soLeU="}
 
 
-@pytest.mark.parametrize("more", [{"credentials": None}, {"behaviour": {"unsigned": True}}])
+@pytest.mark.parametrize("more", [{"credentials": None}, {"faults": {"unsigned": True}}])
 def test_unsigned_means_no_header(more: dict[str, Any]) -> None:
-    twilio = side(**more)
+    twilio = carrier(**more)
     assert twilio.headers(twilio.instructions("https://h/v", "POST", answered=False), b"") == {}
     assert twilio.upgrade_headers("wss://h/ws") == {}
 
 
 def test_a_bad_signature_is_of_another_secret_and_the_same_account() -> None:
-    twilio = side(behaviour={"bad_signature": True})
+    twilio = carrier(faults={"bad_signature": True})
     request = twilio.instructions("https://h/v", "POST", answered=False)
     signature = twilio.headers(request, b"")["X-Twilio-Signature"]
-    assert dict(request.fields)["AccountSid"] == TOKENS.twilio_account_sid
+    assert dict(request.fields)["AccountSid"] == TWILIO.account_sid
     assert not RequestValidator("12345").validate(request.url, dict(request.fields), signature)
 
 
 def test_an_outbound_call_is_in_progress_when_it_asks() -> None:
-    fields = dict(side(direction="outbound").instructions("https://h/v", "POST", answered=False).fields)
+    fields = dict(carrier(direction="outbound").instructions("https://h/v", "POST", answered=False).fields)
     assert (fields["Direction"], fields["CallStatus"]) == ("outbound-api", "in-progress")
 
 
@@ -197,7 +197,7 @@ def test_an_outbound_call_is_in_progress_when_it_asks() -> None:
     ("outcome", "status"), [("completed", "completed"), ("busy", "busy"), ("failed: 12100", "failed")]
 )
 def test_the_end_is_told_to_the_status_callback(outcome: str, status: str) -> None:
-    (request,) = side().ended(outcome, 61)
+    (request,) = carrier().ended(outcome, 61)
     fields = dict(request.fields)
     assert request.url == "https://voice.example.com/webhooks/twilio/status"
     assert (fields["CallStatus"], fields["CallDuration"], fields["Duration"]) == (status, "61", "2")
@@ -205,13 +205,13 @@ def test_the_end_is_told_to_the_status_callback(outcome: str, status: str) -> No
 
 def test_stream_events_go_where_the_answer_said(wire: TwilioWire) -> None:
     spec = StreamSpec("wss://h/ws", {"statusCallback": "https://h/s", "name": "n"})
-    request = side().stream_event(wire, spec, "error", "31924")
+    request = carrier().stream_event(wire, spec, "error", "31924")
     assert request is not None
     fields = dict(request.fields)
     assert (fields["StreamEvent"], fields["StreamName"], fields["StreamError"]) == ("stream-error", "n", "31924")
-    assert side().stream_event(wire, StreamSpec("wss://h/ws"), "started") is None
+    assert carrier().stream_event(wire, StreamSpec("wss://h/ws"), "started") is None
 
 
 def test_a_dial_tells_its_result() -> None:
-    assert dict(side().dial_fields("busy"))["DialCallStatus"] == "busy"
-    assert dict(side(dial_seconds=3).dial_fields("completed"))["DialCallDuration"] == "3"
+    assert dict(carrier().dial_fields("busy"))["DialCallStatus"] == "busy"
+    assert dict(carrier(dial_seconds=3).dial_fields("completed"))["DialCallDuration"] == "3"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.simulator.carrier import StreamSpec
+from gateway.simulator.plivo_xml import PLIVO_XML
+from gateway.simulator.telnyx import TEXML
+from gateway.simulator.twilio import TWIML
 from gateway.simulator.xml import (
-    PLIVO_XML,
-    TEXML,
-    TWIML,
     Dial,
     Dialect,
     Hangup,

@@ -1,24 +1,29 @@
-"""What answers lead to: refusals, redirects, dialling, failures with the carrier's number. No call talks for long."""
+"""What answers lead to: refusals, redirects, dialling, carriers' error numbers.
+
+No call talks for long.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+from twilio.request_validator import RequestValidator
 
 from gateway.simulator import CallReport, place_call
 from gateway.simulator.xml_flow import MAX_DOCUMENTS
-from tests.waiting import PATIENCE
+from tests.kit.waiting import PATIENCE
 
-from .fake_gateway import FakeGateway
 from .plans import plan, speech
+from .scripted_gateway import ScriptedGateway
 
 
 async def answered(carrier: str, text: str, *, status: int = 200, kind: str = "text/xml", **more: Any) -> CallReport:
     answers = {f"/webhooks/{carrier}/voice": (status, text, kind)}
     answers.update(more.pop("answers", {}))
     more.setdefault("linger", PATIENCE)
-    async with FakeGateway(answers=answers) as gateway:
+    async with ScriptedGateway(answers=answers) as gateway:
         report = await place_call(plan(carrier, gateway.url, status=False, **more))
         report.notes.append(str(len(gateway.requests)))
         return report
@@ -65,6 +70,49 @@ async def test_redirects_are_followed_and_capped() -> None:
     report = await answered("twilio", "<Response><Redirect/></Response>")
     assert report.outcome == f"failed: more than {MAX_DOCUMENTS} documents in one call"
     assert report.notes == [str(MAX_DOCUMENTS)]
+
+
+HANGUP = (200, "<Response><Redirect>../deep/over</Redirect></Response>", "text/xml")
+
+
+@pytest.mark.parametrize(("status", "method"), [(301, "GET"), (302, "GET"), (303, "GET"), (307, "POST")])
+async def test_twilio_follows_a_redirect_of_http_and_signs_it(status: int, method: str) -> None:
+    moved = {"/webhooks/twilio/voice": (status, "/moved/voice?a=1", ""), "/moved/voice": HANGUP}
+    over = {"/deep/over": (200, "<Response><Hangup/></Response>", "text/xml")}
+    async with ScriptedGateway(answers=moved | over) as gateway:
+        report = await place_call(plan("twilio", gateway.url, status=False))
+    assert (report.outcome, report.verbs) == ("completed", ["Redirect", "Hangup"])
+    assert [exchange.status for exchange in report.http] == [status, 200, 200]
+    followed = gateway.requests[1]
+    assert followed.method == method
+    url = report.http[1].path
+    form = dict(parse_qsl(followed.body.decode(), keep_blank_values=True))
+    signature = followed.headers["x-twilio-signature"]
+    assert RequestValidator("12345").validate(gateway.url + url, form, signature)
+
+
+@pytest.mark.parametrize(
+    ("carrier", "status", "location", "outcome"),
+    [
+        ("twilio", 302, "voice", "failed: 11215 the gateway answered 302"),
+        ("twilio", 302, "", "failed: 11216 the gateway answered 302"),
+        ("twilio", 308, "voice", "failed: 11216 the gateway answered 308"),
+        ("twilio", 302, "ftp://h/x", "failed: 11216 the gateway answered 302"),
+        ("telnyx", 302, "voice", "failed: voice URL: the gateway answered 302"),
+        ("plivo", 302, "voice", "failed: 7011 the gateway answered 302"),
+    ],
+)
+async def test_a_redirect_that_is_not_followed_fails(carrier: str, status: int, location: str, outcome: str) -> None:
+    report = await answered(carrier, location, status=status)
+    assert report.outcome.startswith(outcome)
+    assert len(report.http) <= 4
+
+
+@pytest.mark.parametrize("carrier", ["twilio", "telnyx", "plivo"])
+async def test_a_dial_whose_action_dials_again_is_capped(carrier: str) -> None:
+    dial = f'<Response><Dial action="{{http}}/webhooks/{carrier}/voice"><Number>+15550123</Number></Dial></Response>'
+    report = await answered(carrier, dial)
+    assert report.outcome == f"failed: more than {MAX_DOCUMENTS} documents in one call"
 
 
 async def test_a_relative_redirect_by_get_is_signed_over_its_whole_url() -> None:
@@ -146,7 +194,7 @@ async def test_stream_callbacks_go_where_the_xml_says() -> None:
         '<Response><Connect><Stream url="{ws}/ws/twilio/t" statusCallback="{http}/webhooks/twilio/stream"/></Connect>'
         "</Response>"
     )
-    async with FakeGateway(answers={"/webhooks/twilio/voice": (200, xml, "text/xml")}) as gateway:
+    async with ScriptedGateway(answers={"/webhooks/twilio/voice": (200, xml, "text/xml")}) as gateway:
         await place_call(plan("twilio", gateway.url, audio=speech(0.1)))
     events = [seen.body.decode() for seen in gateway.requests if seen.path == "/webhooks/twilio/stream"]
     assert ["StreamEvent=stream-started" in events[0], "StreamEvent=stream-stopped" in events[1]] == [True, True]

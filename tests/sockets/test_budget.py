@@ -11,8 +11,8 @@ from websockets.frames import Opcode
 
 from gateway.sockets import Accept, connect
 from gateway.sockets.budget import BURST, MAX_SECONDS_OVER, SMALL_READ, TURN_FRAMES, ReadBudget
+from tests.kit.waiting import PATIENCE, until
 from tests.sockets.test_sockets import Recorder, accept, masked, serving, shake
-from tests.waiting import PATIENCE, until
 
 FLOODS = {
     "1.5 MB of {}": masked(Opcode.TEXT, b"{}") * 190_000,

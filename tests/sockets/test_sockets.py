@@ -21,7 +21,7 @@ from websockets.frames import Frame, Opcode
 
 from gateway.errors import LinkError, LinkRefused, LinkTimeout
 from gateway.sockets import Accept, Decision, Refusal, Socket, Upgrade, connect, server_protocol
-from tests.waiting import PATIENCE, SCALE, until
+from tests.kit.waiting import PATIENCE, SCALE, until
 
 
 class Recorder:
@@ -117,6 +117,22 @@ async def test_upgrade_request_is_told_before_it_is_answered() -> None:
     (request,) = asked
     assert (request.path, request.query, request.peer) == ("/ws/twilio/t0ken", "a=1&b=%20", "127.0.0.1")
     assert request.headers["x-twice"] == "first"
+
+
+async def test_the_address_given_is_dialled_and_the_name_is_asked_for() -> None:
+    asked: list[Upgrade] = []
+    handler = Recorder()
+
+    def decide(request: Upgrade) -> Decision:
+        asked.append(request)
+        return Accept(Recorder())
+
+    async with serving(decide) as port:
+        url = f"ws://worker.invalid:{port}/ws"
+        socket = await connect(url, handler, headers={}, timeout=PATIENCE, address="127.0.0.1")
+        assert asked[0].headers["host"] == f"worker.invalid:{port}"
+        socket.close()
+        await handler.end()
 
 
 async def test_refusal_is_answered_with_its_status_and_body_and_opens_nothing() -> None:
@@ -707,3 +723,15 @@ def test_on_uvloop_the_handshakes_and_limits_are_the_same() -> None:
     _run_on_uvloop(test_unsent_grows_with_a_peer_who_does_not_read_and_is_bounded)
     _run_on_uvloop(test_socket_options_are_set)
     _run_on_uvloop(test_shutdown_before_the_handshake_closes_the_connection)
+
+
+@pytest.mark.parametrize("key", ["k3y\r\nX-Evil: 1", "k3y\n", "k3y\0", "k3y\u4e2d"])
+async def test_a_key_that_no_header_can_carry_is_an_error_without_it(
+    key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(LinkError) as raised:
+        await connect("ws://127.0.0.1:9/ws", Recorder(), headers={"Authorization": f"Bearer {key}"}, timeout=1)
+    assert "Authorization" in str(raised.value)
+    chain = [raised.value, raised.value.__cause__]
+    assert "k3y" not in "".join(map(str, chain)) and raised.value.__suppress_context__
+    assert caplog.records == []

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from gateway.serve.app import make_doorkeeper, make_node
+from gateway.serve.app import make_authorizer, make_node
 from gateway.sessions.table import Sessions
 from gateway.settings import load
 from gateway.sockets import Accept, Refusal, Upgrade
@@ -32,13 +32,13 @@ async def decide(tmp_path):
     file = tmp_path / "gateway.toml"
     file.write_text(CONFIG)
     settings = load(str(file), {})
-    doorkeeper = make_doorkeeper(Sessions(make_node(settings)), settings, dev=False, local_key="k")
+    authorizer = make_authorizer(Sessions(make_node(settings)), settings, dev=False, local_key="k")
 
     def decide(path: str, query: str = "", **headers: str) -> str | int:
         """The service that an accepted upgrade names, or the status of a refusal."""
-        match doorkeeper.decide(Upgrade(path, query, headers, "192.0.2.1")):
+        match authorizer.decide(Upgrade(path, query, headers, "192.0.2.1")):
             case Accept(handler=StreamHandshake() as door):
-                return door._ticket.service
+                return door._grant.service
             case Refusal(status=status):
                 return status
         raise AssertionError

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.errors import LinkRefused
+from gateway.media.endpoints import StreamEndpoint
+from gateway.streams import handshake
 from tests.kit.node import MEDIA, start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
 
@@ -145,7 +147,7 @@ async def test_of_two_streams_with_one_token_at_once_one_is_served(gateway):
     assert len(gateway.starts()) == 1
 
 
-async def test_a_start_that_names_another_call_closes_1008_and_the_url_works_again(gateway):
+async def test_a_start_that_names_another_call_closes_1008_and_spares_the_url(gateway):
     path = await gateway.stream_path()
     thief = await gateway.open(path)
     thief.send(start("CA-of-somebody-else"))
@@ -156,7 +158,7 @@ async def test_a_start_that_names_another_call_closes_1008_and_the_url_works_aga
     assert len(gateway.starts()) == 1
 
 
-async def test_a_carrier_that_reconnects_by_itself_is_welcome_when_its_stream_is_gone(gateway):
+async def test_a_carrier_that_reconnects_is_welcome_when_its_stream_is_gone(gateway):
     path = await gateway.stream_path()
     first = await gateway.open(path)
     first.send(start())
@@ -177,6 +179,25 @@ async def test_an_unknown_codec_ends_the_call_with_its_reason(gateway):
     assert await carrier.until_closed() == 1003
     session = gateway.node.signer.session_id("twilio", "", "CA1")
     assert (await gateway.memory.find(session)).end_reason == "unsupported_codec"
+    assert (await gateway.memory.slots("support.acme")).used == 0
+
+
+async def test_an_unknown_codec_of_a_second_stream_ends_the_session_that_runs(gateway):
+    first = await gateway.call()
+    await gateway.started()
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    [session] = gateway.sessions
+    first.socket.abort()
+    await until(lambda: session.stream is None)
+    message = start(stream_id="MZ2")
+    message["start"]["mediaFormat"]["encoding"] = "audio/opus"
+    again = await gateway.open(gateway.path_in(await gateway.resume("CA1", "?gw_attempt=1")))
+    again.send(message)
+    assert await again.until_closed() == 1003
+    assert (await bot.until("stop"))["reason"] == "unsupported_codec"
+    await until(lambda: not gateway.sessions)
+    facts = await gateway.memory.find(session.id)
+    assert (facts.end_reason, facts.continuation.kind) == ("unsupported_codec", "hangup")
     assert (await gateway.memory.slots("support.acme")).used == 0
 
 
@@ -209,3 +230,25 @@ async def test_junk_on_the_shared_path_never_becomes_a_carrier(gateway):
     for _ in range(5):
         carrier.send({"event": "start", "start": {"x": 1}})
     assert await carrier.until_closed() == 1003
+
+
+class Unreadable(StreamEndpoint):
+    """A reader with a bug: a message that says "boom" is too much for it."""
+
+    def received(self, data: bytes, text: bool) -> None:
+        if b"boom" in data:
+            raise ValueError("boom")
+        super().received(data, text)
+
+
+async def test_a_bug_in_reading_a_stream_leaves_no_caller_on_a_dead_line(gateway, monkeypatch):
+    """The stream is closed, and the carrier comes back: another one gets the same bot."""
+    monkeypatch.setattr(handshake, "StreamEndpoint", Unreadable)
+    carrier = await gateway.open(await gateway.stream_path())
+    carrier.send(start())
+    carrier.send({"event": "boom"})
+    assert await carrier.until_closed() == 1011
+    again = await gateway.open(gateway.path_in(await gateway.resume("CA1", "?gw_attempt=1")))
+    again.send(start(stream_id="MZ2"))
+    again.send(MEDIA)
+    await gateway.a_bot_hears()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from gateway.carriers import CARRIERS
 from gateway.errors import LinkRefused
+from gateway.node.http_client import NotSent
 from gateway.sockets import server_protocol
 from gateway.streams.authorize import UpgradeAuthorizer
 from tests.kit.node import MEDIA, SERVICE, start
-from tests.waiting import until
+from tests.kit.waiting import until
 
 EXOTEL_KEY = "the stream key of Exotel's flow"
 TWILIO_KEY = "the stream key of Twilio's flow"
@@ -27,12 +30,15 @@ class AskedRest:
         self.calls.append(call)
         return True
 
+    async def send(self, call, seconds):
+        return NotSent("a test")
+
 
 @pytest.fixture
 async def strict(gateway):
-    """The gateway with real keys, as strangers meet it. Its REST requests are kept in `node.rest.calls`."""
+    """The gateway with real keys, as strangers meet it. Its REST requests are kept in `node.http_client.calls`."""
     node = gateway.node
-    node.rest = AskedRest()
+    node.http_client = AskedRest()
     sections = {
         "twilio": {"account_sid": "AC1", "auth_token": "t", "stream_key": [TWILIO_KEY]},
         "exotel": {"account_sid": "e1", "api_key": "k", "api_token": "t", "stream_key": [EXOTEL_KEY]},
@@ -98,7 +104,7 @@ async def test_what_is_no_call_id_starts_nothing(strict, call_id):
     stranger = await strict.open(f"/ws/exotel?key={quoted(EXOTEL_KEY)}")
     stranger.send(exotel_start(call_id))
     assert await stranger.until_closed() == 1008  # no `start` in time
-    assert not strict.sessions and not strict.node.rest.calls
+    assert not strict.sessions and not strict.node.http_client.calls
 
 
 async def test_no_rest_request_for_a_call_that_only_a_stream_has_named(strict):
@@ -115,12 +121,12 @@ async def test_no_rest_request_for_a_call_that_only_a_stream_has_named(strict):
         await until(lambda: not strict.sessions)
         for one in strict.bots:
             one.told.clear()
-    assert strict.node.rest.calls == []
+    assert strict.node.http_client.calls == []
 
 
 async def test_a_call_that_our_own_answer_names_is_hung_up_by_rest(gateway):
     """The counterpart, or the test above would prove nothing."""
-    gateway.node.rest = AskedRest()
+    gateway.node.http_client = AskedRest()
     plugin = CARRIERS["twilio"]
     path = await gateway.stream_path()
     config = plugin.config.model_validate({"account_sid": "AC1", "auth_token": "t"})
@@ -131,7 +137,7 @@ async def test_a_call_that_our_own_answer_names_is_hung_up_by_rest(gateway):
     bot = next(bot for bot in gateway.bots if bot.of("start"))
     bot.say(type="hangup", reason="done")
     await carrier.until_closed()
-    assert [call.url.rpartition("/")[2] for call in gateway.node.rest.calls] == ["CA1.json"]
+    assert [call.url.rpartition("/")[2] for call in gateway.node.http_client.calls] == ["CA1.json"]
 
 
 async def test_a_static_stream_takes_no_ringing_call(gateway):
@@ -170,10 +176,10 @@ async def test_a_webhook_believes_nothing_that_a_static_stream_said(gateway):
     stranger.send(taking("CA1"))
     await gateway.started()
     bot = next(bot for bot in gateway.bots if bot.of("start"))
-    bot.say(type="transfer", to="+15550123")
+    bot.say(type="hangup", reason="done")
     await stranger.until_closed()
     answer = await gateway.voice("CA1")
-    assert gateway.path_in(answer)  # a new call: neither Hangup nor Dial
+    assert gateway.path_in(answer)  # a new call: no Hangup
 
 
 async def test_a_signed_resume_finds_the_session_of_a_static_stream(gateway):
@@ -187,3 +193,15 @@ async def test_a_signed_resume_finds_the_session_of_a_static_stream(gateway):
     await stream.until_closed()
     answer = await gateway.http.get("/webhooks/exotel/resume", params={"CallSid": call_id})
     assert answer.status_code == 200  # the flow ends; 302 would attach the bot again
+
+
+async def test_what_is_logged_of_a_static_streams_webhook_names_its_session(gateway):
+    stream = await gateway.open(f"/ws/exotel?serviceHost={SERVICE}")
+    stream.send(exotel_start("e" * 32))
+    await gateway.started()
+    [session] = gateway.sessions
+    await until(lambda: session.facts.node)
+    with capture_logs(processors=[merge_contextvars]) as logged:
+        await gateway.http.post("/webhooks/exotel/status", data={"CallSid": "e" * 32, "Status": "completed"})
+    [line] = [line for line in logged if line["event"] == "status"]
+    assert line["session"] == session.id

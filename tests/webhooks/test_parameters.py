@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 
 from tests.kit.node import start
+from tests.webhooks.wires import EXOTEL_START, WIRES
 
 AUTHORS = {"campaign": "x", "attempt": "40", "session": "s17", "after": "lunch"}
 QUERY = "campaign=x&attempt=40&session=s17&after=lunch"
@@ -32,6 +35,20 @@ async def test_the_authors_names_are_the_body_and_end_no_call(gateway, method):
     # The stream breaks, and the carrier comes to the URL that it was given.
     again = await gateway.resume(query="?gw_attempt=1")
     assert gateway.path_in(again).startswith("/ws/twilio/")
+
+
+async def test_what_the_answer_adds_is_not_among_the_authors_on_exotel(gateway):
+    answer = await gateway.http.get("/webhooks/exotel/voice", params={**WIRES["exotel"].voice, "campaign": "x"})
+    url = urlsplit(answer.json()["url"])
+    added = {name: value for name, [value] in parse_qs(url.query).items()}
+    assert added == {"from_number": "+15550100001", "to_number": "+15550100000", "campaign": "x"}
+    start = {**EXOTEL_START["start"], "custom_parameters": added}
+    carrier = await gateway.open(f"{url.path}?{url.query}")
+    carrier.send({**EXOTEL_START, "start": start})
+    await gateway.started()
+    said = gateway.starts()[0]["call"]
+    assert (said["custom_parameters"], said["body"]) == ({"campaign": "x"}, {"campaign": "x"})
+    assert (said["from"], said["to"]) == ("+15550100001", "+15550100000")
 
 
 async def test_an_undecodable_byte_costs_its_field_and_not_the_call(gateway):

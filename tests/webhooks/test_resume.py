@@ -8,7 +8,7 @@ from lxml import etree
 
 from gateway.node.services import Fallback
 from tests.kit.node import MEDIA
-from tests.waiting import until
+from tests.kit.waiting import until
 
 
 async def talking(gateway):
@@ -21,7 +21,7 @@ async def told(bot, status: str) -> dict:
     return await until(lambda: next((m for m in bot.of("status") if m["status"] == status), None))
 
 
-async def test_a_transfer_that_no_node_could_be_told_of_is_refused_and_the_call_goes_on(gateway):
+async def test_a_transfer_told_to_no_node_is_refused_and_the_call_goes_on(gateway):
     carrier, bot = await talking(gateway)
     gateway.memory.down = True
     bot.say(type="transfer", to="+15550123")
@@ -36,7 +36,7 @@ async def test_a_transfer_that_no_node_could_be_told_of_is_refused_and_the_call_
     assert [e.tag for e in etree.fromstring((await gateway.resume()).content)] == ["Hangup"]
 
 
-async def test_keys_that_no_node_could_be_told_of_are_refused_and_the_call_goes_on(gateway):
+async def test_keys_told_to_no_node_are_refused_and_the_call_goes_on(gateway):
     carrier, bot = await talking(gateway)
     gateway.memory.down = True
     bot.say(type="dtmf", digits="12#")
@@ -58,7 +58,7 @@ async def test_a_call_is_not_given_away_while_no_node_could_be_told_of_it(gatewa
     assert bot.closed_with == 4002
 
 
-async def test_a_carrier_that_comes_back_while_the_registry_is_away_gets_what_is_set_for_that(gateway):
+async def test_a_carrier_that_comes_back_in_an_outage_gets_what_is_set_for_that(gateway):
     """Not the Hangup of a call that nobody knows: what is known of it is not known now."""
     services = gateway.node.services
     forward = replace(services.get("support.acme"), when_down=Fallback("forward", "+15550123"))

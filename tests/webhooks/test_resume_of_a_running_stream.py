@@ -47,17 +47,3 @@ async def test_a_resume_that_overtakes_the_last_media_attaches_again(gateway):
     answer = await gateway.resume("CA1", "?gw_attempt=1")
     await ending
     assert b"<Stream" in answer.content
-
-
-async def test_a_stream_that_never_opens_is_given_up(gateway):
-    await gateway.voice("CA1")
-    query, documents = "?gw_attempt=1", 0
-    while documents < 10:
-        answer = await gateway.resume("CA1", query)
-        documents += 1
-        if b"<Stream" not in answer.content:
-            break
-        query = "?" + answer.text.partition("/resume?")[2].partition("<")[0].replace("&amp;", "&")
-    assert documents == 4
-    assert b"<Hangup" in answer.content
-    assert gateway.node.rejected["resume", "stream_never_opened"] == 1

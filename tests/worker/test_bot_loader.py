@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import BotError
 from gateway.worker import echo
-from gateway.worker.bot_loader import load
+from gateway.worker.bot_loader import check_target, is_ours, load
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +65,13 @@ def test_what_can_be_called_as_a_bot_is_one(tmp_path: Path, text: str) -> None:
         ("", "has no `bot`; write `async def bot(call): …`"),
         ("def bot(call): pass", "`bot` is not an async function"),
         ("bot = 1", "`bot` is not an async function"),
-        ("async def bot(): pass", "takes 0 arguments, not one: the call"),
+        ("async def bot(): pass", "takes 0 arguments, not one: the call; write `async def bot(call): …`"),
+        ("async def bot(call): yield", "`bot` has a `yield`; take it out, and speak by `await call.play(pcm)`"),
+        ("async def bot(call): pass\nasync def prewarm(): pass", "`prewarm` is async; write `def prewarm(): …`"),
+        ("import no_such", "install the package that has it where the gateway is installed: python -m pip install …"),
+        ("raise SystemExit", "; a bot's module is imported, not run: leave out what ends the process"),
         ("async def bot(a, b): pass", "takes 2 arguments, not one"),
-        ("async def bot(args: 'RunnerArguments'): pass", 'protocol = "relay"'),
+        ("async def bot(args: 'RunnerArguments'): pass", "takes Pipecat's arguments, and there is no Pipecat: install"),
         ("import no_such", "importing it failed: ModuleNotFoundError: No module named 'no_such' (mybot.py, line 1)"),
         ("x = 1\nraise SystemExit", "importing it failed: SystemExit (mybot.py, line 2)"),
         ("async def bot(call:\n", "importing it failed: SyntaxError"),
@@ -102,3 +106,21 @@ def test_a_module_that_fails_to_import_names_the_error(tmp_path: Path) -> None:
     write(tmp_path, "mybot_needs.py", "import neither_here_nor_there")
     with pytest.raises(BotError, match="No module named 'neither_here_nor_there'"):
         load("mybot_needs")
+
+
+def test_a_module_in_the_working_directory_is_found_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "mybot_here.py", "async def bot(call): pass")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])  # as the command `gateway` has it
+    check_target("mybot_here:bot")
+    assert not is_ours(load("mybot_here:bot"))
+    assert is_ours(load("gateway.worker.echo:bot"))
+
+
+@pytest.mark.parametrize("target", ["mybot.py", "no_such_module"])
+def test_where_it_was_looked_for_is_said(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BotError, match=f"{target}: there is no such .* in {tmp_path}"):
+        check_target(target)

@@ -17,8 +17,8 @@ from gateway.worker import fleet as module
 from gateway.worker import spawn
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import HostOptions
-from tests.proc import descendants, kill, until_dead
-from tests.waiting import SCALE, until
+from tests.kit.proc import descendants, kill, until_dead
+from tests.kit.waiting import SCALE, until
 
 FORKS = """
 import os, pathlib, time
@@ -120,7 +120,7 @@ async def test_more_may_be_wanted_than_are_born_at_once(tmp_path: Path, monkeypa
 
 async def test_each_in_a_process_of_its_own_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawn, "MAX_BIRTHS", 2)
-    monkeypatch.setattr(module.sys, "platform", "one where forking is unsafe")
+    monkeypatch.setattr(spawn, "FORKS", False)
     async with fleet(tmp_path, warm=3) as made:
         await made.start()
         assert len(made.workers()) == 2
@@ -150,13 +150,15 @@ async def test_without_descriptors_it_tries_again_later(tmp_path: Path, caplog: 
 async def test_a_process_that_cannot_be_started_is_said_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module.sys, "platform", "one where forking is unsafe")
-    async with fleet(tmp_path) as made:
+    monkeypatch.setattr(spawn, "FORKS", False)
+    async with fleet(tmp_path, warm=0) as made:
+        await made.start()
         with monkeypatch.context() as broken:
-            broken.setattr(spawn.sys, "executable", str(tmp_path / "python"))
-            await made.start()
+            broken.setattr(made._spawner, "_python", str(tmp_path / "python"))
+            made.start_worker_for("s1")
             await until(lambda: "is of no use" in caplog.text, 15)
         assert (
             "worker w1 is of no use: cannot start a process: No such file or directory; the next one in" in caplog.text
         )
+        made.start_worker_for("s2")
         await until(lambda: ready(made), 15)

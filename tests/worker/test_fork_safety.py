@@ -17,10 +17,10 @@ import pytest
 
 from gateway.protocol import pcm, workers
 from gateway.worker.fleet import Fleet
+from gateway.worker.interpreter import environment
 from gateway.worker.options import HostOptions
-from gateway.worker.spawn import environment
 from tests.kit.fake_gateway import Link
-from tests.waiting import until
+from tests.kit.waiting import until
 
 FOUND = """
 import sys
@@ -30,12 +30,13 @@ baseline = Baseline()
 import gc
 gc.collect()
 print("\\n".join(baseline.added()))
+{then}
 """
 
 
-def added(code: str, folder: Path) -> list[str]:
-    """What is found after this code has run, in a process that has run nothing else."""
-    command = [sys.executable, "-c", FOUND.format(code=code)]
+def added(code: str, folder: Path, then: str = "") -> list[str]:
+    """What is found after this code has run, in a process that has run nothing else. then: run behind that."""
+    command = [sys.executable, "-c", FOUND.format(code=code, then=then)]
     done = subprocess.run(
         command, env=environment(os.environ), cwd=folder, capture_output=True, text=True, check=True, timeout=60
     )
@@ -57,14 +58,33 @@ def added(code: str, folder: Path) -> list[str]:
         ("import sqlite3; db = sqlite3.connect('bot.db'); db.execute('pragma user_version')", "/bot.db"),
         ("f = open('/etc/passwd')", "the open file /etc/passwd"),
         ("import mmap; m = mmap.mmap(-1, 4096)", "shared memory"),
-        ("import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()", "1 thread"),
+        (
+            "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()",
+            'the thread "Thread-1 (',
+        ),
+        ("import starts_threads", "a thread that starts_threads starts"),
         ("import random; rng = random.Random()", "the random generator __main__.rng"),
         ("import numpy; rng = numpy.random.default_rng()", "the random generator __main__.rng"),
         ("import numpy; rngs = [numpy.random.RandomState(7)]", "the random generator RandomState"),
     ],
 )
 def test_what_an_import_leaves_is_found_and_named(code: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "starts_threads.py").write_text(
+        "import _thread, time\n_thread.start_new_thread(time.sleep, (9,))"  # as C does: threading knows nothing of it
+    )
     assert any(name in one for one in added(code, tmp_path))
+
+
+def test_a_generator_that_is_a_default_is_seeded_anew(tmp_path: Path) -> None:
+    """aiohttp's writer of WebSocket frames has one, and with it each bot that imports aiohttp."""
+    code = "import random\ndef mask(*, rng=random.Random(7)): return rng.random()\n"
+    draws = "from gateway.worker.fork_safety import reseed\nreseed()\nprint(mask() == random.Random(7).random())"
+    assert added(code, tmp_path, draws) == ["False"]
+
+
+def test_libraries_are_told_to_start_no_thread_and_log_no_number() -> None:
+    assert environment({})["ORT_DISABLE_TELEMETRY"] == "1" and environment({})["LOGURU_LEVEL"] == "INFO"
+    assert environment({"LOGURU_LEVEL": "DEBUG"})["LOGURU_LEVEL"] == "DEBUG"
 
 
 @pytest.mark.parametrize(
@@ -76,6 +96,7 @@ def test_what_an_import_leaves_is_found_and_named(code: str, name: str, tmp_path
         "import socket; socket.create_server(('127.0.0.1', 0)).close()",
         "import os; fd = os.open('/dev/null', os.O_RDWR); copy = os.dup(2)",
         "log = open('bot.log', 'a')",
+        "import random\ndef f(*, rng=random.Random()): ...",  # aiohttp's writer of WebSocket frames
         "import threading; t = threading.Thread(target=print, args=('',)); t.start(); t.join()",
         "import asyncio; asyncio.run(asyncio.sleep(0))",
     ],

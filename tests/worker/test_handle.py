@@ -57,3 +57,23 @@ def test_how_a_worker_ended(
     handle, _ = ends
     handle.status, handle.report = status, Report(failed=failed)
     assert handle.how_it_ended() == how
+
+
+@pytest.mark.parametrize(
+    ("status", "ready_at", "mend"),
+    [
+        (3, 1.0, "; the bot has ended its process by os._exit(), say: let it return or raise"),
+        (3, 0.0, "; the bot has ended its process by os._exit(), say in prewarm(): let it return or raise"),
+        (-9, 1.0, "; the kernel does that when memory is short: lower max, or give the machine more"),
+        (-11, 1.0, "; a library crashed, say"),
+        (None, 1.0, ""),
+    ],
+)
+def test_what_helps_against_such_an_end(
+    ends: tuple[WorkerHandle, socket.socket], status: int | None, ready_at: float, mend: str
+) -> None:
+    handle, _ = ends
+    handle.status, handle.ready_at = status, ready_at
+    assert handle.mend() == mend
+    handle.report = Report(failed="no model")
+    assert handle.mend() == ""

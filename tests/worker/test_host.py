@@ -22,8 +22,8 @@ from gateway.worker import registration
 from gateway.worker.host import DRAIN_SIGNAL, run_host
 from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
 from tests.kit.fake_gateway import KEY, FakeGateway, Link
-from tests.proc import alive, descendants, kill, until_dead
-from tests.waiting import SCALE, until
+from tests.kit.proc import alive, descendants, kill, until_dead
+from tests.kit.waiting import SCALE, until
 
 ECHO = "gateway.worker.echo"
 
@@ -128,6 +128,7 @@ async def test_a_host_registers_serves_a_call_and_replaces_the_worker(gateway: F
         link = (await gateway.link(worker)).start()
         await link.echoes()
         await gateway.until(lambda: [w for w in gateway.workers if w.state == "busy" and w.session == "s1"])
+        await gateway.until(lambda: [w for w in gateway.workers if w.session == "s1" and w.memory > 2**20])
         await gateway.until(
             lambda: len({w.id for w in gateway.ready()} - {worker.id}) == 2
         )  # beyond the one that talks
@@ -354,7 +355,9 @@ async def test_an_import_that_starts_threads_makes_each_worker_a_process(gateway
         link.tell(pcm.Stop("caller_hangup"))
         await link.end()
         gateway.leave()
-        assert "importing it leaves 1 thread, which forked workers would share" in (await h.ended())[1]
+        [said] = [line for line in (await h.ended())[1].splitlines() if "importing it leaves" in line]
+        event = json.loads(said)["event"]
+    assert 'importing it leaves the thread "Thread-1 (sleep)", which forked workers would share' in event
 
 
 async def test_workers_on_tcp_have_urls_of_their_own(gateway: FakeGateway) -> None:
@@ -380,7 +383,14 @@ async def test_workers_on_ipv6_can_be_reached(gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "why"), [("exit", "exit status 3"), ("raise", "prewarm() raised RuntimeError: no model (mybot.py, line 7)")]
+    ("how", "why"),
+    [
+        (
+            "exit",
+            "exit status 3; the bot has ended its process by os._exit(), say in prewarm(): let it return or raise",
+        ),
+        ("raise", "prewarm() raised RuntimeError: no model (mybot.py, line 7)"),
+    ],
 )
 async def test_failing_starts_are_tried_ever_more_slowly_though_a_caller_waits(
     gateway: FakeGateway, bot: str, how: str, why: str
@@ -410,6 +420,9 @@ async def test_a_bot_that_cannot_be_imported_is_one_line_and_status_2(gateway: F
     )
     (tmp_path / "mybot.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(BotError, match="was killed"):
+        await run_host(options(gateway, target=str(tmp_path / "mybot.py")))
+    (tmp_path / "mybot.py").write_text("import os\nos._exit(3)")
+    with pytest.raises(BotError, match=r"the process that imports it has ended, exit status 3: by os\._exit\(\), say"):
         await run_host(options(gateway, target=str(tmp_path / "mybot.py")))
 
 
@@ -577,6 +590,51 @@ async def test_what_a_bot_prints_is_a_line_at_once_with_its_session(
     assert printed["imported"]["level"] == "info"
     logged = "begun, the bot's own form: logged" if own else "logged"
     assert printed[logged]["session"] == "s7"
+
+
+UNENDED = """
+import asyncio, sys, warnings
+
+async def bot(call):
+    print("half a line", end="")
+    sys.stderr.write("to stderr\\n")
+    warnings.warn("old", RuntimeWarning)
+    await asyncio.sleep(1.5)
+    call.save_state(b"printed")
+    async for _ in call:
+        pass
+"""
+
+
+async def test_unended_prints_stderr_and_warnings_are_lines_in_time(gateway: FakeGateway, tmp_path: Path) -> None:
+    (tmp_path / "prints.py").write_text(UNENDED)
+    async with host(options(gateway, target=str(tmp_path / "prints.py"))) as h:
+        link = (await gateway.link(await gateway.ready_worker(), "s7")).start("s7")
+        await link.until(lambda: any(m.get("type") == "state" for m in link.said if isinstance(m, dict)))
+        for pid in (*descendants(h.pid), h.pid):  # nothing is left to be written at an exit
+            kill(pid)
+        output = (await h.ended())[1]
+    printed = {line["event"]: line.get("session") for line in map(json.loads, output.splitlines())}
+    assert printed["half a line"] == printed["to stderr"] == "s7"
+    assert [session for event, session in printed.items() if "RuntimeWarning: old" in event] == ["s7"]
+
+
+async def test_a_bot_that_blocks_the_loop_is_told_how_not_to(
+    gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from gateway.worker import fleet
+
+    monkeypatch.setattr(fleet, "SILENT", 2.5)
+    (tmp_path / "mybot.py").write_text("import time\nasync def bot(call):\n    time.sleep(6)\n")
+    drain = asyncio.Event()
+    task = asyncio.create_task(run_host(options(gateway, target=str(tmp_path / "mybot.py")), drain))
+    link = (await gateway.link(await gateway.ready_worker(), "s7")).start("s7")
+    await gateway.until(lambda: "does its bot block the loop?" in caplog.text)
+    [said] = [r for r in caplog.records if "does its bot block the loop?" in r.getMessage()]
+    assert said.session == "s7" and "asyncio.to_thread" in said.getMessage()  # type: ignore[attr-defined]
+    drain.set()
+    await link.end()
+    await asyncio.wait_for(task, 15 * SCALE)
 
 
 async def test_a_worker_sees_nothing_of_the_gateways_settings(gateway: FakeGateway, tmp_path: Path) -> None:

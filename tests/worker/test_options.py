@@ -49,7 +49,8 @@ def test_what_is_wrong_is_said_in_one_line(changes: dict[str, Any], word: str) -
 def test_what_a_full_host_says_is_one_message() -> None:
     """With session ids, and socket paths, as long as they get."""
     n, session, path = workers.MAX_CAP, "0198f3a2-b4c5-7d6e-8f90-{:012}", "unix:/" + "x" * 95 + "/w{}.sock"
-    known = tuple(workers.Worker(f"w{i}", path.format(i), "busy", session.format(i)) for i in range(n))
+    used = {"cpu": 16_000, "memory": 64 * 2**30}
+    known = tuple(workers.Worker(f"w{i}", path.format(i), "busy", session.format(i), **used) for i in range(n))
     fence = 1_700_000_000_000_000
     running = tuple(workers.Running(session.format(i), fence, f"w{i}") for i in range(n))
     register = workers.Register("local-a.b-0123ab", 1_700_000_000_000, "a.b", "pcm", n, known, running, "k" * 43)

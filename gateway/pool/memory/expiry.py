@@ -1,4 +1,4 @@
-"""What ends when: many keys, each with one deadline that is mostly put off."""
+"""Many keys, each with one deadline that is mostly put off."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ K = TypeVar("K")
 
 
 class ExpiryQueue(Generic[K]):
-    """At most a few heap entries per key, however often its deadline moves: putting it off costs nothing until the old
-    one has passed.
-    """
+    """Deadlines by key. Moving one later costs nothing: its heap entry is corrected when it comes due."""
 
     def __init__(self) -> None:
         self._ends: dict[K, float] = {}
@@ -22,17 +20,17 @@ class ExpiryQueue(Generic[K]):
         self._count = 0
 
     def set(self, key: K, when: float) -> None:
-        """The key ends then, and not when it was said before."""
+        """Set or move the key's deadline."""
         self._ends[key] = when
         if when < self._armed.get(key, float("inf")):
             self._arm(key, when)
 
     def discard(self, key: K) -> None:
-        """It has ended already."""
+        """Drop the key's deadline, if it has one."""
         self._ends.pop(key, None)
 
     def due(self, now: float) -> Iterator[K]:
-        """Those that have ended; each is forgotten as it is given. They may be set again meanwhile."""
+        """Yield the keys that have ended; each is forgotten as it is given, and may be set again meanwhile."""
         while self._heap and self._heap[0][0] <= now:
             when, _, key = heapq.heappop(self._heap)
             if self._armed.get(key) != when:
@@ -54,3 +52,8 @@ class ExpiryQueue(Generic[K]):
         self._armed[key] = when
         self._count += 1  # so that keys need no order
         heapq.heappush(self._heap, (when, self._count, key))
+
+
+def whole_ms(seconds: float) -> float:
+    """Round a deadline to what a token carries, so that the claim says the same number on every node."""
+    return round(seconds * 1000) / 1000

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 from gateway.pool.memory.expiry import ExpiryQueue
 
 
-class Queues:
+class HoldQueues:
     """All services' queues. An entry ends unless it is joined again in time."""
 
     def __init__(self) -> None:
@@ -23,8 +24,19 @@ class Queues:
         queue = self.of(service)
         return list(queue).index(session) if session in queue else len(queue)
 
+    def leave_some(
+        self, service: str, ahead: int, total: int, could_serve: Callable[[str, frozenset[str]], bool]
+    ) -> bool:
+        """Return whether so many ahead in the queue leave something of `total`: one that avoids all that is free does
+        not count, as it could not be served now. Looks at no more of them than it must: all on hold ask this whenever
+        something comes free.
+        """
+        first = islice(self.of(service).items(), ahead)
+        able = (one for one, avoid in first if not avoid or could_serve(one, avoid))
+        return sum(1 for _ in islice(able, total)) < total
+
     def join(self, service: str, session: str, avoid: frozenset[str], until: float, *, first: bool) -> None:
-        """Take a place, or keep the one it has. first: before all others."""
+        """Take a position, or keep the one it has. first: before all others."""
         queue = self._queues.setdefault(service, {})
         if first:
             queue = self._queues[service] = {session: avoid, **queue}
@@ -32,7 +44,7 @@ class Queues:
         self._ends.set((service, session), until)
 
     def leave(self, service: str, session: str) -> bool:
-        """Give it up. Returns whether there was one."""
+        """Give the position up. Returns whether there was one."""
         if session not in self.of(service):
             return False
         queue = self._queues[service]
@@ -47,4 +59,5 @@ class Queues:
         return self._ends.due(now)
 
     def __len__(self) -> int:
+        """Return how much is kept of all kinds, for tests."""
         return len(self._queues) + len(self._ends)

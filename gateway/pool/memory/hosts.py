@@ -11,31 +11,42 @@ from gateway.protocol.workers import Worker
 
 
 @dataclass(slots=True)
-class Reservation:
-    """A unit of a host's cap, held by a session: by a confirmed stream (fence > 0), for one to come (pending > 0),
-    or both, when a call comes back for another stream on the same worker. since: a ticket, the older the lower.
+class Slot:
+    """A unit of a host's cap that a session has claimed: for a confirmed stream (fence > 0), for one to come
+    (pending_attempt > 0), or both, when a call comes back for another stream on the same worker.
+
+    arrival: its place in the order of all claims, the older the lower.
     """
 
     service: str
     host: str
-    since: int
+    arrival: int
     static: bool
     worker: str = ""
     fence: int = 0
     attempt: int = 0
     expires: float = 0.0
-    """Of the confirmed claim."""
-    pending: int = 0
+    """When the confirmed claim ends unless it is renewed, by the registry's clock."""
+    pending_attempt: int = 0
     pending_expires: float = 0.0
+    token_expires: float = 0.0
+    """The same in unix time, set once: a webhook that is repeated is answered with the same bytes."""
     fresh: bool = True
+
+    def take_pending(self, other: Slot) -> None:
+        """Go on with the other slot's pending attempt."""
+        self.pending_attempt = other.pending_attempt
+        self.pending_expires, self.token_expires = other.pending_expires, other.token_expires
 
     @property
     def until(self) -> float:
         """When the unit is free again."""
-        return max(self.expires if self.fence else 0.0, self.pending_expires if self.pending else 0.0)
+        return max(self.expires if self.fence else 0.0, self.pending_expires if self.pending_attempt else 0.0)
 
-    def shuns(self, avoid: Collection[str]) -> bool:
-        """Its holder wants another place than this. A worker with a stream may outlive a host that is avoided."""
+    def is_avoided(self, avoid: Collection[str]) -> bool:
+        """Return whether its holder avoids its worker; or its host, while it has no stream with a worker, which may
+        outlive the host.
+        """
         return self.worker in avoid or (self.host in avoid and not (self.fence and self.worker))
 
 
@@ -45,24 +56,25 @@ class HostState:
 
     host: Host | None = None
     seq: int = 0
-    """Of the newest news of its workers."""
+    """Number of the newest report on its workers."""
     draining: bool = False
     workers: dict[str, Worker] = field(default_factory=dict)
     ready: dict[str, None] = field(default_factory=dict)
-    """Ready for anybody and promised to nobody, in order."""
-    own: dict[str, str] = field(default_factory=dict)
+    """Ready for any session and promised to none, in order."""
+    started_for: dict[str, str] = field(default_factory=dict)
     """Session -> worker that was started for it, ready and not yet given."""
-    held: dict[str, Reservation] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
     """Session -> its unit. Its length is what is used of the cap."""
-    taken: dict[str, str] = field(default_factory=dict)
+    in_use: dict[str, str] = field(default_factory=dict)
     """Worker -> session."""
     waiting: dict[str, None] = field(default_factory=dict)
     """Sessions that hold a unit and wait for a worker, oldest first."""
-    spent: dict[str, float] = field(default_factory=dict)
-    """Static worker that has served -> when a beat may bring it back."""
+    retired: dict[str, float] = field(default_factory=dict)
+    """Static worker that has served -> from when, by the registry's clock, a beat that finds it ready brings it back;
+    0.0: the next one does."""
 
     def is_old(self, seq: int) -> bool:
-        """Later news has been heard already, by another way. If not, this is the newest now."""
+        """Return whether a later report was heard already, by another way. If not, this is the newest now."""
         if 0 < seq < self.seq:
             return True
         self.seq = seq
@@ -70,18 +82,18 @@ class HostState:
 
     @property
     def free(self) -> int:
-        """Units of the cap that are to be had."""
-        return 0 if self.host is None or self.draining else max(0, self.host.cap - len(self.held))
+        """Units of the cap that are free to be given."""
+        return 0 if self.host is None or self.draining else max(0, self.host.cap - len(self.slots))
 
     @property
     def share(self) -> float:
-        """Of the cap, what is free."""
+        """The free part of the cap, 0 to 1."""
         return self.free / self.host.cap if self.host is not None else 0.0
 
     @property
     def offers(self) -> bool:
-        """Whether there is something to be had of it, for somebody."""
-        return self.free > 0 and (self.host is None or not self.host.static or bool(self.ready or self.own))
+        """Whether a newcomer could be given a slot here."""
+        return self.free > 0 and (self.host is None or not self.host.static or bool(self.ready or self.started_for))
 
     def capacity(self, session: str, avoid: Collection[str]) -> int:
         """How many more it could take: a host starts workers as needed, static ones are what they are."""
@@ -90,86 +102,100 @@ class HostState:
         if self.host is None or not self.host.static:
             return self.free
         avoided = sum(worker in self.ready for worker in avoid)
-        own = self.own.get(session, "")
+        own = self.started_for.get(session, "")
         return min(self.free, len(self.ready) - avoided + (own != "" and own not in avoid))
 
     def set_workers(self, workers: Iterable[Worker], now: float, *, beat: bool) -> None:
         """What the host says of its workers now. beat: fresh news, which brings a static worker back."""
         self.workers = {worker.id: worker for worker in workers}
         self.ready.clear()
-        self.own.clear()
+        self.started_for.clear()
         for worker in self.workers.values():
-            if beat and worker.id in self.spent:
+            if beat and worker.id in self.retired:
                 if worker.state != "ready":
-                    self.spent[worker.id] = 0.0
-                elif self.spent[worker.id] <= now:
-                    del self.spent[worker.id]
+                    self.retired[worker.id] = 0.0
+                elif self.retired[worker.id] <= now:
+                    del self.retired[worker.id]
             self.offer(worker.id)
 
     def offer(self, name: str) -> None:
-        """Offer a worker, if it is one to be had."""
+        """Offer a worker, if it is ready and free."""
         worker = self.workers.get(name)
-        if worker is None or worker.state != "ready" or name in self.taken or name in self.spent:
+        if worker is None or worker.state != "ready" or name in self.in_use or name in self.retired:
             return
         if worker.session:
-            self.own.setdefault(worker.session, name)
+            self.started_for.setdefault(worker.session, name)
         else:
             self.ready[name] = None
 
     def best_worker(self, session: str, avoid: Collection[str]) -> str:
-        """The worker that this session would get: one started for it, or else one started for nobody, or ""."""
-        own = self.own.get(session)
+        """The worker that this session would get: one started for it, or else one started for none, or ""."""
+        own = self.started_for.get(session)
         if own is not None and own not in avoid:
             return own
         first = islice(self.ready, len(avoid) + 1)
         return next((worker for worker in first if worker not in avoid), "")
 
-    def enter(self, session: str, held: Reservation, avoid: Collection[str] = ()) -> None:
+    def assign(self, session: str, slot: Slot, avoid: Collection[str] = ()) -> None:
         """Give the session its unit, and a worker if it has none and there is one."""
-        self.held[session] = held
-        if not held.worker and (worker := self.best_worker(session, avoid)):
-            held.worker, held.fresh = worker, True
-        if held.worker:
-            self.take(session, held.worker)
+        self.slots[session] = slot
+        if not slot.worker and (worker := self.best_worker(session, avoid)):
+            slot.worker, slot.fresh = worker, True
+        if slot.worker:
+            self.take(session, slot.worker)
             self.waiting.pop(session, None)
         else:
             self.waiting[session] = None
 
     def take(self, session: str, worker: str) -> None:
-        """Out of what is offered."""
-        self.taken[worker] = session
+        """Take the worker off what is offered."""
+        self.in_use[worker] = session
         self.ready.pop(worker, None)
-        for other, own in list(self.own.items()):
+        for other, own in list(self.started_for.items()):
             if own == worker:
-                del self.own[other]
+                del self.started_for[other]
 
-    def leave(self, session: str) -> None:
-        """The unit is free again, and the worker, if it can be had."""
-        held = self.held.pop(session)
+    def unassign(self, session: str) -> None:
+        """Free the session's slot, and offer its worker."""
+        slot = self.slots.pop(session)
         self.waiting.pop(session, None)
-        if held.worker:
-            del self.taken[held.worker]
-            self.offer(held.worker)
+        if slot.worker:
+            del self.in_use[slot.worker]
+            self.offer(slot.worker)
 
     def settle(self) -> None:
-        """Workers may have come free: those who wait for one get it, oldest first."""
-        for session in list(self.waiting):
-            if not self.ready and not self.own:
-                return
-            self.enter(session, self.held[session])
+        """Give workers that have come free to the sessions that wait for one, oldest first.
 
-    def claim_of(self, session: str, held: Reservation, attempt: int, *, fence: int, expires: float) -> Claim:
+        Without regard to what they avoid: a search that is given such a worker claims again.
+        """
+        for session in list(self.waiting):
+            if not self.ready and not self.started_for:
+                return
+            self.assign(session, self.slots[session])
+
+    def beyond_cap(self) -> list[str]:
+        """Return the sessions to be given up for running calls of a full host: such without a worker, first those whose
+        stream has not started, the newest first.
+        """
+        assert self.host is not None
+        excess = len(self.slots) - self.host.cap
+        able = ((s, slot) for s, slot in self.slots.items() if not slot.fence or not slot.worker)
+        giving = sorted((slot.fence > 0, -slot.arrival, session) for session, slot in able)
+        return [session for _, _, session in giving[: max(0, excess)]]
+
+    def claim_of(self, session: str, slot: Slot, attempt: int, *, fence: int, expires: float) -> Claim:
         """Make the claim that its holder is given."""
         assert self.host is not None
         return Claim(
             session=session,
-            service=held.service,
-            host=held.host,
-            worker=self.workers.get(held.worker),
+            service=slot.service,
+            host=slot.host,
+            worker=self.workers.get(slot.worker),
             attempt=attempt,
             fence=fence,
             expires=expires,
             protocol=self.host.protocol,
             link_key=self.host.link_key,
-            fresh=held.fresh,
+            fresh=slot.fresh,
+            static=slot.static,
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class Waiters:
-    """Those who wait for the next hint of one service."""
+    """How many wait for the next hint of one service, and for what."""
 
     count: int = 0
     event: asyncio.Event = field(default_factory=asyncio.Event)
@@ -24,7 +24,7 @@ class SlotNotifier:
 
     @contextmanager
     def next(self, service: str) -> Iterator[asyncio.Event]:
-        """The next hint: none that is told within is missed, and nothing is left afterwards."""
+        """Yield an event that the next hint sets. From here on no hint is missed, even before it is awaited."""
         waiters = self._waiters.setdefault(service, Waiters())
         waiters.count += 1
         try:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from gateway.errors import RegistryUnavailable
+import structlog
+
+from gateway.errors import BadAnswer, RegistryUnavailable
 from gateway.pool.breaker import Breaker
 from gateway.pool.redis.scripts import SERVER_TIME, load_scripts
 from gateway.pool.runtime_timeout import runtime_timeout
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 ANSWER_TIMEOUT = 0.25
 """Seconds for an answer, with a connection where there is none. redis-py's defaults (5 s and retries) make a refused
-server 3 s and a hung one 10 s: measured. Its own deadlines are off: they count the time in which we did not run, and
-each send would be a task more."""
+server 3 s and a hung one 10 s: measured. Its own deadlines are off: they count time in which this process did not
+run, and cost a task per send."""
 CLOSE_TIMEOUT = 1.0
-"""Seconds for closing a connection to a server that takes no more bytes."""
+"""Seconds for closing a connection to a server that takes no more bytes. redis-py takes its connect timeout for it;
+for connecting, ANSWER_TIMEOUT is shorter."""
+COMPLAIN_EVERY = 60.0
+"""Seconds between two log lines of answers that make no sense."""
 CONNECTIONS = 32
 """At once, to one server; more only make each answer later."""
 
@@ -27,7 +35,7 @@ CONNECTIONS = 32
 class RedisClient:
     """Connects when it is first asked; belongs to the event loop in which that happens.
 
-    url: `redis://`, `rediss://` or `unix://`. clock: see `redis_scripts.load_scripts`. monotonic: this node's own
+    url: `redis://`, `rediss://` or `unix://`. clock: see `scripts.load_scripts`. monotonic: this node's own
     clock, in seconds, for breaker and outages.
     """
 
@@ -42,9 +50,10 @@ class RedisClient:
         import redis.asyncio
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
-        from redis.exceptions import NoScriptError, RedisError
+        from redis.exceptions import NoScriptError, RedisError, ResponseError
 
         self._failures = (RedisError, OSError)
+        self._refusal = ResponseError
         self._no_script = NoScriptError
         self._pool = redis.asyncio.BlockingConnectionPool.from_url(
             url,
@@ -64,37 +73,52 @@ class RedisClient:
         self._scripts = load_scripts(clock)
         self._monotonic = monotonic
         self._breaker = Breaker(monotonic)
+        self._complained = -math.inf
 
     @property
-    def back(self) -> float:
+    def seconds_since_outage(self) -> float:
         """Seconds since the end of the last outage; infinite if there was none."""
-        return self._breaker.outage.back(self._monotonic())
+        return self._breaker.outage.seconds_since_outage(self._monotonic())
 
     def forgot(self) -> None:
         """The server has started empty: as good as an outage."""
         self._breaker.outage.forgot(self._monotonic())
 
     async def run(self, question: Callable[[], Awaitable[T]]) -> T:
-        """Ask, unless the server did not answer a moment ago. Raises RegistryUnavailable for whatever goes wrong.
+        """Ask, unless the server did not answer a moment ago. Raises RegistryUnavailable for all that goes wrong.
 
-        question: makes the commands below, which raise as redis-py does.
+        question: sends commands by the methods below and reads their answers; it may raise as redis-py does.
         """
         self._breaker.check()
-        cancels = _cancels()
+        cancels = _cancel_requests()
         async with self._turns:
             began = self._breaker.begin()  # it may have failed for others while we waited for a turn
             try:
                 answer = await question()
             except self._failures as error:
+                if type(error) is self._refusal and _is_of_one_key(str(error)):
+                    self._misanswered(began, error)
+                    raise BadAnswer(f"redis: {type(error).__name__}: {error}") from error
                 self._breaker.failed(began)
                 await self._drop_idle()
-                _obey(cancels)
+                _raise_lost_cancel(cancels)
                 raise RegistryUnavailable(f"redis: {type(error).__name__}: {error}") from error
+            except BadAnswer as error:
+                self._misanswered(began, error)
+                raise
+            except RegistryUnavailable:
+                self._breaker.gave_up()
+                raise
+            except Exception as error:
+                # redis-py's parser raises what it happens to: ValueError for ":abc", UnicodeDecodeError for bytes that
+                # are no UTF-8, RecursionError for lists in lists.
+                self._misanswered(began, error)
+                raise BadAnswer(f"redis: {type(error).__name__}: its answer makes no sense") from error
             except BaseException:
                 self._breaker.gave_up()
                 raise
             self._breaker.succeeded()
-            _obey(cancels)
+            _raise_lost_cancel(cancels)
             return answer
 
     async def command(self, *command: Any) -> Any:
@@ -107,7 +131,7 @@ class RedisClient:
         script = self._scripts[name]
         try:
             return await self.command("EVALSHA", script.sha, 1, key, *args)
-        except self._no_script:  # a server that started anew
+        except self._no_script:  # a server that was restarted
             return await self.command("EVAL", script.text, 1, key, *args)
 
     async def commands(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -139,6 +163,13 @@ class RedisClient:
         except self._failures:
             pass
 
+    def _misanswered(self, began: float, error: Exception) -> None:
+        self._breaker.misanswered(began)
+        now = self._monotonic()
+        if now - self._complained >= COMPLAIN_EVERY:
+            self._complained = now
+            log.error("the registry's answers make no sense: is it the right Redis, and whole?", exc_info=error)
+
     async def _drop_idle(self) -> None:
         """The other connections lead to the same dead server, and would fail one by one after its return."""
         try:
@@ -147,15 +178,25 @@ class RedisClient:
             pass
 
 
-def _cancels() -> int:
+def _is_of_one_key(error: str) -> bool:
+    """True if a server that lives found a key damaged, or a script of ours stumbled over what it holds.
+
+    Redis 6.2 wraps what a script was refused: a server that takes no writes now is away, in a script too.
+    """
+    if any(word in error for word in ("OOM ", "READONLY ", "MISCONF ", "MASTERDOWN ", "NOREPLICAS ")):
+        return False
+    return "WRONGTYPE " in error or "user_script:" in error
+
+
+def _cancel_requests() -> int:
     """How often the current task has been told to end."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
-def _obey(cancels: int) -> None:
+def _raise_lost_cancel(before: int) -> None:
     """redis-py sends by asyncio.wait_for, which before Python 3.12 loses a cancellation that comes as it is done
     (bpo-37658): a task that was told to end would go on for ever.
     """
-    if _cancels() > cancels:
+    if _cancel_requests() > before:
         raise asyncio.CancelledError

@@ -12,10 +12,10 @@ SERVER_TIME = "redis.call('TIME')"
 """The Lua that tells the time: {seconds, microseconds}. No node's clock decides a lease."""
 
 _ON_A_SERVICE = (
-    "beat", "claim", "confirm", "drain_host", "drop_host", "evict", "leave", "look", "put_host", "release", "renew",
-    "slots",
+    "beat", "claim", "confirm", "drain_host", "drop_host", "get_claim", "leave_queue", "move_out", "put_host",
+    "release", "renew", "slots",
 )  # fmt: skip
-_ALONE = ("once", "swap")
+_ALONE = ("set_if_absent", "compare_and_set", "change")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ def load_scripts(clock: str = SERVER_TIME) -> dict[str, Script]:
     common = _read("common")
     texts = {name: f"{common}\n{_read(name)}" for name in _ON_A_SERVICE} | {name: _read(name) for name in _ALONE}
     filled = {
-        name: text.replace("CLOCK", clock).replace("FENCE_AHEAD", str(FENCE_AHEAD)) for name, text in texts.items()
+        name: text.replace("{{CLOCK}}", clock).replace("{{FENCE_AHEAD}}", str(FENCE_AHEAD))
+        for name, text in texts.items()
     }
     return {name: _script(text) for name, text in filled.items()}
 

@@ -1,8 +1,8 @@
-"""Many calls at once, in bounded memory, by a caller who knows how late he is himself.
+"""Many calls at once, in bounded memory, by callers who know how late they are.
 
 plan       what is asked for             driver     places the calls: `Load`
 calls      one of them                   echoes     where its echo is, and what of it was lost
-lateness   our own                       report     what came of it, `spread` by `spread`
+lateness   our own                       report     what came of it, in `percentiles`
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One call of a load: talks as any simulated call does, and keeps seconds of its audio instead of all of it."""
+"""One call of a load.
+
+It talks as any simulated call does, and keeps seconds of its audio instead of all of it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from gateway.simulator import clock
 from gateway.simulator.call import Call
 from gateway.simulator.carrier import SimulatedCarrier, Wire
 from gateway.simulator.http import Http
-from gateway.simulator.load.echoes import MEMORY, EchoFollower, ShortPlayout, likeness_of
+from gateway.simulator.load.echoes import MEMORY, EchoFollower, ShortPlayout, correlation_of
 from gateway.simulator.load.lateness import Lateness
 from gateway.simulator.load.percentiles import Percentiles
 from gateway.simulator.plan import CALLER_RATE, CallPlan, Pcm
@@ -27,7 +30,7 @@ Result = Literal["answered", "refused", "failed"]
 HOLD_MS = 200
 """So much of the first audio is compared with the hold audio."""
 HOLD_REACH_MS = 60
-HOLD_LIKENESS = 0.7
+HOLD_CORRELATION = 0.7
 SOUGHT = 25
 """Frames of speech in which an echo must have been found, if there is any: half a second."""
 SHORT = 0.5
@@ -35,7 +38,10 @@ SHORT = 0.5
 
 
 class EndlessVoice(Voice):
-    """A recording over and over. Its length is a number of frames that no call reaches."""
+    """A recording over and over.
+
+    Its length is a number of frames that no call reaches.
+    """
 
     def __len__(self) -> int:
         return 1 << 40
@@ -50,6 +56,19 @@ class EndlessVoice(Voice):
         return index % len(self.payloads) if index < len(self) else index
 
 
+def is_hold_audio(heard: Pcm, opening: Pcm, rate: int) -> bool:
+    """Return whether what was heard first is how the hold audio begins; False where too little was heard."""
+    first = heard[: rate * HOLD_MS // 1000]
+    if len(first) < rate * HOLD_REACH_MS // 1000 or not np.any(first):
+        return False
+    return correlation_of(first, opening) >= HOLD_CORRELATION
+
+
+def hold_opening(hold_audio: Pcm, rate: int) -> Pcm:
+    """Return how hold audio begins. hold_audio: int16 at CALLER_RATE. rate: of the result, in Hz."""
+    return convert(hold_audio[: CALLER_RATE * (HOLD_MS + HOLD_REACH_MS) // 1000], CALLER_RATE, rate)
+
+
 class Common:
     """What all calls of a load share."""
 
@@ -61,19 +80,18 @@ class Common:
         self._openings: dict[int, Pcm] = {}
 
     def voice(self, encoding: Encoding, frame_ms: int) -> Voice:
-        """The recording, encoded once."""
+        """Return the recording, encoded once."""
         key = (encoding, frame_ms)
         if key not in self._voices:
             self._voices[key] = EndlessVoice(self._audio, encoding, frame_ms)
         return self._voices[key]
 
     def hold_opening(self, rate: int) -> Pcm | None:
-        """How the hold audio begins."""
+        """Return how the hold audio begins."""
         if self._hold_audio is None:
             return None
         if rate not in self._openings:
-            wanted = self._hold_audio[: CALLER_RATE * (HOLD_MS + HOLD_REACH_MS) // 1000]
-            self._openings[rate] = convert(wanted, CALLER_RATE, rate)
+            self._openings[rate] = hold_opening(self._hold_audio, rate)
         return self._openings[rate]
 
 
@@ -111,9 +129,9 @@ class CallSummary:
 class LoadCall(Call):
     """One call. `summary` reduces its report."""
 
-    def __init__(self, plan: CallPlan, side: SimulatedCarrier, http: Http, common: Common) -> None:
-        super().__init__(plan, side, http, None)
-        self.talk.audio_seconds = plan.stay  # he never stops talking
+    def __init__(self, plan: CallPlan, carrier: SimulatedCarrier, http: Http, common: Common) -> None:
+        super().__init__(plan, carrier, http, None)
+        self.talk.audio_seconds = plan.stay  # the caller never stops talking
         self._common = common
         self._streams: list[LoadStream] = []
         self._hung_up = False
@@ -133,7 +151,10 @@ class LoadCall(Call):
         self.talk.hangup_at = clock.now()
 
     def delays(self) -> Iterator[Percentiles]:
-        """Of the echo, ms. None of a call that was held: what it said to the hold audio comes back late, by design."""
+        """Return the echo's delays, ms.
+
+        None of a call that was held: what it said to the hold audio comes back late, by design.
+        """
         return (stream.follower.delays for stream in self._streams if not any(s.held for s in self._streams))
 
     def media_stream(self, wire: Wire, url: str) -> MediaStream:
@@ -142,10 +163,10 @@ class LoadCall(Call):
         return stream
 
     def driver(self) -> Driver:
-        return LoadTalker(self.talk, self._common)
+        return LoadSpeaker(self.talk, self._common)
 
     def summary(self, report: CallReport, at: float) -> CallSummary:
-        """The report of `run`, and what was heard, in a few numbers."""
+        """Reduce the report of `run`, and what was heard, to a few numbers."""
         streams = self._streams
         for stream in streams:
             stream.finish(whole=stream.log.ended_by == "caller" and not self._hung_up)
@@ -199,8 +220,8 @@ class LoadCall(Call):
         return tuple(faults)
 
 
-class LoadTalker(Speaker):
-    """Says the shared recording, and notes how late he is with it."""
+class LoadSpeaker(Speaker):
+    """Says the shared recording, and notes how late it is said."""
 
     def __init__(self, talk: Talk, common: Common) -> None:
         super().__init__(talk)
@@ -216,7 +237,10 @@ class LoadTalker(Speaker):
 
 
 class LoadStream(MediaStream):
-    """A stream that counts its audio, follows its echo, and keeps no more of it than that needs."""
+    """A stream that counts its audio and follows its echo.
+
+    It keeps no more of the audio than that needs.
+    """
 
     def __init__(self, wire: Wire, url: str, common: Common) -> None:
         super().__init__(wire, url, None)
@@ -243,7 +267,10 @@ class LoadStream(MediaStream):
 
     @property
     def held_for(self) -> float:
-        """Seconds from the open stream until the hold audio was cleared for the bot, or until now, or the end."""
+        """Return the seconds from the open stream to the bot.
+
+        To the clear of the hold audio, that is; else until now, or the end.
+        """
         until = self.log.ended or clock.now()
         if self.log.cleared and self.playout.first_clear is not None:
             until = self.playout.first_clear[0]
@@ -258,7 +285,7 @@ class LoadStream(MediaStream):
             self._look(now)
 
     def finish(self, *, whole: bool) -> None:
-        """The stream is over: look at the rest."""
+        """Look at the rest, as the stream is over."""
         self._judge_opening()
         if not self.held:
             self.follower.finish(whole=whole)
@@ -266,10 +293,10 @@ class LoadStream(MediaStream):
             self.follower.finish(whole=False)
 
     def _look(self, now: float) -> None:
-        """Once a second."""
+        """Look at the last second of the stream."""
         self._judge_opening()
         if self.held and not self._bot_came:
-            # What he says to hold audio is heard by nobody, but for its last second.
+            # What is said to hold audio reaches no bot, but for its last second.
             self.follower.skip()
             self._bot_came = not self.on_hold
         elif self.heard:
@@ -278,7 +305,7 @@ class LoadStream(MediaStream):
             self.follower.skip()
 
     def _judge_opening(self) -> None:
-        """Is what is heard first the hold audio?"""
+        """Decide whether what is heard first is the hold audio."""
         if self._judged:
             return
         encoding = self.wire.outbound
@@ -291,6 +318,4 @@ class LoadStream(MediaStream):
         if self.playout.forgotten or self._opening is None:
             return
         heard = b"".join(piece.payload for piece in self.playout.heard[:HOLD_MS])[: min(total, wanted)]
-        pcm = encoding.decode(heard)
-        if len(pcm) >= encoding.rate * HOLD_REACH_MS // 1000 and np.any(pcm):
-            self.held = likeness_of(pcm, self._opening) >= HOLD_LIKENESS
+        self.held = is_hold_audio(encoding.decode(heard), self._opening, encoding.rate)

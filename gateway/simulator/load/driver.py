@@ -1,25 +1,20 @@
-"""Places many calls at a steady rate, by absolute deadlines, and sees each to its end."""
+"""Places many calls at a steady rate, by absolute deadlines, each to its end."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from dataclasses import dataclass
 
-import httpx
-
-from gateway.errors import UserError
 from gateway.simulator import clock
-from gateway.simulator.call import flow_of, load_signer, side_of
-from gateway.simulator.http import Http, tls_context
+from gateway.simulator.carriers import carrier_of, flow_of, load_signer
+from gateway.simulator.http import Http, knock
 from gateway.simulator.load.calls import CallSummary, Common, LoadCall
 from gateway.simulator.load.lateness import TOLERANCE, Tolerance
 from gateway.simulator.load.percentiles import Percentiles
 from gateway.simulator.load.plan import LoadPlan
 from gateway.simulator.load.report import LoadReport, Totals
 
-KNOCK_SECONDS = 5.0
 END_SECONDS = 20.0
 """After `stop`, until calls that do not end are left behind: a close frame, its answer, callbacks (10 s)."""
 
@@ -63,6 +58,11 @@ class Load:
         Raises UserError for what cannot be tried at all: an unknown carrier, a bad key, a gateway that is not there.
         """
         await self._prepare()
+        with clock.undisturbed(collecting=True):
+            await self._measured()
+        return self._report
+
+    async def _measured(self) -> None:
         report, lateness = self._report, self._common.lateness
         self._began = clock.now()
         cpu = time.process_time()
@@ -74,11 +74,12 @@ class Load:
             lateness.stop()
             report.cpu = time.process_time() - cpu
             report.wall = clock.now() - self._began
-            gc.unfreeze()
-        return report
 
     def stop(self) -> None:
-        """Place no more calls, and hang up on those that are going on. `run` returns when they are over."""
+        """Place no more calls, and hang up on those that are going on.
+
+        `run` returns when they are over.
+        """
         self._report.interrupted = True
         self._stop.set()
         for call in self._live:
@@ -102,19 +103,10 @@ class Load:
     # Inside
 
     async def _prepare(self) -> None:
-        """All that takes long when it is done first: it would make the first calls late."""
+        """Do what takes long the first time, and would make the first calls late."""
         for index in range(len(self.plan.carriers)):
-            plan = self.plan.call(index)
-            load_signer(side_of(plan), plan)
-        async with httpx.AsyncClient(verify=tls_context(), trust_env=False, timeout=KNOCK_SECONDS) as client:
-            try:
-                await client.get(self.plan.base_url.rstrip("/") + "/livez")
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise UserError(
-                    f"--url: nobody answers at {self.plan.base_url}: {error or type(error).__name__}"
-                ) from None
-        gc.collect()
-        gc.freeze()  # what is there now stays: looking through it again and again would make frames late
+            load_signer(self.plan.call(index))
+        await knock(self.plan.base_url)
 
     async def _place_all(self) -> None:
         for index in range(self.plan.calls):
@@ -140,7 +132,7 @@ class Load:
         return True
 
     async def _see_out(self) -> None:
-        """Until the last call is over; once stopped, not for ever."""
+        """Wait until the last call is over; once stopped, not for ever."""
         stopped = asyncio.create_task(self._stop.wait())
         while self._tasks and not stopped.done():
             await asyncio.wait({*self._tasks, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -154,11 +146,11 @@ class Load:
     async def _one(self, index: int) -> None:
         plan = self.plan.call(index)
         at = clock.now() - self._began
-        side = side_of(plan)
+        carrier = carrier_of(plan)
         delays: list[Percentiles] = []
         try:
-            async with Http(plan, side, None) as http:
-                call = LoadCall(plan, side, http, self._common)
+            async with Http(plan, carrier, None) as http:
+                call = LoadCall(plan, carrier, http, self._common)
                 self._live.add(call)
                 try:
                     if self._stop.is_set():

@@ -1,9 +1,11 @@
-"""Follows an echo while the call goes on, in bounded memory: its delay, and what of it was lost.
+"""Follows an echo while the call goes on: its delay, and what of it was lost.
+
+In bounded memory.
 
 The echo's place is its lag: sample k of what was said is sample k + lag of what is heard (both without gaps). It is
 constant while nothing is lost or inserted between. So each second of speech is looked at once, a while after it was
 said: where the lag is known every 20 ms of it is compared with what was heard there, and only where that is something
-else is the lag searched for anew. 0.2 ms of CPU for a second of a call; `simulator.echo` looks at whole calls
+else is the lag searched for again. 0.2 ms of CPU for a second of a call; `simulator.echo` looks at whole calls
 afterwards, and needs all their audio.
 """
 
@@ -101,7 +103,7 @@ class EchoFollower:
         self._searches = 0
 
     def said(self, at: float, payload: bytes) -> None:
-        """A message with this audio has been sent."""
+        """Note a message with this audio, as sent."""
         self._said.append((at, payload))
         self._total += len(payload)
 
@@ -117,13 +119,16 @@ class EchoFollower:
             self._look(block)
 
     def skip(self) -> None:
-        """What was said so far was said to nobody: it is not looked for."""
+        """Leave what was said so far: no bot heard it, and it is not looked for."""
         self._said.clear()
         self._said_at = self._next = self._total
         self._skipped = True
 
     def finish(self, *, whole: bool) -> None:
-        """The stream is over. whole: he stayed for the tail of the echo, so what was not heard of it is lost."""
+        """Look at what is left when the stream is over.
+
+        whole: the caller stayed for the tail of the echo, so what was not heard of it is lost.
+        """
         frame = self._encoding.bytes_per_second // 50
         while (rest := (self._total - self._next) // frame) > 0:
             self._look(min(rest, BLOCK_FRAMES) * frame, whole=whole)
@@ -135,7 +140,7 @@ class EchoFollower:
     # Inside
 
     def _when(self, byte: int) -> float:
-        """When this byte was sent."""
+        """Return when this byte was sent."""
         at = self._said_at
         for sent, payload in self._said:
             at += len(payload)
@@ -144,16 +149,19 @@ class EchoFollower:
         return self._said[-1][0]
 
     def _heard_after(self, sample: int) -> int:
-        """How many frames have been heard from this sample of what was said on, if the echo is where it was."""
+        """Count the frames heard from this sample of what was said on.
+
+        If the echo is where it was.
+        """
         assert self._lag is not None
         return (self._playout.total // self._heard.sample_bytes - self._lag - sample) // self._frame
 
     def _place(self, byte: int) -> int:
-        """A byte of what was said, as a sample at the rate of what is heard."""
+        """Turn a byte of what was said into a sample at the rate of what is heard."""
         return byte // self._encoding.sample_bytes * self._heard.rate // self._encoding.rate
 
     def _look(self, size: int, *, whole: bool = True) -> None:
-        """At the next `size` bytes. whole: what of it was not heard by now is lost."""
+        """Look at the next `size` bytes. whole: what was not heard by now is lost."""
         start, at = self._next, self._place(self._next)
         messages = self._take(start, size)
         self._next += size
@@ -177,7 +185,10 @@ class EchoFollower:
         self._time([(byte, sent) for byte, sent, _ in messages if byte >= start], start, good)
 
     def _take(self, start: int, size: int) -> list[tuple[int, float, bytes]]:
-        """(place, time, audio) of the messages in this stretch; those before the next one are forgotten."""
+        """Take (place, time, audio) of the messages in this stretch.
+
+        Those before the next stretch are forgotten.
+        """
         taken: list[tuple[int, float, bytes]] = []
         byte = self._said_at
         for sent, payload in self._said:
@@ -191,10 +202,13 @@ class EchoFollower:
         return taken
 
     def _compare(self, frames: Float, audible: Mask, at: int, index: int) -> Mask:
-        """Which of these frames were heard; those that were not, from `index` on, are counted. at: the first sample."""
+        """Tell which of these frames were heard; count those that were not.
+
+        index: where counting begins. at: the first sample.
+        """
         good = np.zeros(len(frames), np.bool_)
         for search in range(MAX_SEARCHES + 1):
-            correlation = self._likeness(frames[index:], at + index * self._frame)
+            correlation = self._correlation(frames[index:], at + index * self._frame)
             good[index:] = audible[index:] & (correlation >= SAME)
             bad = index + np.flatnonzero(audible[index:] & ~good[index:])
             if not len(bad):
@@ -212,7 +226,10 @@ class EchoFollower:
         return good
 
     def _go_on(self, index: int, bad: npt.NDArray[np.int_], where: int, moved: int) -> int:
-        """From frame `index` on the echo was not at its place, and at `where` it is again: where to go on comparing."""
+        """Return the frame from which to go on comparing.
+
+        From frame `index` on the echo was not at its place, and at `where` it is again.
+        """
         if not moved:  # something else was heard in place of those between
             gone = int(np.count_nonzero(bad < max(where, index + 1)))
             self.lost += gone
@@ -226,7 +243,10 @@ class EchoFollower:
         return index + ahead
 
     def _begin(self, frames: Float, first: int, at: int) -> int | None:
-        """Find the echo for the first time. The first frame that can have been heard; those before it are lost."""
+        """Find the echo for the first time.
+
+        The first frame that can have been heard; those before it are lost.
+        """
         self._lag = 0  # of a gateway that neither loses nor inserts, but for the delay of its filters
         if self._search_on(frames, first, at) is None:
             self._lag = None
@@ -239,7 +259,9 @@ class EchoFollower:
         return first if self._skipped else max(first, gone - at // self._frame)
 
     def _search_on(self, frames: Float, index: int, at: int) -> tuple[int, int] | None:
-        """Look for the echo from this frame on, in three places: of a longer gap the first are within it.
+        """Look for the echo from this frame on, in three places.
+
+        Of a longer gap the first are within it.
 
         Returns the frame from which it was found, and by how many samples the lag has changed.
         """
@@ -249,8 +271,8 @@ class EchoFollower:
                 return where, moved
         return None
 
-    def _likeness(self, frames: Float, at: int) -> Float:
-        """How like each frame is what was heard at its place."""
+    def _correlation(self, frames: Float, at: int) -> Float:
+        """Correlate each frame with what was heard at its place."""
         assert self._lag is not None
         heard = self._slice(at + self._lag, frames.size).reshape(frames.shape)
         energy = np.maximum(np.sum(frames * frames, axis=1) * np.sum(heard * heard, axis=1), 1.0)
@@ -258,7 +280,10 @@ class EchoFollower:
         return result
 
     def _search(self, frames: Float, index: int, at: int) -> int | None:
-        """Look for the 200 ms from this frame on, first near where it should be. By how much the lag has changed."""
+        """Look for the 200 ms from this frame on, first near where it should be.
+
+        By how much the lag has changed.
+        """
         assert self._lag is not None
         piece = frames[index : index + WINDOW_FRAMES].ravel()
         place = at + index * self._frame + self._lag
@@ -277,7 +302,10 @@ class EchoFollower:
         return None
 
     def _slice(self, low: int, count: int) -> Float:
-        """`count` samples of what was heard; silence where there is nothing, or nothing any more."""
+        """Return `count` samples of what was heard.
+
+        Silence where there is nothing, or nothing any more.
+        """
         width = self._heard.sample_bytes
         out = np.zeros(max(count, 0))
         byte = self._playout.forgotten
@@ -322,8 +350,8 @@ class EchoFollower:
                 self.delays.note((starts[index] + (place - places[index]) / self._heard.rate - sent) * 1000)
 
 
-def likeness_of(piece: Pcm, heard: Pcm) -> float:
-    """How like the best place in `heard` is `piece`; 1 is the same."""
+def correlation_of(piece: Pcm, heard: Pcm) -> float:
+    """Correlate `piece` with its best place in `heard`; 1 is the same."""
     return _best(piece.astype(np.float64), heard.astype(np.float64))[1]
 
 
@@ -335,7 +363,7 @@ def _frames(pcm: Pcm, frame: int) -> Float:
 
 
 def _best(piece: Float, area: Float) -> tuple[int, float]:
-    """Where in `area` is what is most like `piece`, and how like."""
+    """Find the place in `area` that is most like `piece`, and its correlation."""
     if len(area) < len(piece) or not len(piece):
         return 0, 0.0
     size = 1 << (len(area) - 1).bit_length()

@@ -1,4 +1,7 @@
-"""How late the load itself is. A caller who is late himself must not say that the gateway is slow."""
+"""How late the load itself is.
+
+A load that is late must not say that the gateway is slow.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ TICK = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Milliseconds of our own lateness beyond which our delays are about us and no longer about the gateway."""
+    """The lateness of our own that is allowed, in ms.
+
+    Beyond it our delays are about us and no longer about the gateway.
+    """
 
     frames_p99: float = 10.0
     """Half a frame. Later than that, and frames of one call go out in pairs, as no carrier sends them."""
@@ -29,7 +35,10 @@ TOLERANCE = Tolerance()
 
 
 class Lateness:
-    """Frames, starts of calls and the event loop's own timers, each against its absolute deadline. In ms."""
+    """The lateness of frames, starts of calls and the event loop's own timers, in ms.
+
+    Each against its absolute deadline.
+    """
 
     def __init__(self) -> None:
         self.frames = Percentiles()
@@ -59,7 +68,7 @@ class Lateness:
         self._timer = clock.call_at(self._due, self._tick)
 
     def faults(self, tolerance: Tolerance) -> list[str]:
-        """What was late, a phrase each; none if this process may report delays."""
+        """Say what was late, a phrase each; nothing if delays may be reported."""
         checks = (
             ("frames were sent {:.0f} ms late (p99; {:.0f} allowed)", self.frames.p99, tolerance.frames_p99),
             ("a frame was sent {:.0f} ms late ({:.0f} allowed)", self.frames.max, tolerance.frames_max),

@@ -14,7 +14,7 @@ _SCALE = 1 / math.log(GROWTH)
 
 
 class Percentiles:
-    """Counts observations (milliseconds, or whatever the caller counts in; below zero is zero)."""
+    """Counts observations, in any unit; below zero is zero."""
 
     __slots__ = ("_bins", "count", "max", "min", "sum")
 
@@ -48,7 +48,10 @@ class Percentiles:
         self.max = max(self.max, other.max)
 
     def share(self, share: float) -> float | None:
-        """What this share of the observations does not exceed, to one per cent; None without observations."""
+        """Return what this share of the observations does not exceed, to one per cent.
+
+        None without observations.
+        """
         if not self.count:
             return None
         wanted = max(1, math.ceil(share * self.count))
@@ -71,7 +74,7 @@ class Percentiles:
         return self.share(0.99)
 
     def to_json(self) -> dict[str, float | int | None]:
-        """count, mean, p50, p90, p99, max."""
+        """Return count, mean, p50, p90, p99 and max."""
         if not self.count:
             return {"count": 0}
         figures = {"mean": self.sum / self.count, "p50": self.p50, "p90": self.share(0.9), "p99": self.p99}

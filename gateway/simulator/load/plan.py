@@ -13,7 +13,8 @@ import orjson
 from gateway.audio.files import convert
 from gateway.errors import RecordingError
 from gateway.recording import Recording
-from gateway.simulator.plan import CALLER_RATE, CallPlan, Credentials, Pcm
+from gateway.simulator.account import Account
+from gateway.simulator.plan import CALLER_RATE, CallPlan, Pcm
 from gateway.simulator.voice import Encoding
 
 LINGER = 2.0
@@ -41,13 +42,13 @@ class LoadPlan:
     audio: Pcm
     hold_audio: Pcm | None = None
     public_url: str | None = None
-    credentials: Credentials | None = None
+    credentials: Mapping[str, Account] | None = None
     from_number: str = "+15550100001"
     to_number: str = "+15550100000"
     query: Mapping[str, str] = field(default_factory=dict)
 
     def call(self, index: int) -> CallPlan:
-        """The plan of one call."""
+        """Make the plan of one call."""
         return CallPlan(
             carrier=self.carriers[index % len(self.carriers)],
             base_url=self.base_url,
@@ -63,7 +64,10 @@ class LoadPlan:
 
 
 def caller_audio(recording: Recording) -> Pcm:
-    """What the caller of a recorded call said, int16 at CALLER_RATE. Raises RecordingError when he said nothing."""
+    """Return what the caller of a recorded call said, int16 at CALLER_RATE.
+
+    Raises RecordingError when they said nothing.
+    """
     payloads: list[bytes] = []
     for entry in recording.entries:
         if entry.kind != "message" or entry.party != "carrier":

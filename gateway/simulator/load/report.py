@@ -1,4 +1,7 @@
-"""What came of a load: counts and distributions, in memory that does not grow with the length of its calls."""
+"""What came of a load: counts and distributions.
+
+In memory that does not grow with the length of its calls.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ class LoadReport:
     interrupted: bool = False
 
     def note(self, call: CallSummary, delays: list[Percentiles]) -> None:
-        """One more call is over."""
+        """Count one more call, which is over."""
         self.calls.append(call)
         self.totals.note(call, delays)
         self.carriers[call.carrier].note(call, delays)
@@ -108,7 +111,7 @@ class LoadReport:
 
     @property
     def ok(self) -> bool:
-        """Every call that was asked for was answered and whole, and delays could be measured."""
+        """Tell whether every call was answered and whole, and delays could be measured."""
         return self.totals.whole == self.asked and not self.without_echo and not self.late and not self.interrupted
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A carrier that ships with no gateway: what another package needs to bring, and nothing else.
+"""A carrier that ships with no gateway: all that another package needs to bring.
 
 Found by its entry point, `acme = "acme_carrier:PLUGIN"` in the group `gateway.carriers`.
 """

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from gateway.simulator.call import Call
+from gateway.simulator.account import Account
+from gateway.simulator.call import Call, Simulator
 from gateway.simulator.carrier import (
     Clear,
-    Fatal,
     Fields,
     Mark,
     Outgoing,
@@ -22,25 +23,28 @@ from gateway.simulator.carrier import (
     compact,
     decoded,
 )
-from gateway.simulator.carriers import Simulator
 from gateway.simulator.outcome import Failed, Refused
 from gateway.simulator.plan import CallPlan
 from gateway.simulator.voice import Encoding
 
 ALAW = Encoding("PCMA", 8000)
-ACCOUNT, SECRET = "acme-account", "acme-secret"
 
 
-class AcmeSide(SimulatedCarrier):
+@dataclass(frozen=True, slots=True)
+class AcmeAccount(Account):
+    account_id: str = "acme-account"
+    secret: str = field(default="acme-secret", repr=False)
+
+
+class SimulatedAcme(SimulatedCarrier):
     name: ClassVar[str] = "acme"
+    account_type = AcmeAccount
+    account: AcmeAccount
+    signing: AcmeAccount | None
 
     def __init__(self, plan: CallPlan) -> None:
         super().__init__(plan)
         self.call_id = f"acme-{secrets.token_hex(8)}"
-
-    @property
-    def account_id(self) -> str:
-        return ACCOUNT
 
     def instructions(self, url: str, method: str, *, answered: bool, more: Fields | None = None) -> Request:
         return Request(method, url, [*self._fields("talking" if answered else "ringing"), *(more or [])])
@@ -51,7 +55,11 @@ class AcmeSide(SimulatedCarrier):
     def headers(self, request: Request, body: bytes) -> dict[str, str]:
         if self.signing is None:
             return {}
-        return {"X-Acme-Signature": hmac.digest(SECRET.encode(), request.full_url.encode() + body, "sha256").hex()}
+        return {
+            "X-Acme-Signature": hmac.digest(
+                self.signing.secret.encode(), request.full_url.encode() + body, "sha256"
+            ).hex()
+        }
 
     def ended(self, outcome: str, seconds: int) -> list[Request]:
         return [Request("POST", self.status_url, self._fields("over"))]
@@ -61,13 +69,13 @@ class AcmeSide(SimulatedCarrier):
 
 
 class AcmeWire(Wire):
-    def __init__(self, side: AcmeSide, spec: StreamSpec) -> None:
-        super().__init__(side, spec, ALAW, ALAW)
+    def __init__(self, carrier: SimulatedAcme, spec: StreamSpec) -> None:
+        super().__init__(carrier, spec, ALAW, ALAW)
         self.stream_id = f"stream-{secrets.token_hex(4)}"
 
     def start(self) -> str:
-        start = {"acmeCall": self.side.call_id, "acmeStream": self.stream_id, "account": ACCOUNT}
-        numbers = {"from": self.side.from_number, "to": self.side.to_number}
+        start = {"acmeCall": self.carrier.call_id, "acmeStream": self.stream_id, "account": self.carrier.account_id}
+        numbers = {"from": self.carrier.from_number, "to": self.carrier.to_number}
         return compact({"event": "start", "start": {**start, **numbers, "parameters": dict(self.spec.parameters)}})
 
     def _media(self, at_ms: int, payload: bytes, chunk: int) -> bytes:
@@ -92,16 +100,12 @@ class AcmeWire(Wire):
                 return Mark(name)
         return self._malformed(f"{message}")
 
-    def _malformed(self, what: str) -> Outgoing:
-        self._violation(what)
-        return Fatal(what)
-
 
 async def flow(call: Call) -> None:
     """Do what each answer says, until one hangs up. Raises HungUp, Refused, Failed."""
-    url = call.side.voice_url
+    url = call.carrier.voice_url
     while True:
-        answer = await call.fetch(call.side.instructions(url, "POST", answered=call.answered))
+        answer = await call.fetch(call.carrier.instructions(url, "POST", answered=call.answered))
         if answer.status != 200:
             raise Failed(f"the gateway answered {answer.status}")
         told = json.loads(answer.text)
@@ -113,4 +117,4 @@ async def flow(call: Call) -> None:
         url = told["then"]
 
 
-SIMULATOR = Simulator(AcmeSide, flow, lambda _: {"account_id": ACCOUNT, "secret": SECRET})
+SIMULATOR = Simulator(SimulatedAcme, flow)

@@ -1,4 +1,4 @@
-"""Acme's webhooks: a form, signed by HMAC over URL and body; answered by a JSON instruction."""
+"""Acme's webhooks: a form, signed by HMAC over URL and body; answered by JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Acme's media streams: `hello` in place of `start`'s usual members, audio always A-law."""
+"""Acme's media streams: a `start` with members of its own, audio always A-law."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Gateway:
         began = time.monotonic()
         while True:
             try:
-                known = [await self.registry.look(s, claim.fence) for s, claim in self.calls.items()]
+                known = [await self.registry.get_claim(s, claim.fence) for s, claim in self.calls.items()]
                 if all(isinstance(one, Claim) for one in known):
                     claim = await self.registry.claim(SERVICE, "new")
                     slots = await self.registry.slots(SERVICE)
@@ -125,7 +125,7 @@ async def test_the_server_forgets_everything(server):
         await admin.close()
         await node.until_whole()
         await asyncio.sleep(LEASES.confirmed + LEASES.renew)
-        assert isinstance(await node.registry.look("s1", node.calls["s1"].fence), Claim)
+        assert isinstance(await node.registry.get_claim("s1", node.calls["s1"].fence), Claim)
 
 
 async def test_the_server_hangs_for_longer_than_a_lease(server):
@@ -136,7 +136,7 @@ async def test_the_server_hangs_for_longer_than_a_lease(server):
         server.go_on()
         await node.until_whole()
         await asyncio.sleep(LEASES.confirmed + LEASES.renew)
-        assert isinstance(await node.registry.look("s1", node.calls["s1"].fence), Claim)
+        assert isinstance(await node.registry.get_claim("s1", node.calls["s1"].fence), Claim)
 
 
 async def test_nobody_asks_a_server_that_has_just_failed(server):

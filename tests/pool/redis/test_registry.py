@@ -7,13 +7,14 @@ from functools import partial
 
 import pytest
 
-from gateway.errors import RegistryUnavailable
+from gateway.errors import BadAnswer, RegistryUnavailable
 from gateway.pool.facts import FactEvent
-from gateway.pool.redis.client import RedisClient
+from gateway.pool.redis.client import RedisClient, _is_of_one_key
 from gateway.pool.redis.registry import MERGE_TRIES, RedisRegistry
 from gateway.pool.registry import Claim, Full, Stale
+from gateway.protocol.workers import Running
+from tests.kit.waiting import PATIENCE, SCALE, until
 from tests.pool.kit import LEASES, SERVICE, Redis, claimed, confirmed, host, insistently, worker
-from tests.waiting import PATIENCE, SCALE, until
 
 
 @pytest.fixture
@@ -65,24 +66,32 @@ async def test_one_of_two_nodes_confirms(registry, other):
 async def test_a_slot_freed_on_one_node_wakes_another(registry, other):
     await registry.put_host(host(worker("w1"), cap=1))
     claim = await confirmed(registry, "s0")
-    looks, freed_now = [], other._freed_now
+    looks, freed_now = [], other._next_freed_count
 
     async def look(service):
         looks.append(service)
         return await freed_now(service)
 
-    other._freed_now = look
-    waiting = [asyncio.create_task(other.freed(SERVICE, 60.0 * SCALE)) for _ in range(20)]
+    other._next_freed_count = look
+    waiting = [asyncio.create_task(other.wait_free(SERVICE, 60.0 * SCALE)) for _ in range(20)]
     await until(lambda: len(looks) >= 20)  # before that, one may have counted what is freed below
     await registry.release("s0", claim.fence)
     await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
 
 
-async def test_a_beat_wakes_those_on_hold_only_if_its_host_has_something_for_them(registry):
+async def test_a_slot_freed_between_a_claim_and_its_wait_is_not_missed(registry, other):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    queued = await other.claim(SERVICE, "s1", queue=True)
+    await registry.release("s0", claim.fence)
+    await asyncio.wait_for(other.wait_free(SERVICE, 60.0 * SCALE, queued.freed), PATIENCE)
+
+
+async def test_a_beat_wakes_those_on_hold_only_if_its_host_has_room_for_them(registry):
     async def wakes(*workers) -> bool:
-        before = await registry._count_freed(SERVICE)
+        before = await registry._read_freed_count(SERVICE)
         await registry.beat("h1", 1, workers)
-        return await registry._count_freed(SERVICE) > before
+        return await registry._read_freed_count(SERVICE) > before
 
     await registry.put_host(host(worker("w1"), cap=1, static=True))
     claim = await confirmed(registry, "s0")
@@ -115,10 +124,10 @@ async def test_running_calls_are_known_again_with_their_next_renewal(world, regi
     claim = await confirmed(registry, "s1")
     await world.flush()
     assert await registry.renew({"s1": claim.fence}) == set()
-    assert await registry.look("s1", claim.fence) == Stale(spent=False)  # its host is not back yet
+    assert await registry.get_claim("s1", claim.fence) == Stale(spent=False)  # its host is not back yet
     assert await registry.beat("h1", 1, [worker("w1")]) is None
     await registry.put_host(host(worker("w1", "busy", "s1")))
-    assert (await registry.look("s1", claim.fence)).worker.id == "w1"
+    assert (await registry.get_claim("s1", claim.fence)).worker.id == "w1"
     again = await claimed(registry, "s1")
     assert (again.attempt, again.worker.id) == (2, "w1")
 
@@ -145,7 +154,7 @@ async def test_what_was_never_renewed_before_is_not_lost_either(world, registry,
     assert await registry.renew({"s1": claim.fence}) == set()
 
 
-async def test_a_session_of_which_this_node_knows_no_place_is_forgiven_for_one_lease(world, registry, other, clock):
+async def test_a_session_whose_place_is_unknown_is_forgiven_for_one_lease(world, registry, other, clock):
     await registry.put_host(host(worker("w1")))
     claim = await confirmed(registry, "s1")
     assert await other.renew({"s1": claim.fence}) == set()
@@ -163,7 +172,7 @@ async def test_after_an_outage_a_claim_that_another_node_let_expire_comes_back(w
     assert (await other.slots(SERVICE)).used == 0
     assert await registry.renew({"s1": claim.fence}) == set()
     assert (await other.slots(SERVICE)).used == 1
-    assert (await other.look("s1", claim.fence)).worker.id == "w1"
+    assert (await other.get_claim("s1", claim.fence)).worker.id == "w1"
 
 
 async def test_it_does_not_come_back_if_a_newer_claim_was_there(world, registry, other, clock):
@@ -195,17 +204,17 @@ async def test_it_does_not_come_back_if_another_has_its_worker(world, registry, 
     assert (await other.slots(SERVICE)).used == 1
 
 
-async def test_a_call_that_waits_for_its_worker_comes_back_only_where_there_is_room(world, registry, other, clock):
+async def test_a_call_that_waits_for_its_worker_returns_only_where_there_is_room(world, registry, other, clock):
     await registry.put_host(host(cap=1))
     claim = await confirmed(registry, "s1")
     await miss(world, clock, 20.0)
     await other.put_host(host(worker("w1"), cap=1))
     newer = await confirmed(other, "s2")
     assert await registry.renew({"s1": claim.fence}) == {"s1"}
-    assert isinstance(await other.look("s2", newer.fence), Claim)
+    assert isinstance(await other.get_claim("s2", newer.fence), Claim)
 
 
-async def test_a_call_that_waits_for_its_worker_does_not_come_back_to_a_host_that_drains(world, registry, other, clock):
+async def test_a_call_that_waits_for_its_worker_returns_to_no_host_that_drains(world, registry, other, clock):
     await registry.put_host(host(cap=1))
     claim = await confirmed(registry, "s1")
     await miss(world, clock, 20.0)
@@ -224,7 +233,7 @@ async def test_a_reservation_takes_nothing_from_a_call_that_comes_back(world, re
     assert await registry.renew({"s1": claim.fence}) == set()
     newer = await other.confirm("s1", 2)
     assert await registry.renew({"s1": claim.fence}) == {"s1"}
-    assert isinstance(await other.look("s1", newer.fence), Claim)
+    assert isinstance(await other.get_claim("s1", newer.fence), Claim)
 
 
 async def test_whoever_talks_is_given_room_by_whoever_does_not(world, registry, other, clock):
@@ -243,7 +252,7 @@ async def test_a_server_that_lost_its_last_seconds_believes_the_newer_fence(worl
     claim = await confirmed(registry, "s1")
     await miss(world, clock, 2.0)
     assert await registry.renew({"s1": claim.fence + 5}) == set()
-    assert isinstance(await other.look("s1", claim.fence + 5), Claim)
+    assert isinstance(await other.get_claim("s1", claim.fence + 5), Claim)
     assert (await confirmed(other, "s1")).fence > claim.fence + 5
 
 
@@ -290,8 +299,27 @@ async def test_a_claim_that_a_server_evicted_does_not_block_the_others(registry,
     assert (await claimed(registry, "s2")).worker.id == "w2"
 
 
+async def test_an_evicted_claim_frees_its_unit_when_the_cap_shrinks(registry):
+    await registry.put_host(host(worker("w1"), cap=2))
+    await claimed(registry, "s1")
+    await claimed(registry, "s2")
+    await registry._client.command("DEL", f"{registry._tag(SERVICE)}:session:s1")
+    assert await registry.put_host(host(worker("w1"), cap=1))
+    assert (await registry.slots(SERVICE)).used == 1
+
+
+async def test_a_running_call_gets_the_worker_of_an_evicted_claim(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    gone = await confirmed(registry, "s1")
+    await registry._client.command("DEL", f"{registry._tag(SERVICE)}:session:s1")
+    call = Running("s2", gone.fence + 1, "w1")
+    assert await registry.put_host(host(worker("w1", "busy", "s2"), cap=1), [call])
+    assert isinstance(await registry.get_claim("s2", call.fence), Claim)
+    assert (await registry.slots(SERVICE)).used == 1
+
+
 async def test_too_many_writers_of_one_session_are_told(registry, monkeypatch):
-    """Somebody else is always faster."""
+    """Another writer is always faster."""
     calls = 0
 
     async def beaten(self, name, key, *args):
@@ -305,7 +333,7 @@ async def test_too_many_writers_of_one_session_are_told(registry, monkeypatch):
     assert calls == MERGE_TRIES
 
 
-async def test_a_question_that_is_given_up_is_given_up_and_leaves_no_answer_behind(registry):
+async def test_a_cancelled_question_leaves_no_answer_behind(registry):
     """At whatever turn of the loop: asyncio.wait_for of Python 3.11 may lose a cancellation (bpo-37658)."""
     await registry.merge("s1", FactEvent(call_id="CA1"))
     for turns in range(60):
@@ -317,7 +345,7 @@ async def test_a_question_that_is_given_up_is_given_up_and_leaves_no_answer_behi
         await asyncio.gather(asking, return_exceptions=True)
         assert asking.cancelled() or was_done, turns
     assert (await registry.find("s1")).call_id == "CA1"
-    assert (await registry.once("k", 1.0)).first
+    assert (await registry.set_if_absent("k", 1.0)).first
 
 
 async def test_keys_carry_the_tag_of_their_service_or_their_own(registry, world):
@@ -325,14 +353,17 @@ async def test_keys_carry_the_tag_of_their_service_or_their_own(registry, world)
     await confirmed(registry, "s1")
     await registry.claim(SERVICE, "s2", queue=True, avoid={"w7"})
     await registry.merge("s1", FactEvent(aliases=("a",)))
-    await registry.once("k", 9.0)
+    await registry.set_if_absent("k", 9.0)
+    await registry.change("k", 9.0, lambda _, __: ("text", None))
+    await registry.send("n", "message")
     keys = {
         key.decode().removeprefix(world._prefix + ":") async for key in world._admin.scan_iter(f"{world._prefix}:*")
     }
     state = {key for key in keys if key.startswith(f"{{{SERVICE}}}:")}
-    assert {key.split(":")[1] for key in state} >= {"hosts", "host", "workers", "held", "taken", "session", "queue"}
+    assert {key.split(":")[1] for key in state} >= {"hosts", "host", "workers", "slots", "in_use", "session", "queue"}
     assert keys - state == {
         "birth:{}", "host:{h1}", "session:{s1}", "session:{s2}", "facts:{s1}", "alias:{a}", "once:{k}",
+        "mailbox:{n}", "text:{k}",
     }  # fmt: skip
 
 
@@ -343,7 +374,9 @@ async def test_nothing_is_left_of_what_has_expired(registry, world, clock):
         await confirmed(registry, f"t{n}")
         await registry.claim(SERVICE, f"q{n}", queue=True, avoid={"w1"})
         await registry.merge(f"s{n}", FactEvent(status="ended", aliases=(f"a{n}",)))
-        await registry.once(f"k{n}", 60.0)
+        await registry.set_if_absent(f"k{n}", 60.0)
+        await registry.change(f"k{n}", 60.0, lambda _, __: ("text", None))
+        await registry.send(f"n{n}", "message")
         await clock.advance(LEASES.reserved + 1)
     await clock.advance(LEASES.confirmed + 1)
     await registry.slots(SERVICE)
@@ -351,15 +384,47 @@ async def test_nothing_is_left_of_what_has_expired(registry, world, clock):
     await registry.renew({"s1": 1})
     left = {key.decode().rpartition(":")[2] async for key in world._admin.scan_iter(f"{world._prefix}:*")}
     assert left == {"meta", "{}", "shift"}
-    assert not registry._places
+    assert not registry._known_claims
 
 
-async def test_a_place_that_nobody_renews_is_forgotten(registry, clock):
+async def test_a_claim_that_is_not_renewed_is_forgotten_by_its_node(registry, clock):
     await registry.put_host(host(worker("w1")))
     claim = await confirmed(registry, "s1")
     await clock.advance(LEASES.ended - 1)
     await registry.renew({"s1": claim.fence + 1})
-    assert len(registry._places) == 0
+    assert len(registry._known_claims) == 0
+
+
+async def test_one_damaged_key_keeps_no_other_question_from_its_answer(world, registry):
+    await registry.put_host(host(worker("w1")))
+    await world._admin.rpush(f"{world._prefix}:facts:{{s1}}", "what no gateway writes")
+    with pytest.raises(BadAnswer, match="WRONGTYPE"):
+        await registry.find("s1")
+    assert (await registry.slots(SERVICE)).ready == 1
+    await world._admin.set(f"{world._prefix}:{{{SERVICE}}}:session:s2", "what no gateway writes")
+    with pytest.raises(BadAnswer):
+        await registry.claim(SERVICE, "s2")
+    assert isinstance(await registry.claim(SERVICE, "s3"), Claim)
+
+
+async def test_a_host_that_the_server_has_dropped_is_counted_as_nothing(world, registry):
+    await registry.put_host(host(worker("w1")))
+    await world._admin.delete(f"{world._prefix}:{{{SERVICE}}}:host:h1")
+    assert (await registry.slots(SERVICE)).cap == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "of_one_key"),
+    [
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", True),
+        ("user_script:13: attempt to perform arithmetic on a nil value script: 1f2e, on @user_script:13.", True),
+        ("Error running script (call to f_1f2e): @user_script:3: @user_script: 3: -OOM command not allowed", False),
+        ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist", False),
+        ("unknown command 'GETEX'", False),
+    ],
+)
+def test_a_server_that_takes_no_writes_is_away_and_a_damaged_key_is_none(error, of_one_key):
+    assert _is_of_one_key(error) == of_one_key
 
 
 async def test_closing_twice_is_nothing(redis_url):

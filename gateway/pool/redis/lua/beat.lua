@@ -1,15 +1,15 @@
 -- host, epoch, seq, workers...
 -- Returns 0 if this host is not known by this epoch, else 1 and the sessions that wait for a worker.
 
-local host = ARGV[OWN]
-if tonumber(call('HGET', key('host', host), 'epoch')) ~= tonumber(ARGV[OWN + 1]) then
+local host = ARGV[FIRST_ARG]
+if tonumber(call('HGET', key('host', host), 'epoch')) ~= tonumber(ARGV[FIRST_ARG + 1]) then
   return { 0 }
 end
-call('ZADD', P .. ':hosts', now + HOST, host)
-if not is_old(host, tonumber(ARGV[OWN + 2])) then
-  set_workers(host, OWN + 3, #ARGV - OWN - 2, true)
+call('ZADD', PREFIX .. ':hosts', now + HOST, host)
+if not is_old(host, tonumber(ARGV[FIRST_ARG + 2])) then
+  set_workers(host, FIRST_ARG + 3, #ARGV - FIRST_ARG - 2, true)
   settle(host)
-  if offers(host) and call('ZCARD', P .. ':queue') > 0 then -- else all on hold would claim again for nothing
+  if offers(host) and call('ZCARD', PREFIX .. ':queue') > 0 then -- else all on hold would claim again for nothing
     hint()
   end
 end

@@ -1,6 +1,6 @@
 -- session, fence
 
-local session, fence = ARGV[OWN], tonumber(ARGV[OWN + 1])
+local session, fence = ARGV[FIRST_ARG], tonumber(ARGV[FIRST_ARG + 1])
 local claim = load(session)
 if claim and claim.fence == fence then
   give_up(session, 'released')

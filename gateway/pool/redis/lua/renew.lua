@@ -1,13 +1,13 @@
 -- (session, fence, host, worker, attempt, static)...; host '' if the caller does not remember the place
--- Returns, for each, 1 if it is renewed or forgiven and 0 if it is lost.
+-- Returns, for each, 1 if it is renewed or in grace and 0 if it is lost.
 
-local forgiving = BACK < CONFIRMED
+local in_grace = SINCE_OUTAGE < CONFIRMED
 
 -- After an outage, a claim that is gone comes back, unless it was given up or a newer one has been there.
 local function comes_back(session, fence, i)
   local f = call('HMGET', key('session', session), 'last', 'how')
   local last = tonumber(f[1] or 0)
-  if last > fence or is_over(last, f[2], fence) then
+  if last > fence or was_released(last, f[2], fence) then
     return 0
   end
   local host, worker, attempt, static = ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4]), ARGV[i + 5]
@@ -18,18 +18,18 @@ local function comes_back(session, fence, i)
 end
 
 local results = {}
-for i = OWN, #ARGV, 6 do
+for i = FIRST_ARG, #ARGV, 6 do
   local session, fence = ARGV[i], tonumber(ARGV[i + 1])
   local claim = load(session)
   local kept
   if not claim then
-    kept = forgiving and comes_back(session, fence, i) or 0
-  elseif claim.fence == fence or (forgiving and claim.fence > 0 and claim.fence < fence) then
+    kept = in_grace and comes_back(session, fence, i) or 0
+  elseif claim.fence == fence or (in_grace and claim.fence > 0 and claim.fence < fence) then
     claim.fence, claim.expires, kept = fence, now + CONFIRMED, 1
     note_fence(fence)
     save(session, claim)
-  else -- a reservation of somebody who has not come yet takes nothing away while we forgive
-    kept = (forgiving and claim.fence == 0) and 1 or 0
+  else -- in grace, an unconfirmed claim of the session is not news that another node has it
+    kept = (in_grace and claim.fence == 0) and 1 or 0
   end
   results[#results + 1] = kept
 end

@@ -1,0 +1,1 @@
+"""Recordings of what was said and heard: one stereo file a call."""

@@ -1,0 +1,1 @@
+"""What happens to calls, told to the user's own systems: signed, in order, at least once."""

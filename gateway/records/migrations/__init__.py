@@ -1,0 +1,1 @@
+"""Alembic's environment of the records: `env.py` and one file in `versions` for each change of the schema."""

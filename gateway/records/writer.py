@@ -1,0 +1,243 @@
+"""The writer of records: takes facts from calls at once, and writes them in batches beside everything else.
+
+Calls never wait for it. What it has not written yet is in a bounded queue, one row for a session; if the database is
+away for long, the oldest are dropped, counted and told. It begins with the migrations, and tries those again, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway.pool.facts import Facts
+from gateway.records.base import Records
+from gateway.records.row import CallRow, join, row_of
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLimits:
+    """Tests run it scaled down."""
+
+    queued: int = 10_000
+    """Sessions that wait to be written, some 20 MB; at 20 calls a minute those of eight hours."""
+    remembered: int = 20_000
+    """Sessions of which it is known what was noted last: more would be written twice, with no effect."""
+    batch: int = 20
+    """Rows in one transaction. What SQLAlchemy does for them runs between frames: some 4 ms."""
+    linger: float = 0.1
+    """Seconds that the first of a batch waits for others."""
+    retry: float = 1.0
+    max_retry: float = 30.0
+    """Seconds between two tries while the database is away, doubled up to this."""
+    flush: float = 5.0
+    """Seconds that are given to what still waits when the gateway ends."""
+
+
+class RecordWriter(Records):
+    """See the module's docstring.
+
+    node: id of this process. wanted: types of events that are told to anyone.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        node: str = "",
+        wanted: Collection[str] = (),
+        limits: WriterLimits = WriterLimits(),
+        unix_time: Callable[[], float] = time.time,
+    ) -> None:
+        self.engine = engine
+        self.dropped = 0
+        """Sessions whose news were dropped."""
+        self.refused = 0
+        """Rows that the database does not take: a bug of ours."""
+        self.written = self.failed = 0
+        """Rows."""
+        self.clock_ahead = 0.0
+        """Seconds by which the database's clock is ahead of ours."""
+        self.away = False
+        """The database does not answer."""
+        self.migrated = asyncio.Event()
+        self.on_events: Callable[[], None] = lambda: None
+        """Called when rows of the outbox have been written: they are delivered at once, not at the next look."""
+        self._node = node
+        self._wanted = frozenset(wanted)
+        self._limits = limits
+        self._unix_time = unix_time
+        self._queue: OrderedDict[str, CallRow] = OrderedDict()
+        self._last_noted: OrderedDict[str, int] = OrderedDict()
+        """Of each session a hash of what was noted last."""
+        self._writing = 0
+        self._wake = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many sessions wait to be written, or are being written."""
+        return len(self._queue) + self._writing
+
+    @property
+    def results(self) -> dict[str, int]:
+        """Rows that were written, failed (a try: they wait on), were refused or dropped."""
+        return {"written": self.written, "failed": self.failed, "refused": self.refused, "dropped": self.dropped}
+
+    def note(self, facts: Facts) -> None:
+        if not (facts.created or facts.streams or facts.recording):
+            return  # a call of another's, of which a callback came here
+        news = _news(facts)
+        if self._last_noted.get(facts.session) == news:
+            return
+        self._last_noted[facts.session] = news
+        self._last_noted.move_to_end(facts.session)
+        if len(self._last_noted) > self._limits.remembered:
+            self._last_noted.popitem(last=False)
+        row = row_of(facts)
+        self.add(row if row.node or not self._node else replace(row, node=self._node))
+
+    def add(self, row: CallRow) -> None:
+        """Queue a row, joined with what waits of its session already."""
+        waiting = self._queue.get(row.session_id)
+        self._queue[row.session_id] = join(waiting, row) if waiting is not None else row
+        if len(self._queue) > self._limits.queued:
+            self._queue.popitem(last=False)
+            self.dropped += 1
+            if self.dropped == 1 or self.dropped % 1000 == 0:
+                log.warning("records dropped: the database is away", dropped=self.dropped)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Migrate, then write until canceled."""
+        await self._until_migrated()
+        pause = self._limits.retry
+        while True:
+            await self._wake.wait()
+            if not self.away:
+                await asyncio.sleep(self._limits.linger)
+            if await self.write_batch():
+                pause = self._limits.retry
+            else:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, self._limits.max_retry)
+
+    async def flush(self) -> None:
+        """Write what waits, within the limit. `run` has been canceled."""
+        try:
+            async with asyncio.timeout(self._limits.flush):
+                while self.waiting and self.migrated.is_set() and await self.write_batch():
+                    pass
+        except TimeoutError:
+            pass
+
+    async def close(self) -> None:
+        """Write what waits, and let go of the database."""
+        await self.flush()
+        if self.waiting:
+            log.warning("records lost: the database is away", sessions=self.waiting)
+        try:
+            async with asyncio.timeout(self._limits.flush):
+                await self.engine.dispose()
+        except TimeoutError:
+            pass
+
+    async def write_batch(self) -> bool:
+        """Write the oldest of what waits. False: the database is away, and it waits on."""
+        from gateway.records.database import AWAY
+
+        batch = {name: self._queue.pop(name) for name in list(self._queue)[: self._limits.batch]}
+        if not self._queue:
+            self._wake.clear()
+        if not batch:
+            return True
+        written, self._writing = False, len(batch)
+        try:
+            await self._write(batch)
+            written = True
+            self._note_away(None)
+        except AWAY as error:
+            self.failed += len(batch)
+            self._note_away(error)
+        finally:
+            self._writing = 0
+            if not written:  # also when canceled: `close` writes it
+                self._put_back(batch)
+        return written
+
+    async def _write(self, batch: dict[str, CallRow]) -> None:
+        """Write these rows; if the database refuses one of them, each for itself, and drop that one."""
+        from gateway.records.database import is_refusal
+        from gateway.records.upsert import upsert
+
+        try:
+            if await upsert(self.engine, batch, self._wanted, self._unix_time(), self.clock_ahead):
+                self.on_events()
+            self.written += len(batch)
+            return
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            if len(batch) == 1:
+                self.refused += 1
+                log.error("a record was refused by the database", session=next(iter(batch)), error=reason(error))
+                return
+        for session, row in batch.items():
+            await self._write({session: row})
+
+    def _put_back(self, batch: dict[str, CallRow]) -> None:
+        """What came meanwhile is younger, so these go first again."""
+        for session, row in reversed(batch.items()):
+            self.add(row)
+            self._queue.move_to_end(session, last=False)
+
+    async def _until_migrated(self) -> None:
+        from gateway.records.database import AWAY, migrate
+
+        pause = self._limits.retry
+        while True:
+            try:
+                await migrate(self.engine)
+                break
+            except AWAY as error:
+                self._note_away(error)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self._limits.max_retry)
+        self._note_away(None)
+        self.migrated.set()
+
+    def _note_away(self, error: BaseException | None) -> None:
+        """Say once that the database is away, and once that it is back."""
+        if (error is not None) == self.away:
+            return
+        self.away = error is not None
+        if error is not None:
+            log.warning("the database of records is away", error=reason(error))
+        else:
+            log.info("the database of records is back", waiting=self.waiting, dropped=self.dropped)
+
+
+def reason(error: BaseException) -> str:
+    """Return what is wrong in one line, without statements and their values: these hold numbers."""
+    cause = getattr(error, "orig", None) or error
+    return f"{type(cause).__name__}: {str(cause).splitlines()[0][:200] if str(cause) else ''}"
+
+
+def _news(facts: Facts) -> int:
+    """A hash of what makes it worth writing: not the bot's state, which may change with each word."""
+    return hash(
+        (
+            facts.status, facts.streams, facts.node, facts.starts, facts.answered > 0, facts.ended, facts.ended_streams,
+            facts.call_ended, facts.end_reason, facts.outcome, facts.answered_by, facts.recording, facts.moves,
+            facts.continuation.kind, facts.bot_start_ms, facts.hold_ms, facts.call_id,
+        )
+    )  # fmt: skip

@@ -1,0 +1,81 @@
+"""What operators want done with a running session: as if its bot had asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import Protocol
+
+from gateway.media.bridge import Bridge
+from gateway.media.relay import Relay
+from gateway.protocol.codes import EndReason
+from gateway.sessions.commands import CommandedSession, no_keys, no_way_back
+from gateway.sessions.duration_limit import LAST_WORDS
+from gateway.sessions.events import AT_ONCE, BotCommand, EndSession, Event, OrderKind
+from gateway.sessions.recording import SessionRecording
+
+MAX_ORDERS = 64
+"""Orders that may wait for the bot's words to be heard: of more, somebody floods."""
+FLOOD = "too many commands are waiting"
+
+
+class OrderedSession(CommandedSession, Protocol):
+    """What is needed of a session."""
+
+    @property
+    def bridge(self) -> Bridge | Relay:
+        """What joins its stream and its bot."""
+
+    @property
+    def recording(self) -> SessionRecording:
+        """Its recording, if there is one."""
+
+    def post(self, event: Event) -> None:
+        """Wake the session's task."""
+
+
+class Orders:
+    """One session's."""
+
+    def __init__(self, session: OrderedSession) -> None:
+        self._session = session
+        self._now = asyncio.get_running_loop().time
+        self._waiting = 0
+
+    def take(self, kind: OrderKind, value: str) -> str:
+        """Do this when what the bot has said has been heard. Returns why it is not done, "" if it is.
+
+        A hang-up waits at most LAST_WORDS for that, and not at all if its value is AT_ONCE. value: a number, or keys.
+        """
+        session = self._session
+        if self._waiting >= MAX_ORDERS:
+            return FLOOD
+        match kind:
+            case "pause_recording":
+                return session.recording.pause(self._now())
+            case "resume_recording":
+                return session.recording.resume()
+            case "digits":
+                refusal = no_keys(session, value)
+                if not refusal:
+                    session.bridge.send_keys(value, self._now())
+                return refusal
+            case "transfer":
+                if refusal := no_way_back(session):
+                    return refusal
+                self._after_playback(BotCommand("transfer", value))
+            case "hangup" if value == AT_ONCE:
+                session.post(EndSession(EndReason.API_HANGUP))
+            case "hangup":
+                end = EndSession(EndReason.API_HANGUP)
+                self._after_playback(end)
+                asyncio.get_running_loop().call_later(LAST_WORDS, session.post, end)
+        return ""
+
+    def _after_playback(self, event: Event) -> None:
+        self._waiting += 1
+        self._session.bridge.after_playback(partial(self._post, event), self._now())
+
+    def _post(self, event: Event) -> None:
+        self._waiting -= 1
+        self._session.post(event)
