@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -245,6 +247,13 @@ def static_workers() -> bool:
 @pytest.fixture
 async def gateway(service, static_workers):
     """One node, two workers."""
+    async with node_on_loopback(service, static_workers=static_workers) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def node_on_loopback(service: Service, *, static_workers: bool = False) -> AsyncIterator[Gateway]:
+    """One node, two workers. static_workers: they are a static host's, who know nothing of us."""
     before = open_sockets()
     bots = [Bot(), Bot()]
     loop = asyncio.get_running_loop()
