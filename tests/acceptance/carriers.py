@@ -29,7 +29,7 @@ from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.acceptance.program import EXOTEL_SECRET, PLIVO_ID, PLIVO_TOKEN, TELNYX_SEED, TWILIO_SID, TWILIO_TOKEN
-from tests.kit.waiting import SCALE, until
+from tests.kit.waiting import PATIENCE, SECONDS, until
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 HOLD_PEAK = 4000
@@ -138,7 +138,7 @@ _TLS = ssl.create_default_context()  # made once: it takes longer than a webhook
 
 
 def http() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=15 * SCALE, verify=_TLS)
+    return httpx.AsyncClient(timeout=PATIENCE, verify=_TLS)
 
 
 class Carrier:
@@ -239,11 +239,10 @@ class Carrier:
     async def open(self, url: str, codec: Codec | None = None, **options: Any) -> AsyncIterator[Phone]:
         headers = options.pop("additional_headers", None)
         headers = self.upgrade_headers(url) if headers is None else headers
-        wait = 10 * SCALE
         async with connect(
             url,
             additional_headers=headers,
-            open_timeout=wait,
+            open_timeout=PATIENCE,
             close_timeout=2,
             max_size=None,
             compression=None,
@@ -647,7 +646,7 @@ class Phone:
                 self.played.append(name)
                 await self._answer([self.carrier.mark_echo(self.stream, name)])
 
-    async def until(self, what: Any, timeout: float, complain: str) -> None:
+    async def until(self, what: Any, timeout: float = SECONDS, complain: str = "") -> None:
         """Waits until ``what()`` is true; AssertionError with what was heard so far."""
 
         def heard() -> str:
@@ -677,7 +676,7 @@ class Phone:
         audio = np.abs(self.audio())[: len(self.audio()) // block * block]
         return float(np.count_nonzero(audio.reshape(-1, block).max(axis=1) > HOLD_PEAK)) / BLOCKS
 
-    async def hears_echo(self, what: str, seconds: float = 0.4, timeout: float = 5) -> None:
+    async def hears_echo(self, what: str, seconds: float = 0.4, timeout: float = SECONDS) -> None:
         """Talks as a person would, and waits to hear it: the call is whole. Behind a second without media, what comes
         at once is late, and silence has taken its place.
         """
@@ -685,7 +684,7 @@ class Phone:
         await self.talk(seconds, paced=True)
         await self.until(lambda: self.answered_seconds() - before > 0.75 * seconds, timeout, f"no echo {what}")
 
-    async def ends(self, timeout: float = 5) -> int | None:
+    async def ends(self, timeout: float = SECONDS) -> int | None:
         """Waits for the gateway to close; the close code."""
         await self.until(lambda: self.close_code is not None, timeout, "the stream is still open")
         return self.close_code

@@ -19,7 +19,7 @@ from typing import Any, Self
 import httpx
 
 from tests.kit.processes import environment
-from tests.kit.waiting import PATIENCE, SCALE, wait_for
+from tests.kit.waiting import PATIENCE, SCALE, SECONDS, wait_for
 
 HERE = Path(__file__).parent
 
@@ -112,7 +112,9 @@ def free_port() -> int:
             return port
 
 
-def run(*arguments: str, timeout: float = 20, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, timeout: float = 3 * SECONDS, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "gateway", *arguments],
         capture_output=True,
@@ -157,7 +159,7 @@ class Program:
                 continue
         return found
 
-    def log(self, event: str, since: int = 0, timeout: float = 5, nth: int = 1) -> dict[str, Any]:
+    def log(self, event: str, since: int = 0, timeout: float = SECONDS, nth: int = 1) -> dict[str, Any]:
         """The nth log record whose event contains ``event``; AssertionError with the whole log if none comes."""
 
         def find() -> dict[str, Any] | None:
@@ -174,7 +176,7 @@ class Program:
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
-    def wait(self, timeout: float = 10) -> int:
+    def wait(self, timeout: float = SECONDS) -> int:
         return self.process.wait(timeout * SCALE)
 
     def kill(self) -> None:
@@ -183,8 +185,8 @@ class Program:
             os.killpg(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        self.process.wait(10)
-        self._reader.join(5)
+        self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         if self.process.stderr:
             self.process.stderr.close()
 
@@ -199,7 +201,7 @@ class Program:
             try:
                 time.sleep(0.05)
                 self.terminate()  # a second one: do not wait for calls that a failed test left
-                self.wait(5)
+                self.wait()
             except (subprocess.TimeoutExpired, ProcessLookupError):
                 pass
         self.kill()
@@ -208,7 +210,7 @@ class Program:
 class Gateway(Program):
     """`gateway serve`, which is ready. url: where it listens. patience: seconds until it must be."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None, patience: float = 20) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, patience: float = 3 * SECONDS) -> None:
         super().__init__("serve", *arguments, env=env)
         try:
             # Not `log("ready")`: there is also the worker that "is not ready after 3 s".
@@ -226,7 +228,12 @@ class Gateway(Program):
 
     @classmethod
     def of(
-        cls, folder: Path, config: str, *arguments: str, env: dict[str, str] | None = None, patience: float = 20
+        cls,
+        folder: Path,
+        config: str,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        patience: float = 3 * SECONDS,
     ) -> Gateway:
         """Serves ``config`` on any free port."""
         file = folder / f"gateway-{time.monotonic_ns()}.toml"

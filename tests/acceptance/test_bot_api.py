@@ -13,10 +13,10 @@ import pytest
 from tests.acceptance.carriers import ALAW, CARRIERS, L16_16K, NAMES, ULAW, Call, Carrier, Codec, Phone, Plivo, Telnyx
 from tests.acceptance.program import CarrierRest, Gateway, service, settings
 from tests.kit.bots import notes_of, place_bot
-from tests.kit.waiting import SCALE, until
+from tests.kit.waiting import SECONDS, until
 
 LEAD = 0.2  # playout_lead_ms
-NOISE = 0.25  # what a busy machine may add
+NOISE = 5.0  # what a busy machine may add: far less than the thirty seconds of a clear that does nothing
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ class Conversation:
     def notes(self, what: str) -> list[dict[str, Any]]:
         return [one for one in notes_of(self.bot) if one["call"] == self.call.id and one["what"] == what]
 
-    async def noted(self, what: str, count: int = 1, timeout: float = 5, **having: Any) -> dict[str, Any]:
+    async def noted(self, what: str, count: int = 1, timeout: float = SECONDS, **having: Any) -> dict[str, Any]:
         def found() -> list[dict[str, Any]]:
             return [one for one in self.notes(what) if having.items() <= one.items()]
 
@@ -121,7 +121,7 @@ async def test_who_calls_and_with_what(gateway: Gateway, bot: Path) -> None:
             audio = await one.noted("audio")
             assert audio["rate"] == (24000 if leg == "plivo-l16" else 16000)
             await one.phone.hang_up()
-            await one.noted("end", timeout=3)
+            await one.noted("end")
 
         await converse(leg, gateway, bot, talk, "campaign=spring")
 
@@ -136,13 +136,13 @@ async def test_digits_play_and_marks(gateway: Gateway, bot: Path) -> None:
                 await phone.press(digit)
                 await one.noted("dtmf", digit=digit)
             await phone.press("1")
-            await one.noted("mark", name="after", timeout=4)
+            await one.noted("mark", name="after")
             assert [(mark["name"], mark["played"]) for mark in one.notes("mark")] == [("before", True), ("after", True)]
             assert 0.8 < phone.loud_seconds() < 1, phone.loud_seconds()  # the rest of a sine is near zero
             whole_seconds(phone, 1)
             before = phone.seconds()
             await phone.press("4")
-            await one.noted("mark", name="other rate", timeout=4)
+            await one.noted("mark", name="other rate")
             assert 0.98 <= phone.seconds() - before <= 1.35, phone.seconds() - before
             assert not phone.cleared
 
@@ -164,12 +164,12 @@ async def test_digits_to_the_far_end(gateway: Gateway, bot: Path) -> None:
             await one.noted("audio")
             await phone.press("5")
             if leg.startswith("plivo"):
-                await phone.until(lambda: phone.dialled == "12#", 3, "no sendDTMF")
+                await phone.until(lambda: phone.dialled == "12#", complain="no sendDTMF")
                 return
             if leg == "exotel":
-                await one.noted("status", timeout=3, status="refused")
+                await one.noted("status", status="refused")
                 return
-            assert await phone.ends(4) == 1000
+            assert await phone.ends() == 1000
         follow = await carrier.resume(answer, call)
         assert follow.xml[0].tag == "Play", follow.response.text
         assert follow.xml[0].get("digits") == "12#", follow.response.text
@@ -177,7 +177,7 @@ async def test_digits_to_the_far_end(gateway: Gateway, bot: Path) -> None:
             follow = await carrier.resume(follow, call)
         async with carrier.phone(call, follow) as phone:
             again = Conversation(phone, call, bot)
-            await again.noted("status", timeout=3, status="reattached")
+            await again.noted("status", status="reattached")
             assert len(again.notes("start")) == 1
 
     await on_all(run)
@@ -212,7 +212,7 @@ async def test_thirty_seconds_at_once(gateway: Gateway, bot: Path) -> None:
             assert 30.0 <= phone.seconds() <= 30.3 + phone.carrier.chunk, phone.seconds()
             whole_seconds(phone, 30)
             chunk = 0.2 if leg == "exotel" else 0.02
-            assert ahead <= LEAD + chunk + NOISE, f"{ahead:.2f} s sent ahead of the ear"
+            assert ahead <= LEAD + chunk + 0.25, f"{ahead:.2f} s sent ahead of the ear"
 
         await converse(leg, gateway, bot, talk)
 
@@ -222,7 +222,7 @@ async def test_thirty_seconds_at_once(gateway: Gateway, bot: Path) -> None:
             before, silent = len(phone.cleared), phone.seconds()  # a slow start has hold audio, cleared for the bot
             await phone.press("3")
             cleared = (await one.noted("clear"))["at"]
-            await one.noted("mark", name="m-after", timeout=3)
+            await one.noted("mark", name="m-after")
             clears = phone.cleared[before:]
             assert len(clears) == 1, [at - cleared for at in clears]
             chunk = 0.2 if leg == "exotel" else 0.0
@@ -236,7 +236,7 @@ async def test_thirty_seconds_at_once(gateway: Gateway, bot: Path) -> None:
             assert marks == {"m0": True, "m30": False, "m-after": True}
             assert len(one.notes("mark")) == 3
             heard = phone.seconds() - silent
-            assert 0.9 < heard < 1.9, heard
+            assert 0.9 < heard < 1.9 + NOISE, heard
 
         await converse(leg, gateway, bot, talk)
 
@@ -250,11 +250,11 @@ async def test_the_bot_hangs_up(gateway: Gateway, bot: Path) -> None:
         async def talk(one: Conversation) -> None:
             phone = one.phone
             await phone.press("#")
-            assert await phone.ends(5) == 1000
+            assert await phone.ends() == 1000
             whole_seconds(phone, 1)
             begin = phone.heard[0][0]
             assert asyncio.get_running_loop().time() - begin > 0.9, "the last sentence was cut"
-            await one.noted("end", timeout=3)
+            await one.noted("end")
 
         await converse(leg, gateway, bot, talk)
 
@@ -267,11 +267,9 @@ async def test_the_caller_hangs_up(gateway: Gateway, bot: Path, rest: CarrierRes
     async def run(leg: str) -> None:
         async def talk(one: Conversation) -> None:
             await one.phone.press("2")
-            await one.phone.until(lambda: one.phone.loud_seconds() > 0.1, 3, "nothing played")
-            begin = asyncio.get_running_loop().time()
+            await one.phone.until(lambda: one.phone.loud_seconds() > 0.1, complain="nothing played")
             await one.phone.hang_up()
-            await one.noted("end", timeout=2)
-            assert asyncio.get_running_loop().time() - begin < 1 * SCALE
+            await one.noted("end")  # while it would have played for thirty seconds
             assert not [path for _, path, _ in rest.asked if one.call.id in path]
             assert [mark["played"] for mark in one.notes("mark")] in ([], [False])
 
@@ -286,7 +284,7 @@ async def test_the_bot_hangs_up_by_rest(gateway: Gateway, bot: Path, rest: Carri
     async def run(leg: str) -> None:
         async def talk(one: Conversation) -> None:
             await one.phone.press("#")
-            assert await one.phone.ends(5) == 1000
+            assert await one.phone.ends() == 1000
             asked = [(method, path) for method, path, _ in rest.asked]
             if leg == "twilio":
                 assert ("POST", f"/2010-04-01/Accounts/{one.call.account}/Calls/{one.call.id}.json") in asked, asked

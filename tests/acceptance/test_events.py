@@ -44,7 +44,7 @@ secret = "{SECRET}"
         first = await asyncio.to_thread(Gateway.of, tmp_path, config, "--dev")
         with first:
             await call(first, "twilio")
-            await until(lambda: list(types_by_call(receiver).values()) == [WHOLE], 20)
+            await until(lambda: list(types_by_call(receiver).values()) == [WHOLE])
             receiver.answer = lambda _: status(503)
             await call(first, "telnyx")
             await until(lambda: len(receiver.asked) > len(receiver.took))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,7 @@ import pytest
 from tests.acceptance.carriers import CARRIERS, NAMES, http
 from tests.acceptance.program import Gateway, run, service, settings
 from tests.kit.bots import notes_of, place_bot
-from tests.kit.waiting import SCALE, until
+from tests.kit.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ async def status_of(gateway: Gateway, path: str) -> int:
 async def test_health(config: str, folder: Path) -> None:
     begin = time.monotonic()
     with Gateway.of(folder, config) as gateway:
-        took = time.monotonic() - begin
+        print(f"ready after {time.monotonic() - begin:.2f} s")
         for path in ("/livez", "/readyz", "/lbz", "/status"):
             assert await status_of(gateway, path) == 200, path
         async with http() as client:
@@ -42,16 +41,14 @@ async def test_health(config: str, folder: Path) -> None:
                 assert (await client.get(f"{gateway.url}{path}")).status_code in (401, 403, 404, 405, 426), path
         gateway.assert_clean()
         gateway.terminate()
-        assert gateway.wait(5) == 0, "".join(gateway.lines)
-    print(f"ready after {took:.2f} s")
-    assert took < 6 * SCALE
+        assert gateway.wait() == 0, "".join(gateway.lines)
 
 
 async def test_every_log_line_is_json(config: str, folder: Path) -> None:
     """Away from a terminal, the worker hosts' lines too."""
     with Gateway.of(folder, config) as gateway:
         gateway.terminate()
-        gateway.wait(5)
+        gateway.wait()
     plain = [line for line in gateway.lines if not line.startswith("{")]
     assert not plain, plain
 
@@ -86,7 +83,7 @@ async def test_sigterm_drains(config: str, folder: Path, echo_bot: Path) -> None
         assert await status_of(gateway, "/readyz") == 503
         settled.set()
         await asyncio.gather(*calls)
-        assert gateway.wait(8) == 0, "".join(gateway.lines)
+        assert gateway.wait() == 0, "".join(gateway.lines)
     gateway.assert_clean()
 
 
@@ -103,17 +100,15 @@ async def test_second_sigterm_forces(config: str, folder: Path) -> None:
             assert gateway.alive()
             begin = time.monotonic()
             gateway.terminate()
-            await asyncio.to_thread(gateway.wait, 10)
-            took = time.monotonic() - begin
-    print(f"ended {took:.2f} s after the second SIGTERM")
-    assert took < 8 * SCALE
+            await asyncio.to_thread(gateway.wait)
+            print(f"ended {time.monotonic() - begin:.2f} s after the second SIGTERM")
     gateway.assert_clean()
 
 
 async def test_sigint_is_a_stop_too(config: str, folder: Path) -> None:
     with Gateway.of(folder, config) as gateway:
         gateway.process.send_signal(signal.SIGINT)
-        assert await asyncio.to_thread(gateway.wait, 5) == 0
+        assert await asyncio.to_thread(gateway.wait) == 0
 
 
 async def test_an_unused_claim_does_not_hold_the_exit(config: str, folder: Path) -> None:
@@ -122,9 +117,7 @@ async def test_an_unused_claim_does_not_hold_the_exit(config: str, folder: Path)
         carrier = CARRIERS["twilio"](gateway.url)
         assert (await carrier.voice(carrier.new_call())).stream
         gateway.terminate()
-        begin = time.monotonic()
-        assert await asyncio.to_thread(gateway.wait, 35) == 0
-        assert time.monotonic() - begin < 5 * SCALE
+        assert await asyncio.to_thread(gateway.wait) == 0  # the claim would last for thirty seconds
 
 
 async def test_ready_is_ready_without_warm_workers(folder: Path, echo_bot: Path) -> None:
@@ -135,7 +128,7 @@ async def test_ready_is_ready_without_warm_workers(folder: Path, echo_bot: Path)
         answer = await carrier.voice(call)
         assert answer.stream, (answer.response.text, gateway.lines)
         async with carrier.phone(call, answer) as phone:
-            await phone.hears_echo("of a cold start", 0.4, 10)
+            await phone.hears_echo("of a cold start", 0.4)
 
 
 async def test_no_bot_is_left_behind(config: str, folder: Path) -> None:
@@ -149,9 +142,9 @@ async def test_no_bot_is_left_behind(config: str, folder: Path) -> None:
             await phone.hears_echo("first", 0.2)
             await phone.hang_up()
         gateway.terminate()
-        assert await asyncio.to_thread(gateway.wait, 8) == 0
+        assert await asyncio.to_thread(gateway.wait) == 0
     (pid,) = {one["pid"] for one in notes_of(bot) if one["call"] == call.id}
-    await until(lambda: not Path(f"/proc/{pid}").exists(), 5, "the end of the bot's process, after a clean exit")
+    await until(lambda: not Path(f"/proc/{pid}").exists(), complain="the end of the bot's process, after a clean exit")
 
 
 def test_dev_needs_no_credentials(tmp_path: Path) -> None:
@@ -168,25 +161,16 @@ def test_dev_needs_no_credentials(tmp_path: Path) -> None:
         assert response.status_code == 200
         assert "<Stream" in response.text
         gateway.terminate()
-        assert gateway.wait(6) == 0
+        assert gateway.wait() == 0
 
 
 def test_help_is_quick() -> None:
     begin = time.monotonic()
     result = run("--help")
-    took = time.monotonic() - begin
+    print(f"--help took {time.monotonic() - begin:.2f} s")
     assert result.returncode == 0
-    assert took < 2 * SCALE, took  # 0.5 s on an idle machine; printed, as timing decides no test
-    print(f"--help took {took:.2f} s")
 
 
 def test_wrong_command() -> None:
     assert run("fly").returncode == 2
     assert run("serve", "--port", "many").returncode == 2
-
-
-@pytest.fixture(autouse=True)
-def bounded() -> Iterator[None]:
-    begin = time.monotonic()
-    yield
-    assert time.monotonic() - begin < 60 * SCALE

@@ -34,14 +34,14 @@ from tests.acceptance.program import (
 )
 from tests.kit.bots import place_bot
 from tests.kit.golden import VECTORS, golden_bytes
-from tests.kit.waiting import SCALE
+from tests.kit.waiting import PATIENCE
 
 SIGNED = ("twilio", "telnyx", "plivo")
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[httpx.Client]:
-    with httpx.Client(timeout=10 * SCALE) as one:
+    with httpx.Client(timeout=PATIENCE) as one:
         yield one
 
 

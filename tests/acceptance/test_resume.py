@@ -12,6 +12,7 @@ import pytest
 from tests.acceptance.carriers import CARRIERS, NAMES, Answer, Call, Carrier, Phone
 from tests.acceptance.program import Gateway, service, settings
 from tests.kit.bots import noted
+from tests.kit.waiting import until
 
 WITH_XML = ("twilio", "telnyx", "plivo")
 
@@ -25,7 +26,7 @@ def gateway(folder: Path, echo_bot: Path) -> Iterator[Gateway]:
 
 
 async def talking(phone: Phone, seconds: float = 0.3) -> None:
-    await phone.hears_echo("in the call", seconds, 4)
+    await phone.hears_echo("in the call", seconds)
 
 
 async def dropped(carrier: Carrier, call: Call, answer: Answer, seconds: float) -> None:
@@ -107,6 +108,16 @@ async def test_the_same_bot_goes_on(gateway: Gateway, echo_bot: Path) -> None:
     await asyncio.gather(each(short), each(run))
 
 
+async def reasons(gateway: Gateway, since: int, calls: int) -> set[str]:
+    """Why the sessions of so many calls ended, of which line `since` and those behind it tell."""
+
+    def ended() -> list[str]:
+        return [one["reason"] for one in gateway.records(since) if one.get("event") == "session ended"]
+
+    await until(lambda: len(ended()) >= calls, complain=lambda: f"{calls} sessions have ended: {ended()}")
+    return set(ended())
+
+
 async def test_spent_token_after_the_loss(gateway: Gateway, echo_bot: Path) -> None:
     """A carrier that reconnects by itself, with the same URL, to the live session whose stream is gone."""
 
@@ -140,13 +151,15 @@ async def test_orderly_end_then_a_late_resume(gateway: Gateway, echo_bot: Path) 
         call = carrier.new_call()
         answer = await carrier.voice(call)
         await whole(carrier, call, answer)
-        await noted(echo_bot, call.id, "end", timeout=2)
+        await noted(echo_bot, call.id, "end")
         await asyncio.sleep(0.2)
         late = await carrier.resume(answer, call)
         assert late.stream, late.response.text
         await whole(carrier, call, late)
 
+    since = gateway.fence()
     await each(run, WITH_XML)
+    assert await reasons(gateway, since, 2 * len(WITH_XML)) == {"caller_hangup"}
 
 
 async def test_after_the_bot_has_hung_up(gateway: Gateway) -> None:
@@ -159,7 +172,7 @@ async def test_after_the_bot_has_hung_up(gateway: Gateway) -> None:
         async with carrier.phone(call, answer) as phone:
             await talking(phone)
             await phone.press("#")
-            assert await phone.ends(4) == 1000
+            assert await phone.ends() == 1000
         if name == "exotel":
             response = await carrier.get("resume", call)  # type: ignore[attr-defined]
             assert response.status_code == 200
@@ -180,9 +193,11 @@ async def test_the_caller_is_gone_for_good(gateway: Gateway, echo_bot: Path) -> 
         carrier, call, _ = await lost(gateway, name, 0.1)
         response = await carrier.status(call)  # type: ignore[attr-defined]
         assert response.status_code == 200
-        await noted(echo_bot, call.id, "end", timeout=3)
+        await noted(echo_bot, call.id, "end")
 
+    since = gateway.fence()
     await each(run)
+    assert await reasons(gateway, since, len(NAMES)) == {"caller_hangup"}
 
 
 async def test_unknown_session(gateway: Gateway, folder: Path, echo_bot: Path) -> None:

@@ -14,7 +14,6 @@ import websockets
 from tests.acceptance.carriers import CARRIERS, NAMES, Carrier, Twilio
 from tests.acceptance.program import SECOND_TWILIO_SID, STREAM_KEYS, Gateway, service, settings
 from tests.kit.bots import noted, place_bot
-from tests.kit.waiting import SCALE
 
 KEYED = ("telnyx", "plivo", "exotel")
 
@@ -49,7 +48,7 @@ async def answered_by(
     call = carrier.new_call(*options.pop("numbers", ()))
     async with carrier.open(url, **options) as phone:
         await phone.shake(call, parameters)
-        await phone.hears_echo(url.partition("/ws")[2], 0.4, 4)
+        await phone.hears_echo(url.partition("/ws")[2], 0.4)
         await phone.hang_up()
     notes = await noted(bot, call.id, "start")
     return next(one for one in notes if one["what"] == "start")
@@ -100,7 +99,7 @@ async def test_twilio_of_a_foreign_account(gateway: Gateway) -> None:
             start["start"]["accountSid"] = account
             await phone.send(carrier.connected())
             await phone.send(start)
-            assert await phone.ends(3) == 1008, account
+            assert await phone.ends() == 1008, account
 
 
 @pytest.mark.parametrize("name", KEYED)
@@ -168,7 +167,7 @@ async def test_unknown_service_host(name: str, gateway: Gateway) -> None:
     try:
         async with carrier.open(url, additional_headers={}) as phone:
             await phone.shake(carrier.new_call())
-            assert await phone.ends(4) is not None
+            assert await phone.ends() is not None
             assert phone.seconds() == 0
     except websockets.InvalidStatus as error:
         assert error.response.status_code in (403, 404, 503)
@@ -186,7 +185,7 @@ async def test_one_path_for_all(name: str, of: str, gateway: Gateway, other_bot:
         return
     async with carrier.open(url, additional_headers={}) as phone:
         await phone.shake(carrier.new_call())
-        assert await phone.ends(2 * SCALE) == 1008
+        assert await phone.ends() == 1008
         assert phone.seconds() == 0
 
 
@@ -203,7 +202,7 @@ async def test_one_path_and_a_handshake_of_nobody(gateway: Gateway) -> None:
     async with carrier.open(f"{ws(gateway)}/ws?key={STREAM_KEYS['twilio']}", additional_headers={}) as phone:
         for _ in range(5):
             await phone.send("{")
-        assert await phone.ends(2) == 1003
+        assert await phone.ends() == 1003
 
 
 async def test_bot_hangs_up_a_static_stream(gateway: Gateway) -> None:
@@ -212,4 +211,4 @@ async def test_bot_hangs_up_a_static_stream(gateway: Gateway) -> None:
         await phone.shake(carrier.new_call())
         await phone.hears_echo("first", 0.2)
         await phone.press("#")
-        assert await phone.ends(3 * SCALE) == 1000
+        assert await phone.ends() == 1000

@@ -71,7 +71,7 @@ class Crowd:
                 f"{what}; {self.last}, workers {states}, {len(self.sessions)} sessions, {len(self.host.started)} starts"
             )
 
-        await until(holds, 15, seen)
+        await until(holds, complain=seen)
 
     def set_policy(self, fallback: Fallback) -> None:
         """`when_full`."""

@@ -15,7 +15,7 @@ from tests.acceptance.carriers import Answer, Call, Phone, Twilio
 from tests.acceptance.program import Gateway, service, settings
 from tests.kit.bots import notes_of
 from tests.kit.proc import alive, children
-from tests.kit.waiting import PATIENCE, until
+from tests.kit.waiting import PATIENCE, SECONDS, until
 
 SERVICE = "obedient.acme"
 SLOT = re.compile(r'gateway_worker_slots\{service_host="([^"]+)",state="(\w+)"\} ([\d.]+)')
@@ -79,11 +79,11 @@ class Serving:
         """The worker that serves this call now."""
         return int(self.notes("start", call)[-1]["pid"])
 
-    async def until_log(self, event: str, seconds: float = 5, nth: int = 1) -> dict[str, Any]:
+    async def until_log(self, event: str, seconds: float = SECONDS, nth: int = 1) -> dict[str, Any]:
         """The nth log record whose event contains this."""
         return await asyncio.to_thread(self.gateway.log, event, timeout=seconds, nth=nth)
 
-    async def until_whole(self, warm: int, seconds: float = 8) -> None:
+    async def until_whole(self, warm: int, seconds: float = SECONDS) -> None:
         """The pool is as it was: `warm` ready (or more), nobody served, nobody waiting."""
         seen: dict[str, int] = {}
 
@@ -111,7 +111,7 @@ class Serving:
         """
         call, answer = await self.ring(query)
         if again and not answer.stream:
-            call, answer = await until(lambda: self._ring_through(query), 10)
+            call, answer = await until(lambda: self._ring_through(query))
         assert answer.stream, answer.response.text
         async with self.carrier.phone(call, answer) as phone:
             await phone.hears_echo("at first", 0.1)
@@ -138,7 +138,7 @@ async def serving(
             yield served
         if gateway.alive():
             gateway.terminate()
-            await asyncio.to_thread(gateway.wait, 10)
+            await asyncio.to_thread(gateway.wait)
         if not tracebacks:
             gateway.assert_clean()
     for pid in family:

@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.acceptance.carriers import Call, Phone
 from tests.admission.serving import Serving, config, obedient, serving
 from tests.kit.bots import place_bot
-from tests.kit.waiting import SCALE
 
 CALLS = 20
 
@@ -38,7 +37,7 @@ async def test_20_calls_are_not_cut_and_the_exit_status_is_0(tmp_path: Path) -> 
         await last.hears_echo("as the last one", 0.2)
         assert served.gateway.alive()
         await last.hang_up()
-        assert await asyncio.to_thread(served.gateway.wait, 10) == 0
+        assert await asyncio.to_thread(served.gateway.wait) == 0
         reasons = Counter(one["reason"] for one in served.gateway.records() if one.get("event") == "session ended")
         assert reasons == {"caller_hangup": CALLS}
         assert Counter(one["call"] for one in served.notes("end")) == Counter({call.id: 1 for call, _ in phones})
@@ -52,11 +51,10 @@ async def test_a_deadline_that_passes_ends_the_rest_in_good_order(tmp_path: Path
         phones = await talking(served, calls)
         served.gateway.terminate()
         began = time.monotonic()
-        await asyncio.gather(*(phone.ends(10) for _, phone in phones))
+        await asyncio.gather(*(phone.ends() for _, phone in phones))
         assert {phone.close_code for _, phone in phones} == {1000}
         assert time.monotonic() - began > 1.2, "it did not wait"
-        assert await asyncio.to_thread(served.gateway.wait, 10) == 0
-        assert time.monotonic() - began < 10 * SCALE
+        assert await asyncio.to_thread(served.gateway.wait) == 0
         reasons = Counter(one["reason"] for one in served.gateway.records() if one.get("event") == "session ended")
         assert reasons == {"drained": CALLS}
         assert Counter(one["call"] for one in served.notes("end")) == Counter({call.id: 1 for call, _ in phones})

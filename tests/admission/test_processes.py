@@ -44,11 +44,11 @@ async def _call(served: Serving, pids: dict[str, list[int]], *, dies: bool) -> N
     call, answer = await served.ring()
     async with served.carrier.phone(call, answer) as phone:
         await phone.until(lambda: bool(pids[call.id]), 30, "never served")
-        await phone.hears_echo("of its bot", 0.1, 10)
+        await phone.hears_echo("of its bot", 0.1)
         if dies:
             kill(pids[call.id][0])
             await phone.until(lambda: len(pids[call.id]) == 2, 30, "not served again")
-            await phone.hears_echo("of its second bot", 0.1, 10)
+            await phone.hears_echo("of its second bot", 0.1)
         await phone.hang_up()
 
 

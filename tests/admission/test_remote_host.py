@@ -16,7 +16,7 @@ from tests.acceptance.program import Gateway, Program, free_port
 from tests.admission.serving import SERVICE, Serving, config, serving
 from tests.kit.bots import place_bot
 from tests.kit.proc import alive, descendants
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, SECONDS, until
 
 KEY = "remote-worker-key-of-the-tests"
 REMOTE = f'host = "{SERVICE}"\ndefault = true\nwrapup_seconds = 1\n'
@@ -31,7 +31,7 @@ class RemoteHost(Program):
             env={"GATEWAY_WORKER_KEY": key, "GATEWAY_LOG": "console"},
         )
 
-    async def says(self, what: str, times: int = 1, seconds: float = 12) -> None:
+    async def says(self, what: str, times: int = 1, seconds: float = SECONDS) -> None:
         await until(
             lambda: sum(what in line for line in self.lines) >= times,
             seconds,
@@ -73,7 +73,7 @@ async def test_a_remote_host_registers_serves_and_drains(tmp_path: Path) -> None
             await served.until_whole(2)
             async with served.talking() as (call, phone):
                 host.terminate()  # drain: the running call ends first
-                await until(_refused(served), 5, lambda: "new calls are still given to it")
+                await until(_refused(served), complain=lambda: "new calls are still given to it")
                 await phone.hears_echo("while its host drains", 0.1)
                 await phone.hang_up()
             assert host.wait() == 0
@@ -103,7 +103,7 @@ async def test_a_host_keeps_its_calls_over_its_gateways_death_and_is_recognised(
             await phone.hears_echo("before", 0.1)
             pid = served.pid_of(call)
             os.kill(first.process.pid, signal.SIGKILL)
-            first.process.wait(10)
+            first.process.wait(PATIENCE)
             await phone.ends()
             assert phone.close_code == 1006
         await host.says("is gone (1006)")

@@ -235,7 +235,7 @@ bot = "gateway.worker.echo:bot"
     file.write_text(text)
     port = free_port()
     with Program("serve", "--config", str(file), "--port", str(port)) as program:
-        program.log("ready", timeout=20)
+        program.log("ready")
         yield f"http://127.0.0.1:{port}"
 
 

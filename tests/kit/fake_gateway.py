@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.protocol import pcm, workers
 from gateway.sockets import Accept, Decision, Refusal, Socket, Upgrade, connect, server_protocol
-from tests.kit.waiting import PATIENCE, SCALE, until
+from tests.kit.waiting import PATIENCE, SCALE, SECONDS, until
 
 KEY = "worker-key"
 
@@ -105,7 +105,7 @@ class FakeGateway:
             self.tell(workers.Drain())
             self.socket.close(1000)
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 15) -> Any:
+    async def until(self, condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
         return await until(condition, seconds)
 
     def ready(self) -> list[workers.Worker]:

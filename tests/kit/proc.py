@@ -38,4 +38,4 @@ def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
 
 
 async def until_dead(*pids: int) -> None:
-    await until(lambda: not any(map(alive, pids)), 15)
+    await until(lambda: not any(map(alive, pids)))

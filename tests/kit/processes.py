@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.kit.proc import alive
-from tests.kit.waiting import SCALE, until
+from tests.kit.waiting import PATIENCE, SCALE, SECONDS, until
 
 PROGRAM = (sys.executable, "-m", "gateway")
 MARK = "CLUSTER_TEST_RIG"
@@ -83,7 +83,7 @@ class Process:
         self.signal(signal.SIGKILL)
         self.stopped = False
         if self._process is not None:
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
 
     def kill_group(self) -> None:
         """SIGKILL to the process and to what it has started: they are one session."""
@@ -92,14 +92,14 @@ class Process:
                 os.killpg(self.pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-            self._process.wait(10)
+            self._process.wait(PATIENCE)
 
     def wait(self, seconds: float) -> int:
         """Wait for its end without a loop; the exit status."""
         assert self._process is not None
         return self._process.wait(seconds * SCALE)
 
-    async def ended(self, seconds: float = 15.0) -> int:
+    async def ended(self, seconds: float = SECONDS) -> int:
         """Wait for its end; the exit status."""
         await until(lambda: not self.alive, seconds, lambda: f"{self.name} does not end:\n{self.log()[-3000:]}")
         assert self._process is not None and self._process.returncode is not None
@@ -120,7 +120,7 @@ class Process:
             except ValueError:
                 continue
 
-    async def logged(self, event: str, count: int = 1, seconds: float = 20.0) -> None:
+    async def logged(self, event: str, count: int = 1, seconds: float = SECONDS) -> None:
         """Wait until it has logged this event so often since its last start."""
         await until(
             lambda: (

@@ -27,7 +27,7 @@ async def test_what_a_killed_node_was_sending_is_sent_by_the_next(world: World) 
         node = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.outbox.sending_node", str(world.engine.url), receiver.url
         )
-        await until(lambda: len(receiver.asked) == 6 + 8, 20)
+        await until(lambda: len(receiver.asked) == 6 + 8)
         node.kill()
         await node.wait()
         receiver.answer = lambda _: OK

@@ -13,6 +13,7 @@ from gateway.sessions.table import Sessions
 from gateway.settings import Settings
 from tests.acceptance.program import Gateway
 from tests.kit.http_server import client, serving
+from tests.kit.waiting import PATIENCE
 
 UPGRADE = (
     "Upgrade: websocket",
@@ -83,7 +84,7 @@ async def test_a_page_of_another_site_is_not(node, lines, reason):
 def test_the_guard_stands_before_a_real_dev_gateway_and_its_metrics():
     def status(url: str, host: str) -> bytes:
         address = url.removeprefix("http://").rpartition(":")
-        with socket.create_connection((address[0], int(address[2])), timeout=5) as sock:
+        with socket.create_connection((address[0], int(address[2])), timeout=PATIENCE) as sock:
             sock.sendall(f"GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             return sock.recv(4096).split()[1]
 

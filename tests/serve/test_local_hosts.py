@@ -77,7 +77,7 @@ async def test_a_host_that_dies_is_started_again(
         processes._processes["a.b"].kill()
         await until(lambda: logs)
     assert (logs[0]["service"], logs[0]["status"]) == ("a.b", -9)
-    await until(lambda: len(gateway.registers) == 2, 15)
+    await until(lambda: len(gateway.registers) == 2)
     first, second = gateway.registers
     assert first.host == second.host and first.epoch < second.epoch
 
@@ -85,7 +85,7 @@ async def test_a_host_that_dies_is_started_again(
 async def test_a_bot_that_cannot_be_used_is_said_with_its_service(start: Start, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("1 / 0\n")
     processes = start(str(tmp_path / "broken.py"))
-    await until(processes.failure.done, 15)
+    await until(processes.failure.done)
     said = str(processes.failure.result())
     assert said.startswith("services.a.b.bot: ") and said.endswith(
         "ZeroDivisionError: division by zero (broken.py, line 1)"
@@ -96,7 +96,7 @@ async def test_an_interpreter_that_cannot_be_used_is_said_with_its_setting(tmp_p
     section = ServiceSettings(host="a.b", bot=ECHO, python=str(tmp_path / "python"))
     processes = HostProcesses(Settings(services=(section,)), ("127.0.0.1", 9), KEY)
     processes.start()
-    await until(processes.failure.done, 15)
+    await until(processes.failure.done)
     said = str(processes.failure.result())
     assert said.startswith(f"services.a.b.python: {tmp_path}/python: cannot be run: No such file or directory")
     await processes.stop()
@@ -157,7 +157,7 @@ async def test_a_bot_that_needs_a_hidden_module_is_told_which(start: Start, tmp_
     (tmp_path / "serializers.py").write_text("class OrderSerializer: pass")
     (tmp_path / "bot.py").write_text("from serializers import OrderSerializer\n" + BOT)
     processes = start(str(tmp_path / "bot.py"))
-    await until(processes.failure.done, 15)
+    await until(processes.failure.done)
     said = str(processes.failure.result())
     assert "cannot import name 'OrderSerializer'" in said and f"{tmp_path}/serializers.py: `import seri" in said
     assert "rename it" in said and "\n" not in said
@@ -168,7 +168,7 @@ async def test_hosts_that_never_reached_their_gateway_end_with_it_at_once(tmp_pa
     section = ServiceSettings(host="a.b", bot=str(tmp_path / "slow.py"), min_warm=1)
     processes = HostProcesses(Settings(services=(section,)), ("127.0.0.1", 9), KEY)
     processes.start()
-    await until(lambda: len(descendants(os.getpid())) >= 2, 15)
+    await until(lambda: len(descendants(os.getpid())) >= 2)
     with capture_logs() as logs:
         began = time.monotonic()
         await processes.stop()

@@ -168,9 +168,9 @@ def test_the_first_signal_drains_and_cuts_no_call_short(tmp_path):
                 async def unready() -> bool:
                     return (await client.get("/readyz")).status_code == 503
 
-                await until(talking, 10)
+                await until(talking)
                 gateway.terminate()
-                await until(unready, 10)
+                await until(unready)
                 assert (await client.get("/lbz")).status_code == 404
                 assert (await client.get("/livez")).status_code == 200
                 assert (await client.get(f"{gateway.url}/lbz")).status_code == 404
@@ -190,7 +190,7 @@ def test_at_the_deadline_of_the_drain_what_is_left_is_ended_in_good_order(tmp_pa
 
         async def call():
             calling = asyncio.create_task(place_call(plan(gateway, seconds=30)))
-            await asyncio.to_thread(gateway.log, "bot joined", timeout=10)
+            await asyncio.to_thread(gateway.log, "bot joined")
             gateway.terminate()
             return await calling
 
@@ -205,11 +205,11 @@ def test_the_second_signal_does_not_wait(tmp_path):
 
         async def call():
             calling = asyncio.create_task(place_call(plan(gateway, seconds=30)))
-            await asyncio.to_thread(gateway.log, "bot joined", timeout=10)
+            await asyncio.to_thread(gateway.log, "bot joined")
             gateway.process.send_signal(signal.SIGINT)
-            await asyncio.to_thread(gateway.log, "draining", timeout=10)
+            await asyncio.to_thread(gateway.log, "draining")
             gateway.process.send_signal(signal.SIGTERM)
-            status = await asyncio.to_thread(gateway.wait, 10)
+            status = await asyncio.to_thread(gateway.wait)
             calling.cancel()
             return status
 

@@ -42,7 +42,7 @@ def program(tmp_path: Path, redis: Server) -> Iterator[Gateway]:
         '[[services]]\nhost = "echo"\nbot = "gateway.worker.echo:bot"\nmin_warm = 1\n'
     )
     with Gateway.of(tmp_path, settings, "--processes", "2") as program:
-        program.log("ready", timeout=20, nth=2)
+        program.log("ready", nth=2)
         yield program
 
 
@@ -67,8 +67,8 @@ def test_a_gateway_that_dies_is_replaced_and_the_port_never_refuses(program: Gat
     os.kill(first[0], signal.SIGKILL)
     for _ in range(20):
         assert httpx.get(f"{program.url}/livez").status_code == 200
-    assert program.log(DIED, timeout=20)["status"] == -signal.SIGKILL
-    program.log("ready", timeout=20, nth=3)
+    assert program.log(DIED)["status"] == -signal.SIGKILL
+    program.log("ready", nth=3)
     second = children(program.process.pid)
     assert len(second) == 2
     assert first[0] not in second and first[1] in second
@@ -77,7 +77,7 @@ def test_a_gateway_that_dies_is_replaced_and_the_port_never_refuses(program: Gat
 def test_sigterm_ends_all_of_them(program: Gateway) -> None:
     below = children(program.process.pid)
     program.terminate()
-    assert program.wait(20) == 0
+    assert program.wait() == 0
     for pid in below:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
@@ -86,7 +86,7 @@ def test_sigterm_ends_all_of_them(program: Gateway) -> None:
 def test_gateways_drain_when_their_parent_dies(program: Gateway) -> None:
     below = children(program.process.pid)
     program.process.kill()
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), 20, "their end")
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below), complain="their end")
 
 
 def test_a_bot_that_cannot_be_used_ends_them_all(tmp_path: Path, redis: Server) -> None:
@@ -97,7 +97,7 @@ def test_a_bot_that_cannot_be_used_ends_them_all(tmp_path: Path, redis: Server) 
         f'[[services]]\nhost = "a.b"\nbot = "{tmp_path / "broken.py"}"\n'
     )
     with Program("serve", "--config", str(settings), "--port", "0", "--processes", "2") as program:
-        assert program.wait(20) == 2
+        assert program.wait() == 2
         wait_for(lambda: "gateway serve: services.a.b.bot: " in program.text())
 
 

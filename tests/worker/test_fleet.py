@@ -54,7 +54,7 @@ async def forking(tmp_path: Path) -> AsyncIterator[Fleet]:
     (tmp_path / "forks.py").write_text(FORKS)
     async with fleet(tmp_path, target=str(tmp_path / "forks.py")) as made:
         await made.start()
-        await until(lambda: ready(made), 15)
+        await until(lambda: ready(made))
         yield made
     for child in tmp_path.glob("*.child"):
         with contextlib.suppress(ProcessLookupError):
@@ -70,7 +70,7 @@ async def test_a_worker_that_dies_is_out_of_the_pool_though_its_child_lives(fork
     (first,) = ready(forking)
     (pid,) = forked(tmp_path)
     kill(pid)
-    await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking), 15)
+    await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking))
 
 
 async def test_a_dead_worker_of_a_dead_fork_server_is_found_by_its_silence(
@@ -84,12 +84,12 @@ async def test_a_dead_worker_of_a_dead_fork_server_is_found_by_its_silence(
     kill(fork_server)
     await until_dead(fork_server)
     kill(pid)
-    await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking), 15)
+    await until(lambda: first.id not in {w.id for w in forking.workers()} and ready(forking))
     assert forking.ends["hung"] == 1
     (second,) = ready(forking)
     (pid,) = [p for p in forked(tmp_path) if p != pid]
     kill(pid, signal.SIGSTOP)
-    await until(lambda: second.id not in {w.id for w in forking.workers()}, 15)
+    await until(lambda: second.id not in {w.id for w in forking.workers()})
 
 
 async def test_sessions_that_wait_get_one_worker_each_the_oldest_first(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def test_sessions_that_wait_get_one_worker_each_the_oldest_first(tmp_path:
             made.start_worker_for(session)
         await made.start()
         assert [w.session for w in made.workers()] == ["s1", "s2", "s3"]
-        await until(lambda: len(ready(made)) == 3, 15)
+        await until(lambda: len(ready(made)) == 3)
 
 
 async def test_no_worker_is_started_while_the_host_drains(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_more_may_be_wanted_than_are_born_at_once(tmp_path: Path, monkeypa
         await made.start()
         assert len(made.workers()) == 2
         made.start_worker_for("s1")
-        await until(lambda: len(ready(made)) == 6, 15)
+        await until(lambda: len(ready(made)) == 6)
 
 
 async def test_each_in_a_process_of_its_own_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ async def test_each_in_a_process_of_its_own_too(tmp_path: Path, monkeypatch: pyt
     async with fleet(tmp_path, warm=3) as made:
         await made.start()
         assert len(made.workers()) == 2
-        await until(lambda: len(ready(made)) == 3, 15)
+        await until(lambda: len(ready(made)) == 3)
 
 
 async def test_without_descriptors_it_tries_again_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -143,7 +143,7 @@ async def test_without_descriptors_it_tries_again_later(tmp_path: Path, caplog: 
         assert [r.getMessage() for r in caplog.records] == [
             "cannot start a worker: Too many open files; trying again in 0.2 s"
         ]
-        await until(lambda: len(ready(made)) == 2, 15)
+        await until(lambda: len(ready(made)) == 2)
         assert sorted(w.session for w in ready(made)) == ["s1", "s2"]
 
 
@@ -156,9 +156,9 @@ async def test_a_process_that_cannot_be_started_is_said_and_tried_again(
         with monkeypatch.context() as broken:
             broken.setattr(made._spawner, "_python", str(tmp_path / "python"))
             made.start_worker_for("s1")
-            await until(lambda: "is of no use" in caplog.text, 15)
+            await until(lambda: "is of no use" in caplog.text)
         assert (
             "worker w1 is of no use: cannot start a process: No such file or directory; the next one in" in caplog.text
         )
         made.start_worker_for("s2")
-        await until(lambda: ready(made), 15)
+        await until(lambda: ready(made))

@@ -153,7 +153,7 @@ class Counting:
 
     async def close(self) -> None:
         self._server.close()
-        await until(lambda: not self.open_connections, 15)
+        await until(lambda: not self.open_connections)
 
 
 @pytest.fixture

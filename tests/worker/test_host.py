@@ -316,7 +316,7 @@ async def test_when_the_host_is_killed_idle_workers_end_and_busy_ones_finish(gat
         fork_server = descendants(h.pid)[0]
         assert len(descendants(fork_server)) == 2
         kill(h.pid)
-        await until(lambda: len(descendants(fork_server)) == 1, 15)
+        await until(lambda: len(descendants(fork_server)) == 1)
         await link.echoes()
         with pytest.raises(LinkRefused, match="503"):
             await gateway.link(worker, "s2")

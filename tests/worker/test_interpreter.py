@@ -87,7 +87,7 @@ async def test_workers_run_in_the_bots_own_environment(tmp_path: Path, forks: bo
     fleet = Fleet(options, str(tmp_path), "key", lambda: None)
     try:
         await fleet.start()
-        await until(lambda: [w for w in fleet.workers() if w.state == "ready"], 15)
+        await until(lambda: [w for w in fleet.workers() if w.state == "ready"])
     finally:
         await fleet.stop()
         await asyncio.sleep(0)

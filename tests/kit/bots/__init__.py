@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.kit.waiting import until
+from tests.kit.waiting import SECONDS, until
 
 FOLDER = Path(__file__).parent
 NEIGHBOURS = ("noting.py", "tones.py")
@@ -30,7 +30,7 @@ def notes_of(bot: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in notes.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
-async def noted(bot: Path, call: str, what: str, count: int = 1, timeout: float = 5) -> list[dict[str, Any]]:
+async def noted(bot: Path, call: str, what: str, count: int = 1, timeout: float = SECONDS) -> list[dict[str, Any]]:
     """Wait until the bot has noted `what` so often in this call; all that it has noted of it."""
 
     def notes() -> list[dict[str, Any]]:
