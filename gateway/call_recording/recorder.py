@@ -36,7 +36,8 @@ CHECK_DISK = 10.0
 class CallRecorder:
     """See the module's docstring. Times are loop time, in seconds.
 
-    folder, ending: as the service's `recordings` and `recording_format`. rate: Hz, of the file and of the caller's PCM.
+    folder, ending: as the service's `recordings` and `recording_format`. rate: Hz, of the file at most: it has that of
+    the stream.
     on_done: called by the writer's thread with the file's path when it is written, with None if there is none.
     """
 
@@ -65,12 +66,12 @@ class CallRecorder:
 
     # The media path's side.
 
-    def said(self, data: bytes, now: float) -> None:
-        """Note what the caller said. data: PCM at the recording's rate."""
+    def said(self, payload: bytes, now: float) -> None:
+        """Note what the caller said. payload: in the stream's format."""
         if len(self._queue) >= MAX_QUEUE:
             self.dropped += 1
         elif not self.paused:
-            self._queue.append(("caller", now, now, data))
+            self._queue.append(("caller", now, now, payload))
 
     def heard(self, payload: bytes, now: float, start: float) -> None:
         """Note what the carrier was given. payload: in the stream's format. start: when it is played."""
@@ -79,9 +80,10 @@ class CallRecorder:
         elif not self.paused:
             self._queue.append(("bot", now, start, payload))
 
-    def stream(self, audio: AudioFormat, now: float) -> None:
-        """Note the format of what is heard from now on."""
-        self._control("format", now, write_format(audio))
+    def stream(self, inbound: AudioFormat, outbound: AudioFormat, now: float) -> None:
+        """Note the formats of what is said and of what is heard from now on."""
+        self._control("caller_format", now, write_format(inbound))
+        self._control("format", now, write_format(outbound))
 
     def cut(self, now: float) -> None:
         """Note that nothing that was given to the carrier, and not yet played, is heard."""

@@ -12,16 +12,18 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["begin", "caller", "bot", "format", "cut", "silence", "end"]
+Kind: TypeAlias = Literal["begin", "caller", "bot", "format", "cut", "silence", "end", "caller_format"]
 Entry: TypeAlias = tuple[Kind, float, float, bytes]
 """What happened, when, from when on it is heard, and its audio.
 
-begin: the rate of the recording, and the wall clock, unix seconds. caller: PCM at that rate. format: of the bot's audio
-from now on. bot: what the carrier plays. cut: what was not heard yet is not heard. silence: neither side is recorded
-until the next audio.
+begin: the highest rate of the recording, and the wall clock, unix seconds. caller_format: of the caller's audio from
+now on; before it, and in the spools of older gateways, PCM at that rate. format: of the bot's audio from now on. bot:
+what the carrier plays. cut: what was not heard yet is not heard. silence: neither side is recorded until more audio.
 """
 
-_NUMBER: dict[Kind, int] = {"begin": 1, "caller": 2, "bot": 3, "format": 4, "cut": 5, "silence": 6, "end": 7}
+_NUMBER: dict[Kind, int] = {
+    "begin": 1, "caller": 2, "bot": 3, "format": 4, "cut": 5, "silence": 6, "end": 7, "caller_format": 8,
+}  # fmt: skip
 _KIND = {number: kind for kind, number in _NUMBER.items()}
 _HEAD = struct.Struct("<BddI")
 MAX_DATA = 16 * 1024 * 1024

@@ -78,8 +78,9 @@ class CallTracks:
         self._capacity = int(MAX_AHEAD * rate)
         self._left, self._right = Track(self._capacity), Track(self._capacity)
         self._waiting: list[tuple[float, bytes]] = []
-        """Frames of the caller's that have no place yet: when each came, and its PCM."""
+        """Frames of the caller's that have no place yet: when each came, and its payload."""
         self._caller_end: int | None = None
+        self._caller_format(AudioFormat.of("l16", rate))
         self._bot: Transcoder | None = None
         self._bot_bytes_per_second = 1
         self._run: list[bytes] = []
@@ -93,8 +94,18 @@ class CallTracks:
 
     # The caller.
 
+    def caller_format(self, audio: AudioFormat) -> None:
+        """The caller's audio comes in this format from now on; at first it is PCM at the recording's rate."""
+        if self._waiting:
+            self._place_caller(self._waiting[-1][0] + TINY)
+        self._caller_format(audio)
+
+    def _caller_format(self, audio: AudioFormat) -> None:
+        self._caller = Transcoder(audio, AudioFormat.of("l16", self.rate), long_blocks=True)
+        self._caller_samples_per_byte = self.rate / audio.bytes_for_ms(1000)
+
     def caller(self, frames: Iterable[tuple[float, bytes]]) -> None:
-        """Take what the caller said: when each frame came, and its PCM at the recording's rate, whole samples."""
+        """Take what the caller said: when each frame came, and its payload in the format said before."""
         self._waiting += frames
 
     def _place_caller(self, before: float) -> None:
@@ -121,14 +132,15 @@ class CallTracks:
 
     def _lateness(self, frames: list[tuple[float, bytes]], end: int) -> list[int]:
         """Return by how many samples each frame is late if all are laid end to end from `end` on; early: negative."""
-        late, rate, began = [], self.rate, self._began
+        late, rate, began, per_byte = [], self.rate, self._began, self._caller_samples_per_byte
+        place = float(end)
         for at, data in frames:
-            late.append(int((at - began) * rate + 0.5) - end)
-            end += len(data) >> 1
+            late.append(round((at - began) * rate - place))
+            place += len(data) * per_byte
         return late
 
     def _put_caller(self, run: list[bytes]) -> None:
-        pcm = np.frombuffer(b"".join(run), "<i2")
+        pcm = np.frombuffer(self._caller.feed(b"".join(run)), "<i2")
         assert self._caller_end is not None
         self._left.put(self._caller_end, pcm)
         self._caller_end += pcm.size

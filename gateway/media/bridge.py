@@ -64,7 +64,6 @@ class Bridge:
     def record(self, recorder: CallRecorder | None, *, paused: bool = False, wait_for_bot: bool = False) -> None:
         """Record from now on, when it is resumed (paused), or when the bot is there; None: no more."""
         self.tap.begin(recorder, paused=paused, wait_for_bot=wait_for_bot)
-        self._caller.recorder = recorder
 
     def unplayed(self, now: float) -> float:
         """Seconds of audio that the caller has still to hear, as far as it is known."""
@@ -79,7 +78,7 @@ class Bridge:
         )
         self.detach_stream(now)
         self._stream = playing
-        self.tap.stream(playing.playout.format, now)
+        self.tap.stream(playing.to_bot.source, playing.playout.format, now)
         self._deferred.resume()
         for event in stream.early.events:
             self._stream_event(event, now)
@@ -104,6 +103,7 @@ class Bridge:
             if type(event) is Media:
                 stream.keepalive.heard = now
                 self.counts.from_carrier += 1
+                self.tap.said(event.payload, now)
                 self._caller.add(stream.to_bot.feed(event.payload), now)
             else:
                 self._stream_event(event, now)
@@ -113,8 +113,8 @@ class Bridge:
             case Media(payload):
                 if self._stream is not None:
                     self.counts.from_carrier += 1
-                    lost = isinstance(event, Silence)
-                    self._caller.add(self._stream.to_bot.feed(payload), now, lost=lost)
+                    self.tap.said(payload, now)
+                    self._caller.add(self._stream.to_bot.feed(payload), now, lost=isinstance(event, Silence))
             case Dtmf(digit):
                 self.tell(pcm.Dtmf(digit))
             case Mark(name, played):

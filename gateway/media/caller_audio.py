@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.audio.format import FRAME_MS, AudioFormat
-from gateway.call_recording.recorder import CallRecorder
 from gateway.media.backlog import CallerBacklog
 from gateway.media.caller_clock import CallerClock
 from gateway.media.keepalive import LinkKeepalive
@@ -19,7 +18,6 @@ class CallerAudio:
 
     def __init__(self, pcm_format: AudioFormat, limits: BridgeLimits, counts: Counts) -> None:
         self.link: Socket | None = None
-        self.recorder: CallRecorder | None = None
         self._on_hold = False
         self._keepalive: LinkKeepalive | None = None
         self._limits = limits
@@ -65,8 +63,6 @@ class CallerAudio:
         data: PCM of the caller.
         lost: it is silence for media that were numbered and did not come.
         """
-        if self.recorder is not None:
-            self.recorder.said(data, now)
         if not self._clock.owed:
             self._came_bytes += len(data)
         elif not self._still_wanted(len(data), now, lost):

@@ -12,19 +12,27 @@ BOT_SAYS = 1.0
 """Seconds in which a bot that goes on with its call on another node has said again that the recording is paused."""
 
 
+def _not_recorded(payload: bytes, now: float) -> None:
+    """Take what is said in a call without a recording."""
+
+
 class RecordingTap:
-    """recorder: None where the call is not recorded. Frames go to it directly; all else by this.
+    """recorder: None where the call is not recorded. What the carrier is given goes to it directly; all else by this.
 
     on_switch: told of each pause (True) and each resume (False), by a bot or an operator.
     """
 
     def __init__(self) -> None:
         self.recorder: CallRecorder | None = None
+        self.said: Callable[[bytes, float], None] = _not_recorded
+        """Told of each payload of the caller's, in the stream's format, and when it came: loop time."""
         self.on_switch: Callable[[bool], None] = lambda paused: None
         self.pauses = 0
         """How many there have been: a resume that is older than the newest of them counts no more."""
         self._waits_for_bot = False
         self._resume_at: float | None = None
+        self._stream: tuple[AudioFormat, AudioFormat, float] | None = None
+        """The last stream's formats, and when it came."""
 
     def begin(self, recorder: CallRecorder | None, *, paused: bool, wait_for_bot: bool) -> None:
         """Record; None: no more.
@@ -33,18 +41,24 @@ class RecordingTap:
         has come.
         """
         self.recorder, self._waits_for_bot = recorder, wait_for_bot and not paused
+        self.said = _not_recorded if recorder is None else recorder.said
         if recorder is not None:
             recorder.paused = paused or wait_for_bot
+            if (
+                self._stream is not None
+            ):  # a caller who was on hold, and whose bot speaks another protocol than expected
+                recorder.stream(*self._stream)
 
     def bot_joined(self, now: float) -> None:
         """A bot has been told of the call."""
         if self._waits_for_bot:
             self._waits_for_bot, self._resume_at = False, now + BOT_SAYS
 
-    def stream(self, audio: AudioFormat, now: float) -> None:
-        """A stream has come. audio: what is sent to it."""
+    def stream(self, inbound: AudioFormat, outbound: AudioFormat, now: float) -> None:
+        """A stream has come. inbound, outbound: the formats of what it brings and of what is sent to it."""
+        self._stream = inbound, outbound, now
         if self.recorder is not None:
-            self.recorder.stream(audio, now)
+            self.recorder.stream(inbound, outbound, now)
 
     def cut(self, now: float) -> None:
         """What the caller has not heard yet is not heard any more."""

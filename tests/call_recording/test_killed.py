@@ -26,7 +26,7 @@ writer, began = RecordingWriter(), time.monotonic()
 calls = [writer.record(f"s{n}", sys.argv[1], sys.argv[2], 16000, began, print) for n in range(3)]
 noise = np.random.default_rng(1).integers(1, 3000, 16000).astype("<i2")
 for call in calls:
-    call.stream(AudioFormat.of("l16", 16000), began)
+    call.stream(*[AudioFormat.of("l16", 16000)] * 2, began)
 print("recording", flush=True)
 frame = 0
 while True:

@@ -21,7 +21,7 @@ class Call:
     def __init__(self, folder, began: float = 50.0) -> None:
         self.done: list = []
         self.recorder = CallRecorder("s1", str(folder), "wav", RATE, began, self.done.append)
-        self.recorder.stream(L16, began)
+        self.recorder.stream(L16, L16, began)
         self.now = began
 
     def goes_on(self, seconds: float, *, advance: bool = True) -> None:
@@ -118,7 +118,7 @@ def test_a_file_that_could_not_be_made_is_left_for_the_next_start(tmp_path, monk
 def test_a_full_queue_drops_and_counts_and_silence_keeps_the_time(tmp_path) -> None:
     call = Call(tmp_path)
     call.goes_on(40.0, advance=False)
-    assert call.recorder.dropped == 4000 + 2 - MAX_QUEUE
+    assert call.recorder.dropped == 4000 + 3 - MAX_QUEUE
     assert len(call.recorder._queue) == MAX_QUEUE
     call.recorder.advance()
     call.goes_on(1.0)

@@ -117,6 +117,17 @@ def test_the_bots_audio_is_written_at_the_recordings_rate() -> None:
     assert len(right) == 16000 and right[100:15900].min() > 31000
 
 
+def test_the_callers_audio_is_written_at_the_recordings_rate() -> None:
+    """Also where its format changes, as with another carrier's stream."""
+    tracks = CallTracks(16000, 0.0)
+    tracks.caller_format(AudioFormat.of("mulaw", 8000))
+    tracks.caller((n * 0.02, b"\x80" * 160) for n in range(50))  # the loudest
+    tracks.caller_format(AudioFormat.of("l16", 24000))
+    tracks.caller((1.0 + n * 0.02, np.full(480, 30000, "<i2").tobytes()) for n in range(50))
+    left = np.frombuffer(b"".join(tracks.finish(2.0)), "<i2").reshape(-1, 2)[:, 0]
+    assert len(left) == 32000 and left[100:15900].min() > 31000 and abs(left[16100:31900] - 30000).max() < 100
+
+
 def test_a_long_time_without_a_block_needs_no_more_memory(tracks) -> None:
     tracks.caller([(100.0, frame(1))])
     tracks.caller([(100.0 + 3 * MAX_AHEAD, frame(2))])

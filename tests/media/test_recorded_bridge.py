@@ -87,3 +87,26 @@ def test_both_sides_are_what_was_said_and_heard(listener, stream_socket, link_so
         late = lag(stereo[part, 0], said[part])
         assert abs(late) <= 0.02 * RATE and abs(lag(stereo[part, 1], heard[part])) <= 0.02 * RATE
         assert likeness(np.roll(stereo[part, 0], -late), said[part]) >= 0.99
+
+
+@pytest.mark.parametrize("first", ["recorder", "stream"])
+def test_a_bot_that_comes_behind_the_stream_is_recorded(listener, stream_socket, link_socket, tmp_path, first):
+    """A caller on hold gets a bot of another protocol than expected: the bridge has the stream before the recording."""
+    bridge, done = Bridge(2 * RATE, BridgeLimits(), listener), []
+    recorder = CallRecorder("s1", str(tmp_path), "flac", 2 * RATE, 0.0, done.append)
+    for what in (first, "stream" if first == "recorder" else "recorder"):
+        if what == "recorder":
+            bridge.record(recorder)
+        else:
+            attach_stream(bridge, stream_socket)
+    bridge.attach_link(link_socket, START, 0.0)
+    said = speech(1, 50)
+    for n in range(50):
+        bridge.stream_received(media(g711.mulaw_encode(said[n * 160 : n * 160 + 160]).tobytes()), True, n * 0.02)
+        bridge.link_received(b"\x00\x20" * 320, False, n * 0.02)
+    recorder.finish(1.0)
+    recorder.advance()
+    list(recorder.complete())
+    stereo, rate = soundfile.read(done[0], dtype="int16")
+    assert rate == RATE, "the stream's, though the bot has twice that"
+    assert likeness(stereo[:, 0], said) >= 0.99 and stereo[1000:7000, 1].min() > 8000

@@ -10,6 +10,9 @@ from gateway.media.recording_tap import RecordingTap
 class Recorder:
     paused = False
 
+    def said(self, payload, now):
+        pass
+
     def pause(self, now):
         self.paused = True
 
