@@ -1,7 +1,7 @@
 """Keep worker hosts on this machine, one for each service with a `bot`.
 
 They start and end with the gateway, and speak to it as remote ones do, over its own port. Only the gateway's death
-leaves them running, for the grace in which it, or its successor, may take them back.
+leaves them running, with the calls that they have, for the grace in which it, or its successor, may take them back.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.settings import PREFIX, ServiceSettings, Settings
 from gateway.worker.credentials import Credentials
 from gateway.worker.host import DRAIN_SIGNAL
 from gateway.worker.logs import LOG_VARIABLE
-from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, HostOptions
+from gateway.worker.options import FAILURE_FD_VARIABLE, OPTIONS_FD_VARIABLE, PARENT_FD_VARIABLE, HostOptions
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +60,14 @@ class HostProcesses:
         self._keepers: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = False
+        self._life: tuple[int, int] | None = None
+        """A pipe. Each host holds the first end, and sees it end when the process with the other one has died."""
         self.failure: asyncio.Future[BotError] = asyncio.get_running_loop().create_future()
         """Set when a host says that its bot cannot be used."""
 
     def start(self) -> None:
         """Start them all, and start again those that die."""
+        self._life = os.pipe()
         self._keepers = [asyncio.create_task(self._keep(s), name=f"worker host of {s.host}") for s in self.services]
 
     def let_end(self) -> None:
@@ -94,6 +97,12 @@ class HostProcesses:
                 if process.returncode is None:
                     log.warning("worker host killed: it did not end", pid=process.pid)
                     process.kill()
+        self._close()
+
+    def _close(self) -> None:
+        life, self._life = self._life, None
+        for fd in life or ():
+            os.close(fd)
 
     async def _keep(self, section: ServiceSettings) -> None:
         wait, first = RESTART_AFTER, True
@@ -140,11 +149,14 @@ class HostProcesses:
     async def _spawn(self, options: HostOptions, words: int) -> asyncio.subprocess.Process:
         # The options hold a key: through a pipe they show neither in the process list nor in the environment.
         read, write = os.pipe()
-        ours = {OPTIONS_FD_VARIABLE: str(read), FAILURE_FD_VARIABLE: str(words)}
+        assert self._life is not None
+        inherited = (read, words, self._life[0])
+        names = (OPTIONS_FD_VARIABLE, FAILURE_FD_VARIABLE, PARENT_FD_VARIABLE)
+        ours = {name: str(fd) for name, fd in zip(names, inherited, strict=True)}
         try:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "gateway.worker.host", env=_environment() | ours, pass_fds=(read, words)
+                    sys.executable, "-P", "-m", "gateway.worker.host", env=_environment() | ours, pass_fds=inherited
                 )
             finally:
                 os.close(read)

@@ -1,10 +1,13 @@
 """The worker host: keeps workers of one bot warm and offers them to gateways. It outlives its gateway.
 
 `run_host(options)` from Python; `python -m gateway.worker.host`, with options as `options` says, for a parent that
-starts one. It ignores SIGTERM and SIGINT, which a terminal and service managers send to the whole group. It ends when
-its gateway has left and the calls are done, on its parent's SIGUSR1 when the calls are done, or when all
-gateways are gone and none has taken it back for `grace_seconds`. On another machine than theirs it waits for the first
-one as long as it takes.
+starts one. It ignores SIGTERM and SIGINT, which a terminal and service managers send to the whole group. It ends
+
+- when its gateway has left and the calls are done;
+- on its parent's SIGUSR1, or death, when the calls are done: a gateway that is started again starts hosts of its own,
+  and new calls are for those, or `max` would count twice;
+- when all gateways are gone and none has taken it back for `grace_seconds`. On another machine than theirs it waits for
+  the first one as long as it takes.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from gateway.protocol import workers as wire
 from gateway.secrecy import hide_memory
 from gateway.worker import logs
 from gateway.worker.fleet import Fleet
-from gateway.worker.options import FAILURE_FD_VARIABLE, HostOptions
+from gateway.worker.options import FAILURE_FD_VARIABLE, PARENT_FD_VARIABLE, HostOptions
 from gateway.worker.places import check_listen, make_run_dir
 from gateway.worker.process import ignore_signals
 from gateway.worker.registration import Registration
@@ -68,6 +71,7 @@ class _Host:
             Registration(url, options.key, self, return_to_left=not options.local) for url in options.gateways
         ]
         self._news = asyncio.Event()
+        self._drains = False
         self._beat_due = False
         self._alone_since = float("inf")
         self._seq = 0
@@ -113,6 +117,7 @@ class _Host:
 
     async def _obey(self, drain: asyncio.Event) -> None:
         await drain.wait()
+        self._drains = True
         for registration in self._registrations:
             registration.drain()
         self._fleet.drain()
@@ -161,15 +166,17 @@ class _Host:
     # registration.RegisteredHost
 
     def register_message(self) -> wire.Register:
-        options = self._options
+        options, running = self._options, self._fleet.running()
+        # A host that drains says so next, and until that is heard nothing is to be claimed here.
+        cap = max(1, min(len(running), options.max)) if self._drains else options.max
         return wire.Register(
             host=self._id,
             epoch=self._epoch,
             service_host=options.service_host,
             protocol=self._fleet.protocol,
-            cap=options.max,
+            cap=cap,
             workers=self._fleet.workers(),
-            running=self._fleet.running(),
+            running=running,
             link_key=self._link_key,
             seq=self._next_seq(),
             start_ms=self._start_ms,
@@ -208,10 +215,13 @@ def main() -> int:
     ignore_signals()
     logs.log_to_stderr()
     failure_fd = os.environ.pop(FAILURE_FD_VARIABLE, "")  # not for bots
+    parent_fd = os.environ.pop(PARENT_FD_VARIABLE, "")
 
     async def host(options: HostOptions) -> None:
         drain = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(DRAIN_SIGNAL, drain.set)
+        if parent_fd:
+            _watch_parent(int(parent_fd), drain)
         await run_host(options, drain)
 
     try:
@@ -222,6 +232,19 @@ def main() -> int:
         _say_why(f"{e}\n", failure_fd)
         return 2
     return 0
+
+
+def _watch_parent(fd: int, drain: asyncio.Event) -> None:
+    """Drain when the parent has died. fd: nothing is written to it, so to be readable is its end."""
+    os.set_inheritable(fd, False)  # nor do bots hold it, or wait for it
+    loop = asyncio.get_running_loop()
+
+    def died() -> None:
+        loop.remove_reader(fd)
+        log.info("the gateway that started this host is gone: no new calls")
+        drain.set()
+
+    loop.add_reader(fd, died)
 
 
 def _say_why(line: str, failure_fd: str) -> None:

@@ -21,6 +21,9 @@ FAILURE_FD_VARIABLE = "GATEWAY_WORKER_HOST_FAILURE_FD"
 """Environment variable with the number of a file descriptor for one line: why the host ends with status 2. Without it
 that goes to stderr."""
 
+PARENT_FD_VARIABLE = "GATEWAY_WORKER_HOST_PARENT_FD"
+"""Environment variable with the number of a pipe that is at its end when the parent has died: no more new calls."""
+
 
 @dataclass(frozen=True, slots=True)
 class HostOptions:

@@ -55,12 +55,12 @@ async def test_a_host_that_could_not_be_started_is_started_later(
     gateway: FakeGateway, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local_hosts, "RESTART_AFTER", 0.05)
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/proc/self/fd"))
     with capture_logs() as logs, monkeypatch.context() as broken:
         broken.setattr(sys, "executable", str(tmp_path / "python"))
         processes = start(ECHO)
         await until(lambda: len(logs) == 2)
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) == before + 2, "one pipe for all starts"
     assert [line["seconds"] for line in logs] == [0.05, 0.1]
     assert logs[0]["why"] == "it cannot be started: No such file or directory"
     await gateway.ready_worker()
@@ -80,6 +80,26 @@ async def test_a_host_that_dies_is_started_again(
     await until(lambda: len(gateway.registers) == 2)
     first, second = gateway.registers
     assert first.host == second.host and first.epoch < second.epoch
+
+
+async def test_a_host_whose_gateway_was_killed_keeps_its_calls_and_takes_no_more(
+    gateway: FakeGateway, start: Start, tmp_path: Path
+) -> None:
+    """A gateway that is started again has a host of its own: with both, `max` would count twice."""
+    processes = start(ECHO)
+    worker = await gateway.ready_worker()
+    link = (await gateway.link(worker)).start()
+    await link.echoes()
+    await gateway.ready_besides(worker)
+    host = processes._processes["a.b"]
+    processes.let_end()
+    processes._close()  # as the kernel does when this process is killed
+    await until(lambda: gateway.drained and not gateway.ready())
+    await link.echoes()
+    assert host.returncode is None
+    link.tell(pcm.Stop("caller_hangup"))
+    assert await link.end() == 1000
+    assert await host.wait() == 0
 
 
 async def test_a_bot_that_cannot_be_used_is_said_with_its_service(start: Start, tmp_path: Path) -> None:

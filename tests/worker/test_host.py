@@ -496,6 +496,7 @@ async def test_a_host_that_drains_says_so_at_each_registration(gateway: FakeGate
     gateway.die()
     again = await FakeGateway(gateway.path).open()
     await again.until(lambda: again.registers and again.drained)
+    assert again.registers[0].cap == len(again.registers[0].running) == 1, "nothing is to be claimed meanwhile"
     link.tell(pcm.Stop("caller_hangup"))
     await asyncio.wait_for(task, 10 * SCALE)
     again.die()
