@@ -83,8 +83,11 @@ class HttpClient:
     _client: httpx.AsyncClient | None = field(default=None, repr=False)
 
     def warm_up(self) -> None:
-        """Import what the first request will need: a caller is waiting for that one."""
-        import httpx  # noqa: F401 - it is loaded, which is all
+        """Import what the first request needs, and read the certificates: a caller is waiting for that one.
+
+        May be called in a thread.
+        """
+        self._open()
 
     async def send(self, call: RestCall, seconds: float) -> Sent:
         """Send the request once. Never raises.
@@ -146,7 +149,10 @@ class HttpClient:
         import httpx
 
         if self._client is None:
-            self._client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+            # httpx's authorities for carriers; the machine's for static workers, which may have one of the owner's own.
+            trusted = httpx.create_ssl_context(trust_env=False)
+            trusted.load_default_certs()
+            self._client = httpx.AsyncClient(verify=trusted, follow_redirects=False, trust_env=False)
         return self._client
 
     async def close(self) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
+
+from gateway.sockets.tls import client_tls_context
 
 MAX_ANSWER = 16 * 1024
 """Bytes of one answer. A longer one is no answer of a /readyz."""
@@ -85,7 +86,7 @@ class Probe:
         self._opening = self._loop.create_task(self._connect(connection), name="probe")
 
     async def _connect(self, connection: _Connection) -> None:
-        context = ssl.create_default_context() if self._secure else None
+        context = client_tls_context() if self._secure else None
         try:
             await self._loop.create_connection(lambda: connection, self._host, self._port, ssl=context)
         except (OSError, ValueError):  # ValueError: a name that no host can have

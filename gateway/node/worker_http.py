@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from gateway.sockets.tls import client_tls_context
+
 if TYPE_CHECKING:
     import httpx
 
@@ -37,7 +39,13 @@ class WorkerHttp:
 
         if self._client is None:
             limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=0)
-            self._client = httpx.AsyncClient(limits=limits, timeout=None, follow_redirects=False, trust_env=False)  # noqa: S113 - the deadline is the caller's
+            self._client = httpx.AsyncClient(
+                verify=client_tls_context(),  # as the worker's link: an authority of the owner's own is trusted, too
+                limits=limits,
+                timeout=None,  # noqa: S113 - the deadline is the caller's
+                follow_redirects=False,
+                trust_env=False,
+            )
         place = urlsplit(url)
         scheme = "https" if place.scheme == "wss" else "http"
         request = httpx.Request(

@@ -40,6 +40,7 @@ from gateway.sessions.recording import close_recordings, note_recovered
 from gateway.sessions.table import Sessions
 from gateway.settings import Settings
 from gateway.sockets import Decision, Upgrade, server_protocol
+from gateway.sockets.tls import client_tls_context
 from gateway.streams.authorize import UpgradeAuthorizer
 
 log = structlog.get_logger(__name__)
@@ -206,6 +207,7 @@ class Server:
         for carrier in node.carriers.values():
             await asyncio.to_thread(carrier.warm_up)
         await asyncio.to_thread(node.http_client.warm_up)
+        await asyncio.to_thread(client_tls_context)
         node.spawn(note_recovered(node), "recover recordings")
         # All modules are there now, and stay. To look through them in each full collection holds up all calls.
         gc.collect()

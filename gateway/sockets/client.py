@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
 
 from websockets.client import ClientProtocol
 from websockets.exceptions import InvalidHeader, InvalidStatus, InvalidURI
@@ -16,6 +15,7 @@ from websockets.uri import parse_uri
 from gateway.errors import LinkError, LinkRefused, LinkTimeout
 from gateway.sockets.base import MAX_SIZE, Handler, Socket, wire_log
 from gateway.sockets.connection import Connection
+from gateway.sockets.tls import client_tls_context
 
 
 async def connect(
@@ -52,8 +52,9 @@ async def connect(
             if is_unix:
                 await loop.create_unix_connection(lambda: connection, url.removeprefix("unix:"))
             else:
-                tls = {"ssl": _ssl_context(), "server_hostname": uri.host} if uri.secure else {}
-                await loop.create_connection(lambda: connection, address or uri.host, uri.port, **tls)
+                tls, name = (client_tls_context(), uri.host) if uri.secure else (None, None)
+                goal = (address or uri.host, uri.port)
+                await loop.create_connection(lambda: connection, *goal, ssl=tls, server_hostname=name)
             await connection.answered
             connected = True
     except TimeoutError:
@@ -81,12 +82,6 @@ def _request(conn: ClientProtocol, headers: Mapping[str, str]) -> Request:
     except InvalidHeader as e:
         raise LinkError(f"the header {e.name} has a character that cannot be sent") from None
     return request
-
-
-def _ssl_context() -> Any:
-    import ssl
-
-    return ssl.create_default_context()
 
 
 class ClientConnection(Connection):
