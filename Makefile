@@ -24,6 +24,10 @@ $(STAMP): pyproject.toml Makefile
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	@# setuptools warns of editable installs in a banner: nothing that a user could mend
 	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable .
+	@# a source distribution, and the tests of sound are skipped without it
+	@command -v cc >/dev/null && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --group sound >/dev/null 2>&1 || \
+	  echo "pesq cannot be built here, so tests of sound will be skipped: apt-get install gcc libc6-dev python3-dev"
 	@touch $@
 
 demo: $(STAMP)  ## call a local gateway as all four carriers and print the table

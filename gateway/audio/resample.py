@@ -24,10 +24,6 @@ from gateway.audio.g711 import Pcm
 
 REACH = 16
 """The filter's delay, in samples at the lower of the two rates; it reaches as far again to the other side."""
-CUTOFF = 0.48
-BETA = 9.4
-"""The sinc's cutoff, as a part of the lower rate, and the shape of its Kaiser window. Found by search for
-REACH = 16: -0.3 dB at 0.425 and -93 dB at 0.575 of the lower rate (3.4 and 4.6 kHz of 8)."""
 MAX_RATIO = 6
 """The larger term of source : target, in lowest terms, that a Polyphase is made for."""
 MAX_PHASES = 512
@@ -41,6 +37,21 @@ by OpenBLAS on the calling thread. Blocks of `BLOCK_ROWS` are."""
 _ONE = 2.0**24
 _LOWEST = np.array(-32768.0)
 _HIGHEST = np.array(32767.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A sinc in a Kaiser window. cutoff: where it is at -6 dB, as a part of the lower rate. beta: of the window."""
+
+    cutoff: float
+    beta: float
+
+
+INTERPOLATE = Shape(0.495, 5.5)
+DECIMATE = Shape(0.52, 5.5)
+"""Found for REACH = 16 by what is heard (`python -m tests.bench.filters`): one after the other they leave the band's
+top, so that speech to a bot and back sounds like one pass of G.711. The first is the narrower one, as a bot would hear
+images above the lower band, while what aliases into its top is not heard in a telephone."""
 
 
 class Resampler(Protocol):
@@ -169,14 +180,15 @@ def _bank(up: int, down: int) -> _Bank:
     return _Bank(up, down, row, history, matrix)
 
 
-def prototype(up: int, down: int) -> npt.NDArray[np.float64]:
+def prototype(up: int, down: int, shape: Shape | None = None) -> npt.NDArray[np.float64]:
     """The taps, at `up` times the source rate: symmetric, multiples of 2^-24, each of the `up` phases adding up
-    to exactly 1.
+    to exactly 1. shape: None is the one for this direction.
     """
+    shape = shape or _shape(up, down)
     times = max(up, down)  # of the lower rate
     centre = REACH * times
     at = np.arange(-centre, centre + 1)
-    ideal = np.sinc(2 * CUTOFF * at / times) * np.kaiser(at.size, BETA)
+    ideal = np.sinc(2 * shape.cutoff * at / times) * np.kaiser(at.size, shape.beta)
     taps = np.empty_like(ideal)
     for phase in range(up):
         mine = np.arange(phase, at.size, up)
@@ -185,6 +197,10 @@ def prototype(up: int, down: int) -> npt.NDArray[np.float64]:
         near = mine[np.abs(at[mine]) == np.abs(at[mine]).min()]
         taps[near] += (_ONE - taps[mine].sum()) / near.size
     return taps / _ONE
+
+
+def _shape(up: float, down: float) -> Shape:
+    return INTERPOLATE if up > down else DECIMATE
 
 
 def _ratio(source_rate: int, target_rate: int) -> tuple[int, int]:
@@ -206,7 +222,7 @@ class Fractional:
         self.delay = REACH / min(source_rate, target_rate)
         self._up, self._down = _ratio(source_rate, target_rate)
         self._phases = min(self._up, MAX_PHASES)
-        self._bank = _phases(self._phases, max(1.0, source_rate / target_rate))
+        self._bank = _phases(self._phases, max(1.0, source_rate / target_rate), _shape(self._up, self._down))
         self._history = np.zeros(self._bank.shape[1] - 1, np.int16)
         self._next = 0
 
@@ -249,7 +265,7 @@ class Fractional:
 
 
 @lru_cache(maxsize=16)  # a bank takes up to 0.8 MB
-def _phases(phases: int, times: float) -> npt.NDArray[np.float64]:
+def _phases(phases: int, times: float, shape: Shape) -> npt.NDArray[np.float64]:
     """For each of `phases` + 1 places from one sample of the source to the next, the taps for the samples before it,
     oldest first, that add up to 1. times: the source rate, of the lower one.
     """
@@ -257,7 +273,7 @@ def _phases(phases: int, times: float) -> npt.NDArray[np.float64]:
     back = np.arange(int(2 * centre) + 1, -1, -1)
     at = np.arange(phases + 1)[:, np.newaxis] / phases + back - centre
     inside = np.sqrt((1 - (at / centre) ** 2).clip(0))
-    taps = np.where(np.abs(at) <= centre, np.sinc(2 * CUTOFF * at / times) * np.i0(BETA * inside), 0.0)
+    taps = np.where(np.abs(at) <= centre, np.sinc(2 * shape.cutoff * at / times) * np.i0(shape.beta * inside), 0.0)
     taps /= taps.sum(axis=1, keepdims=True)
     taps.setflags(write=False)
     return taps

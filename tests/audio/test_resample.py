@@ -20,6 +20,11 @@ PAIRS = list(itertools.permutations(CALL_RATES, 2))
 OTHER_SMALL_RATIOS = [(8_000, 32_000), (32_000, 24_000), (40_000, 48_000), (48_000, 40_000), (44_100, 22_050)]
 OTHER_PAIRS = [(22_050, 8_000), (22_050, 16_000), (44_100, 16_000), (11_025, 8_000), (8_000, 22_050), (16_000, 44_100)]
 
+# What is let through above 0.575 of the lower rate (4.6 kHz of 8), in dB. The design asked for 90 at first,
+# and that cost the band's top: speech through a bot lost 0.17 PESQ (`python -m tests.bench.filters`). G.711's noise is
+# at -38 dB, so half as much again is enough, and the rest goes to what is heard.
+LEAKAGE = -57.0
+
 every_pair = pytest.mark.parametrize(("source", "target"), PAIRS)
 every_small_ratio = pytest.mark.parametrize(("source", "target"), PAIRS + OTHER_SMALL_RATIOS)
 every_other_pair = pytest.mark.parametrize(("source", "target"), OTHER_PAIRS)
@@ -206,9 +211,9 @@ def test_response_ripple_and_rejection(source: int, target: int) -> None:
     lower, size = min(source, target), 1 << 18
     hz = np.arange(size // 2 + 1) * source * up / size
     db = 20 * np.log10(np.abs(np.fft.rfft(prototype(up, down), size)) / up + 1e-9)
-    assert np.abs(db[hz <= 0.425 * lower]).max() < 0.5
-    assert np.abs(db[hz <= 0.4 * lower]).max() < 0.02
-    assert db[hz >= 0.575 * lower].max() < -90
+    assert np.abs(db[hz <= 0.425 * lower]).max() < 0.01
+    assert np.abs(db[hz <= 0.475 * lower]).max() < (2 if up > down else 0.2)  # 3.8 kHz of 8: what is heard of the top
+    assert db[hz >= 0.575 * lower].max() < (-61 if up > down else LEAKAGE)
 
 
 @every_pair
@@ -241,11 +246,11 @@ def test_a_tone_comes_out_clean_and_without_seams(source: int, target: int, part
     blocks = [ours.process(block) for block in in_blocks(tone(hz, source, 1, 20_000), source)]
     out = np.concatenate(blocks)[target // 20 :].astype(float)
     amplitude, _, rest = fitted(out, hz, target)
-    assert abs(20 * math.log10(amplitude / 20_000)) < 0.5
-    assert np.abs(rest).max() < 3  # both roundings to int16, and the image: 20,000 at -93 dB is 0.4
+    assert abs(20 * math.log10(amplitude / 20_000)) < 0.01
+    assert np.abs(rest).max() < (20_000 * 10 ** (-61 / 20) if target > source else 3)  # images, or roundings
     if target > source:
         image, _, _ = fitted(rest, source - hz, target)
-        assert 20 * math.log10(image / amplitude + 1e-9) < -90
+        assert 20 * math.log10(image / amplitude + 1e-9) < -61
 
 
 @pytest.mark.parametrize(("source", "target"), [pair for pair in PAIRS if pair[0] > pair[1]])
@@ -255,7 +260,7 @@ def test_tones_above_the_lower_band_are_gone(source: int, target: int, part: flo
     ours = resampler(source, target)
     hz = 0.575 * target + part * (source / 2 - 0.575 * target)
     out = ours.process(tone(hz, source, 0.5, 20_000))[target // 100 :]
-    assert np.abs(out).max() <= 1  # no more than a rounding
+    assert np.abs(out).max() <= 20_000 * 10 ** (LEAKAGE / 20) + 1  # and a rounding
 
 
 @every_pair
@@ -267,7 +272,7 @@ def test_agrees_with_soxr_in_the_passband(source: int, target: int) -> None:
     theirs = soxr.resample(pcm.astype(np.float64), source, target, quality="HQ")
     inner = slice(target // 20, -target // 20)
     error = out[inner] - theirs[inner]
-    assert 20 * math.log10(theirs[inner].std() / error.std()) > 70
+    assert 20 * math.log10(theirs[inner].std() / error.std()) > 67
 
 
 # Fractional.
@@ -296,7 +301,7 @@ def test_any_two_rates_agree_with_soxr_in_the_passband(source: int, target: int)
     turn = np.exp(-2j * np.pi * np.fft.rfftfreq(theirs.size) * ours.delay * target)
     theirs = np.fft.irfft(np.fft.rfft(theirs) * turn, theirs.size)
     inner = slice(target // 20, theirs.size - target // 20)
-    assert 20 * math.log10(theirs[inner].std() / (out[inner] - theirs[inner]).std()) > 70
+    assert 20 * math.log10(theirs[inner].std() / (out[inner] - theirs[inner]).std()) > 67
 
 
 @every_other_pair
