@@ -22,12 +22,15 @@ PAUSE_AFTER = 1.0
 """Seconds that a bot stays behind its schedule before it has paused: TCP repairs a loss in less."""
 BOT_DRIFT = 0.002
 """How far two clocks drift apart at most, in seconds per second: forty times what crystals do (50 ppm)."""
+DRY = 0.02
+"""Seconds unplayed, a frame, at which the caller has heard everything."""
+ROUNDING = 1e-6
 
 
 class ExcessDelay:
     """Judges each piece of audio of one bot as it comes. All values are in seconds.
 
-    most: excess that may stand for any time.
+    most: excess that may stand for any time: all that jitter needs shows as moments without any.
     enough: excess at which leaving out silence stops, once it has begun.
     stands: for so long the excess must have stood.
     steady: by how much audio may be late without being a stall or a pause.
@@ -46,6 +49,9 @@ class ExcessDelay:
         self._late = False
         self._nearest = 0.0  # the greatest `early` while late; negative
         self._nearest_since = 0.0
+        self._in_burst = False
+        self.excess = 0.0
+        """Of what came before the newest audio."""
         self._dry = False  # the caller had heard everything when the bot fell behind
         self._dry_at = 0.0
 
@@ -60,17 +66,21 @@ class ExcessDelay:
         unplayed: of what came before it, which is at its lowest just now.
         """
         if not self._started:
-            self._started, self._late, self._dry = True, False, False
+            self._started, self._late, self._dry, self._in_burst = True, False, False, False
             self._due, self._lead, self._since = now, 0.0, now
         early = self._due - now
-        if early > BURST_EARLY:
+        # What follows a burst is part of it, however little early: the lead is all of it.
+        burst = early > (ROUNDING if self._in_burst else BURST_EARLY)
+        self._in_burst = burst
+        if burst:
             self._note_burst(early, unplayed, now)
         elif early >= -BURST_EARLY:  # on schedule, which moves with the bot's clock: drift never adds up to a burst
             self._late = False
             self._due -= min(max(early, -BOT_DRIFT * length), BOT_DRIFT * length)
         else:
             self._note_late(early, unplayed, now)
-        if unplayed - self._lead <= (self._enough if self._excessive else self._most):
+        self.excess = unplayed - self._lead
+        if self.excess <= (self._enough if self._excessive else self._most):
             self._since = now
         self._due += length
         self._excessive = now - self._since > self._stands
@@ -93,7 +103,7 @@ class ExcessDelay:
         If it comes no nearer for a while, it has paused.
         """
         if not self._late:
-            self._dry, self._dry_at = unplayed <= self._enough, now
+            self._dry, self._dry_at = unplayed <= DRY, now
         if not self._late or early > self._nearest + BURST_EARLY:
             self._late, self._nearest, self._nearest_since = True, early, now
         elif now - self._nearest_since > PAUSE_AFTER:

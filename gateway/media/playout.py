@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 from typing import TypeAlias
 
 from gateway.audio.format import FRAME_MS, AudioFormat
@@ -31,11 +32,12 @@ class PlayoutLimits:
     capacity: float = 120.0
     """Speech beyond this is dropped, the newest first: a bot that sends more has lost its way. As many marks and
     actions may wait behind it as frames of 20 ms."""
-    standing: float = 0.1
-    """What a real-time bot may have standing unplayed beyond one message; more is delay that never goes away by itself:
-    left by a stall, or by clocks that drift apart."""
-    standing_for: float = 5.0
-    """After so long without relief, silent frames are left out until it is gone. A shorter pause is not noticed."""
+    standing: float = 0.01
+    """What a real-time bot may have standing unplayed; more is delay that never goes away by itself: left by a stall,
+    or by clocks that drift apart. Half a frame: to leave one out gains a frame at most."""
+    standing_for: float = 2.0
+    """After so long without relief, in which jitter has had no need of it, silent frames are left out until it is
+    gone. A shorter pause is not noticed."""
     steady: float = 0.5
     """A real-time bot's audio is early or late by no more than this without a stall: TCP repairs a loss within it."""
     pad_after: float = 0.06
@@ -107,10 +109,10 @@ class Playout:
         """When more is due, if the bot speaks in real time: audio of 100 ms is followed by more 100 ms later."""
         self._sent_bytes = 0
         self._dropped_bytes = 0
-        message = self._message_bytes / self._bytes_per_second
+        self._long_chunks = self._message_bytes > audio.bytes_for_ms(FRAME_MS)
         self._excess = ExcessDelay(
-            most=message + limits.standing,
-            enough=message + FRAME_MS / 1000,
+            most=limits.standing,
+            enough=limits.standing / 2,
             stands=limits.standing_for,
             steady=limits.steady,
         )
@@ -139,8 +141,7 @@ class Playout:
 
     def play(self, payload: bytes, now: float) -> int:
         """Queue audio, and send what is due. Returns how many bytes did not fit."""
-        late = self._excess.should_trim(len(payload) / self._bytes_per_second, self.unplayed(now), now)
-        if late and payload == self.format.silence(len(payload)):
+        if self._is_late(len(payload), now) and payload == self.format.silence(len(payload)):
             self.skipped += len(payload)
             return 0
         room = max(0, self._capacity_bytes - self._queued_bytes - len(self._partial))
@@ -160,6 +161,19 @@ class Playout:
         self._partial = data[whole:]
         self._send_due(now)
         return lost
+
+    def _is_late(self, size: int, now: float) -> bool:
+        """Return whether audio that has come is to be left out if it is silence. size: in bytes.
+
+        If less than its length is excess, the carrier runs dry for the rest, which sounds the same: silence. Not so
+        where chunks are longer than what comes: then the gap is at a chunk's beginning, which may be in a word.
+        """
+        whole = self._message_bytes
+        # What comes in parts of a message waits for the others: that much always stands.
+        inherent = (whole - gcd(whole, size)) / self._bytes_per_second
+        length = size / self._bytes_per_second
+        late = self._excess.should_trim(length, self.unplayed(now) - inherent, now)
+        return late and (not self._long_chunks or self._excess.excess >= length)
 
     def mark(self, name: str, now: float) -> bool:
         """Send a mark behind the audio so far. False: too many wait, it is lost."""

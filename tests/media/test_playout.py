@@ -280,9 +280,34 @@ def test_delay_that_a_stall_has_left_is_worked_off_in_silence():
     assert loud_part(finish(carrier, now)) == loud_part(b"".join(frame for _, frame in frames))
 
 
-def test_it_is_not_worked_off_before_it_has_stood_for_five_seconds():
-    frames = chat(5.0) + held_up(1.5, 6.5) + chat(4.9, 6.5)
+def test_it_is_not_worked_off_before_it_has_stood_for_two_seconds():
+    frames = chat(5.0) + held_up(1.5, 6.5) + chat(1.9, 6.5)
     assert play(frames).playout.skipped == 0
+
+
+@pytest.mark.parametrize("stall", [0.02, 0.04, 0.1, 0.3])
+def test_three_seconds_after_a_stall_nothing_of_it_is_left(stall):
+    frames = chat(5.0) + held_up(stall, 5.0 + stall) + chat(3.0, 5.0 + stall)
+    carrier = play(frames)
+    assert carrier.playout.unplayed(frames[-1][0] + 0.02) <= 0.011
+    assert loud_part(finish(carrier, frames[-1][0])) == loud_part(b"".join(frame for _, frame in frames))
+
+
+def test_what_jitter_needs_again_and_again_stays():
+    """Every second a frame that is 60 ms late: without those 60 ms unplayed there would be a gap each time."""
+    frames = [(max(now, round(now) + 0.06) if n % 50 < 4 else now, frame) for n, (now, frame) in enumerate(chat(30.0))]
+    carrier = play(frames)
+    assert carrier.playout.skipped == 0
+
+
+@pytest.mark.parametrize("stall", [0.02, 0.1])
+def test_of_longer_chunks_too_nothing_of_a_stall_is_left(stall):
+    quiet, loud = L16.silence(320), b"\x01\x02" * 160
+    said = [loud if n % 100 < 50 else quiet for n in range(500)]
+    frames = [(n * 0.02 if n < 50 else max(n * 0.02, 1.0 + stall), frame) for n, frame in enumerate(said)]
+    carrier = play(frames, Carrier(L16, EXOTEL, PlayoutLimits()))
+    assert carrier.playout.unplayed(frames[-1][0] + 0.02) <= 0.201
+    assert finish(carrier, frames[-1][0]).count(loud[:2]) == said.count(loud) * 160
 
 
 def test_delay_of_a_clock_that_runs_fast_is_worked_off():
@@ -347,12 +372,13 @@ def test_a_bot_ahead_of_real_time_keeps_its_pauses(lead):
     assert finish(carrier, frames[-1][0]) == b"".join(frame for _, frame in frames)
 
 
+@pytest.mark.parametrize("lead", [0.1, 0.2, 1.0])
 @pytest.mark.parametrize("pause", [0.3, 0.7, 1.0, 1.5, 4.0])
-def test_a_bot_ahead_of_real_time_may_pause_between_its_turns(pause):
+def test_a_bot_ahead_of_real_time_may_pause_between_its_turns(pause, lead):
     """It sends nothing in the pause, and is as far ahead in the next turn."""
     frames, start = [], 0.0
     for _ in range(4):
-        frames += ahead(1.0, start)
+        frames += ahead(lead, start)
         start += len(AHEAD) * 0.02 + pause
     carrier = play(frames)
     finish(carrier, frames[-1][0])
