@@ -96,6 +96,8 @@ class RecordWriter(Records):
     def note(self, facts: Facts) -> None:
         if not (facts.created or facts.streams or facts.recording):
             return  # a call of another's, of which a callback came here
+        if not (facts.direction or facts.call_id or facts.from_number or facts.streams or facts.recording):
+            return  # what `POST /start` has prepared is no call before one has come, and may stay none
         news = _news(facts)
         if self._last_noted.get(facts.session) == news:
             return

@@ -9,6 +9,7 @@ import pytest
 from gateway.api.prepared import PreparedSessions
 from gateway.errors import LinkRefused
 from gateway.records.database import migrate, open_engine
+from gateway.records.events import EVENT_TYPES
 from gateway.records.store import DatabaseStore
 from gateway.records.writer import RecordWriter, WriterLimits
 from tests.api.serving import READ_KEY, api_of, problem
@@ -80,29 +81,48 @@ async def test_no_webhook_finds_a_call_that_only_its_stream_has_named(gateway, h
     assert await gateway.memory.find("twilio:AC1:CA1") is None
 
 
-async def test_it_is_in_the_list_of_calls_once_a_call_has_come(gateway, tmp_path):
+@pytest.fixture
+async def writer(tmp_path):
+    """Of records, and of all events."""
     engine = open_engine(f"sqlite+aiosqlite:///{tmp_path / 'gateway.db'}")
     await migrate(engine)
-    writer = RecordWriter(engine, limits=WriterLimits(linger=0.0))
-    try:
-        async with api_of(gateway.sessions, store=DatabaseStore(engine)) as http:
-            said = await prepared(http)
-            session = said["sessionId"]
+    yield RecordWriter(engine, wanted=EVENT_TYPES, limits=WriterLimits(linger=0.0))
+    await engine.dispose()
 
-            async def listed() -> list[str]:
-                writer.note(await gateway.memory.find(session))
-                while writer.waiting:
-                    assert await writer.write_batch()
-                return [one["session_id"] for one in (await http.get("/v1/calls")).json()["calls"]]
 
-            assert await listed() == []
-            assert (await http.get(f"/v1/calls/{session}")).json()["status"] == "queued"
-            stream = await gateway.open(path_of(said))
-            stream.send(start("CA1"))
-            await gateway.started()
-            assert await listed() == [session]
-    finally:
-        await engine.dispose()
+async def test_what_no_call_has_opened_leaves_no_record_and_no_event(gateway, writer):
+    store = DatabaseStore(writer.engine)
+    async with api_of(gateway.sessions, store=store, prepared=PreparedSessions(seconds=0.3)) as http:
+        session = (await prepared(http))["sessionId"]
+
+        async def over() -> bool:
+            writer.note(facts := await gateway.memory.find(session))
+            return facts.over
+
+        await until(over)
+        assert not writer.waiting
+        assert (await http.get("/v1/calls")).json()["calls"] == []
+        assert (await http.get(f"/v1/calls/{session}")).json()["end_reason"] == "no_answer"
+
+
+async def test_it_is_in_the_list_of_calls_once_a_call_has_come(gateway, writer):
+    store = DatabaseStore(writer.engine)
+    async with api_of(gateway.sessions, store=store) as http:
+        said = await prepared(http)
+        session = said["sessionId"]
+
+        async def listed() -> list[str]:
+            writer.note(await gateway.memory.find(session))
+            while writer.waiting:
+                assert await writer.write_batch()
+            return [one["session_id"] for one in (await http.get("/v1/calls")).json()["calls"]]
+
+        assert await listed() == []
+        assert (await http.get(f"/v1/calls/{session}")).json()["status"] == "queued"
+        stream = await gateway.open(path_of(said))
+        stream.send(start("CA1"))
+        await gateway.started()
+        assert await listed() == [session]
 
 
 @pytest.mark.parametrize(
