@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import secrets
 
 import orjson
 
@@ -16,7 +15,7 @@ from gateway.dialout.guards import check_body
 from gateway.dialout.request import Dialled, DialRequest
 from gateway.node.node import Node
 from gateway.node.services import Service
-from gateway.node.tokens import ON_HOLD, PREPARED_SESSION, WEBSOCKET, StreamToken
+from gateway.node.tokens import WEBSOCKET, prepared_token
 from gateway.pool.facts import FactEvent
 
 TOO_MANY = Problem(
@@ -89,13 +88,12 @@ async def _prepare(api: Api, wanted: AgentStartRequest, transport: str, service:
         return Problem(409, f"transport: {detail}.", "not_possible", (("transport", detail),))
     if refusal := check_body(node, service, wanted.body):
         return problem_of(refusal)
-    session = f"{PREPARED_SESSION}{secrets.token_hex(14)}"
     now = node.unix_time()
+    prepared = prepared_token(transport, service.host, int((now + api.prepared.seconds) * 1000) / 1000)
+    session, token = prepared.session, node.signer.token(prepared)
     facts = FactEvent(carrier=transport, service=service.host, body=wanted.body, status="queued", created=now)
     if not await api.prepared.prepare(node, session, facts):
         return TOO_MANY
-    expires = int((now + api.prepared.seconds) * 1000) / 1000
-    token = node.signer.token(StreamToken(session, transport, service.host, ON_HOLD, expires))
     path = f"/ws-client/{token}" if transport == WEBSOCKET else f"/ws/{transport}/{token}"
     started = Started(
         sessionId=session,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import secrets
 from dataclasses import dataclass
 
 MAX_TOKEN = 400
@@ -38,6 +39,11 @@ class StreamToken:
     def prepared(self) -> bool:
         """It was given before there was a call, so no webhook of ours has led the carrier here."""
         return self.session.startswith(PREPARED_SESSION)
+
+
+def prepared_token(carrier: str, service: str, expires: float) -> StreamToken:
+    """Make the token of a new session that has no call yet. carrier: or WEBSOCKET."""
+    return StreamToken(f"{PREPARED_SESSION}{secrets.token_hex(14)}", carrier, service, ON_HOLD, expires)
 
 
 class Signer:

@@ -4,7 +4,6 @@ carrier's signature or a key, and worker hosts.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from gateway.carriers.form import offered_keys, read_one
 from gateway.carriers.parameters import SERVICE_HOST
 from gateway.carriers.secrets import accepts
 from gateway.node.node import Node
-from gateway.node.tokens import ON_HOLD, PREPARED_SESSION, WEBSOCKET, StreamToken
+from gateway.node.tokens import WEBSOCKET, StreamToken, prepared_token
 from gateway.node.urls import (
     NOT_FOUND,
     SIGNED_URL_HINT,
@@ -133,9 +132,9 @@ class UpgradeAuthorizer:
         node, service = self.node, self.node.services.choose(named, "")
         if service is None:
             return None, None
-        session, now = f"{PREPARED_SESSION}{secrets.token_hex(14)}", node.unix_time()
+        now = node.unix_time()
         begin = FactEvent(carrier=WEBSOCKET, service=service.host, status="queued", created=now)
-        return StreamToken(session, WEBSOCKET, service.host, ON_HOLD, now + 60.0), begin
+        return prepared_token(WEBSOCKET, service.host, now + 60.0), begin
 
     def _static(self, upgrade: Upgrade, path: str, name: str, service: str, key: str) -> Decision:
         carrier = self.node.carriers.get(name)
