@@ -5,8 +5,8 @@ must work as before.
 from __future__ import annotations
 
 import asyncio
-import logging
 import contextlib
+import logging
 import re
 from pathlib import Path
 
