@@ -127,6 +127,17 @@ class Redis:
         if keys:
             await self._admin.delete(*keys)
 
+    async def dump(self) -> dict[bytes, bytes]:
+        """All keys as they are now."""
+        keys = [key async for key in self._admin.scan_iter(f"{self._prefix}:*") if not key.endswith(b":shift")]
+        return {key: await self._admin.dump(key) for key in keys}
+
+    async def fail_over(self, kept: dict[bytes, bytes]) -> None:
+        """Go back to what was dumped: a replica takes over that had not got the newest writes."""
+        await self.flush()
+        for key, value in kept.items():
+            await self._admin.restore(key, 0, value)
+
     async def cut(self) -> None:
         pool = self.registry._client._pool
         await pool.disconnect()

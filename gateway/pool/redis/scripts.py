@@ -15,6 +15,8 @@ _ON_A_SERVICE = (
     "beat", "claim", "confirm", "drain_host", "drop_host", "get_claim", "leave_queue", "move_out", "put_host",
     "release", "renew", "slots",
 )  # fmt: skip
+_ENTER_RUNNING_CALLS = ("put_host", "renew")
+"""Those of them that have `restore.lua` besides."""
 _ALONE = ("set_if_absent", "compare_and_set", "change")
 
 
@@ -28,8 +30,9 @@ class Script:
 
 def load_scripts(clock: str = SERVER_TIME) -> dict[str, Script]:
     """All of them by name. clock: see SERVER_TIME; tests pass their own."""
-    common = _read("common")
-    texts = {name: f"{common}\n{_read(name)}" for name in _ON_A_SERVICE} | {name: _read(name) for name in _ALONE}
+    common = {name: _read("common") for name in _ON_A_SERVICE}
+    common |= {name: f"{common[name]}\n{_read('restore')}" for name in _ENTER_RUNNING_CALLS}
+    texts = {name: f"{before}\n{_read(name)}" for name, before in common.items()} | {n: _read(n) for n in _ALONE}
     filled = {
         name: text.replace("{{CLOCK}}", clock).replace("{{FENCE_AHEAD}}", str(FENCE_AHEAD))
         for name, text in texts.items()

@@ -256,6 +256,48 @@ async def test_a_server_that_lost_its_last_seconds_believes_the_newer_fence(worl
     assert (await confirmed(other, "s1")).fence > claim.fence + 5
 
 
+async def test_a_replica_that_lags_is_told_where_the_call_is_now(world, registry, other, clock):
+    await registry.put_host(host(worker("a1"), name="A", cap=1))
+    await confirmed(registry, "s1")
+    await registry.put_host(host(worker("b1"), name="B", cap=1))
+    lagging = await world.dump()
+    moved = await confirmed(registry, "s1", avoid=["a1"])
+    await miss(world, clock, 2.0)
+    await world.fail_over(lagging)
+    assert await registry.renew({"s1": moved.fence}) == set()
+    now = await other.get_claim("s1", moved.fence)
+    assert isinstance(now, Claim)
+    assert (now.host, now.worker_id, now.attempt) == ("B", "b1", moved.attempt)
+    assert (await claimed(other, "s2")).worker_id == "a1", "what it left is free, and nothing else"
+    assert not isinstance(await other.claim(SERVICE, "s3"), Claim)
+
+
+async def test_a_replica_that_lags_takes_no_workers_of_newer_calls(world, registry, other, clock):
+    await registry.put_host(host(worker("a1"), name="A", cap=1))
+    await confirmed(registry, "s1")
+    await registry.put_host(host(worker("b1"), name="B", cap=1))
+    lagging = await world.dump()
+    moved = await confirmed(registry, "s1", avoid=["a1"])
+    await miss(world, clock, 2.0)
+    await world.fail_over(lagging)
+    newer = await confirmed(other, "s2")
+    assert await registry.renew({"s1": moved.fence}) == {"s1"}
+    assert isinstance(await other.get_claim("s2", newer.fence), Claim)
+
+
+async def test_a_replica_that_lags_confirms_no_attempt_once_more(world, registry, other, clock):
+    await registry.put_host(host(worker("w1")))
+    await confirmed(registry, "s1")
+    second = await claimed(registry, "s1")
+    lagging = await world.dump()
+    claim = await registry.confirm("s1", second.attempt)
+    await miss(world, clock, 2.0)
+    await world.fail_over(lagging)
+    assert await registry.renew({"s1": claim.fence}) == set()
+    assert await other.confirm("s1", second.attempt) == Stale(spent=True)
+    assert (await other.get_claim("s1", claim.fence)).attempt == second.attempt
+
+
 async def miss(world: Redis, clock, seconds: float) -> None:
     """The first node, and it alone, does not reach the server for so long."""
     await world.cut()

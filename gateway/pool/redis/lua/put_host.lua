@@ -43,7 +43,7 @@ for i = FIRST_ARG + 8 + count, #ARGV, 3 do
   local elsewhere = claim and claim.fence > 0 and claim.host ~= host and SINCE_OUTAGE >= CONFIRMED
     and call('EXISTS', key('host', claim.host)) == 1
   if newer and possible and not elsewhere and known[worker] then
-    local attempt = math.max(1, tonumber(f[3] or 0))
+    local attempt = claim and claim.confirmed or math.max(1, tonumber(f[3] or 0))
     if restore(session, fence, host, worker, attempt, static) then
       believed[#believed + 1] = session
     end

@@ -17,6 +17,25 @@ local function comes_back(session, fence, i)
   return restore(session, fence, host, worker, attempt, static) and 1 or 0
 end
 
+-- A server that lost its last seconds, say by a failover, may still have the session where it was before. One whose
+-- place nobody remembers, or whose worker was not known yet, stays where it is.
+local function is_elsewhere(claim, i)
+  local host, worker = ARGV[i + 2], ARGV[i + 3]
+  return host ~= '' and (host ~= claim.host or (worker ~= '' and worker ~= claim.worker))
+end
+
+-- The newer fence is believed in grace. Its attempt is confirmed, whatever the server has forgotten of it.
+local function catch_up(session, claim, fence, i)
+  if is_elsewhere(claim, i) then
+    return restore(session, fence, ARGV[i + 2], ARGV[i + 3], tonumber(ARGV[i + 4]), ARGV[i + 5]) and 1 or 0
+  end
+  note_confirmed(claim, tonumber(ARGV[i + 4]))
+  claim.fence, claim.expires = fence, now + CONFIRMED
+  note_fence(fence)
+  save(session, claim)
+  return 1
+end
+
 local results = {}
 for i = FIRST_ARG, #ARGV, 6 do
   local session, fence = ARGV[i], tonumber(ARGV[i + 1])
@@ -24,10 +43,12 @@ for i = FIRST_ARG, #ARGV, 6 do
   local kept
   if not claim then
     kept = in_grace and comes_back(session, fence, i) or 0
-  elseif claim.fence == fence or (in_grace and claim.fence > 0 and claim.fence < fence) then
-    claim.fence, claim.expires, kept = fence, now + CONFIRMED, 1
+  elseif claim.fence == fence then
+    claim.expires, kept = now + CONFIRMED, 1
     note_fence(fence)
     save(session, claim)
+  elseif in_grace and claim.fence > 0 and claim.fence < fence then
+    kept = catch_up(session, claim, fence, i)
   else -- in grace, an unconfirmed claim of the session is not news that another node has it
     kept = (in_grace and claim.fence == 0) and 1 or 0
   end
