@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway.cli import COMMANDS
-from gateway.cli.arguments import Parser
+from gateway.cli.arguments import Parser, Version
 from gateway.errors import BindError, UserError
 
 DESCRIPTION = """\
@@ -23,6 +23,7 @@ A self-hosted telephony gateway: carriers' webhooks and media streams in, warm v
 def parser() -> argparse.ArgumentParser:
     """The command line of all commands."""
     top = Parser(prog="gateway", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top.add_argument("--version", action=Version, nargs=0, help="say which version this is, and end")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         sub = commands.add_parser(

@@ -22,6 +22,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message.removeprefix('argument ')}; see {self.prog} --help\n")
 
 
+class Version(argparse.Action):
+    """Says which version of the package is installed, and ends the process."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        """End the process with status 0."""
+        from importlib.metadata import version
+
+        print(f"gateway {version('carrier-stream-gateway')}")
+        parser.exit()
+
+
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """Make the type of a whole number from least to most."""
     limits = f"above {least - 1}" if most is None else f"from {least} to {most}"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from gateway.__main__ import main
+from tests.kit.waiting import PATIENCE
 
 CALL = ("call", "--carrier", "twilio", "--url", "http://127.0.0.1:9")
 LOAD = ("load", "--carrier", "twilio", "--url", "http://127.0.0.1:9", "--calls", "1", "--rate", "1", "--seconds", "1")
@@ -73,6 +78,18 @@ def test_a_flag_that_is_missing_is_one_line_too(capsys: pytest.CaptureFixture[st
 def test_more_workers_warm_than_there_may_be(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORKER, "--warm", "30", "--max", "20"]) == 2
     assert capsys.readouterr().err.startswith("gateway worker: --warm: 30 is more than --max, 20")
+
+
+def test_the_version_is_the_packages_and_costs_no_server() -> None:
+    watch = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules, sep='\\n')); "
+        "from gateway.__main__ import main; main(['--version'])"
+    )
+    done = subprocess.run([sys.executable, "-c", watch], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    said, *modules = done.stdout.splitlines()
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert said == f"gateway {project['version']}"
+    assert not {"uvicorn", "starlette", "httpx", "numpy", "sqlalchemy", "gateway.serve.server"} & {*modules}
 
 
 def refused(arguments: tuple[str, ...], begins: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
