@@ -19,7 +19,7 @@ from gateway.records.writer import RecordWriter, WriterLimits
 from tests.api.serving import READ_KEY, api_of, problem
 from tests.kit.node import SERVICE, start
 from tests.kit.two_nodes import second_node
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, until
 from tests.records.calls import INBOUND, STREAM, facts_of
 from tests.sessions.test_control import begin, end_reason
 
@@ -199,7 +199,7 @@ async def test_a_session_is_ended_at_once(gateway, http, rest_requests):
     await stream.until("media")
     answer = await http.delete(f"/v1/agents/{AGENT}/sessions/{session}")
     assert (answer.status_code, answer.json()) == (200, {"status": "terminated", "session_id": session})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         assert await end_reason(gateway, session) == "api_hangup"
     again = await http.delete(f"/v1/agents/{AGENT}/sessions/{session}")
     assert again.json() == answer.json()

@@ -19,6 +19,7 @@ from gateway.pool.registry import Host, Leases
 from gateway.protocol.workers import Worker
 from gateway.serve.listening import address, bind
 from gateway.serve.ops import OpsServer, bind_ops, make_ops_app
+from tests.kit.waiting import PATIENCE
 
 
 class Away(MemoryRegistry):
@@ -117,7 +118,7 @@ async def test_stopping_does_not_wait_for_a_client_that_says_nothing(node):
     reader, writer = await asyncio.open_connection(*sock.getsockname())
     writer.write(b"GET /metrics HTTP/1.1\r\n")
     await writer.drain()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await server.stop()
         assert await reader.read() == b""
     writer.close()

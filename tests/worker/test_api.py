@@ -13,6 +13,7 @@ from gateway.protocol import pcm
 from gateway.worker import Audio, Call, Dtmf, Mark, Status, api, echo
 from gateway.worker.conversation import Conversation
 from gateway.worker.link_writer import LinkWriter
+from tests.kit.waiting import PATIENCE
 
 RATE = 16000
 SECOND = b"\x01\x00" * RATE
@@ -108,7 +109,7 @@ async def test_iteration_gives_events_as_they_come_and_ends_with_the_call() -> N
     await settle()
     assert heard == [Audio(b"\x01\x02", RATE), Dtmf("#"), Mark("m", False), Status("human")]
     s.hear({"type": "stop", "reason": "caller_hangup"})
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, PATIENCE)
     assert s.call.end_reason == "caller_hangup"
 
 
@@ -194,7 +195,7 @@ async def test_half_a_sample_does_not_cross_a_clear_that_ends_a_waiting_play() -
     waiting = asyncio.create_task(s.call.play(b"\x08"))
     await settle()
     s.call.clear()
-    await asyncio.wait_for(asyncio.gather(first, waiting), 1)
+    await asyncio.wait_for(asyncio.gather(first, waiting), PATIENCE)
     s.hear({"type": "cleared", "played_ms": 0, "dropped_ms": 30000})
     before = len(s.wire.audio)
     await s.call.play(b"\x05\x00")
@@ -238,7 +239,7 @@ async def test_play_waits_while_30_seconds_are_unplayed() -> None:
     s.hear({"type": "status", "status": "human"})  # wakes, and changes nothing
     await settle()
     s.hear({"type": "played", "ms": 20000})
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, PATIENCE)
     assert len(s.wire.audio) == 35 * RATE * 2
 
 
@@ -247,10 +248,10 @@ async def test_clear_ends_a_play_that_waits_and_frees_the_room_when_answered() -
     task = asyncio.create_task(s.call.play(SECOND * 60))
     await settle()
     s.call.clear()
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, PATIENCE)
     assert len(s.wire.audio) == 30 * RATE * 2 and s.wire.words == [{"type": "clear"}]
     s.hear({"type": "cleared", "played_ms": 1000, "dropped_ms": 29000})
-    await asyncio.wait_for(s.call.play(SECOND), 1)
+    await asyncio.wait_for(s.call.play(SECOND), PATIENCE)
     assert len(s.wire.audio) == 31 * RATE * 2
 
 
@@ -266,7 +267,7 @@ async def test_clear_forgets_what_the_resampler_holds() -> None:
 async def test_a_gateway_that_reports_nothing_has_nothing_to_play(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "REPORT_TIMEOUT", 0.01)
     s = Scene()
-    await asyncio.wait_for(s.call.play(SECOND * 40), 5)
+    await asyncio.wait_for(s.call.play(SECOND * 40), PATIENCE)
     assert len(s.wire.audio) == 40 * RATE * 2
 
 
@@ -276,7 +277,7 @@ async def test_two_that_play_at_once_are_not_mixed() -> None:
     tasks = [asyncio.create_task(s.call.play(x)) for x in (a, b)]
     await settle()
     s.hear({"type": "played", "ms": 30000})
-    await asyncio.wait_for(asyncio.gather(*tasks), 1)
+    await asyncio.wait_for(asyncio.gather(*tasks), PATIENCE)
     assert s.wire.audio == a + b
 
 
@@ -335,7 +336,7 @@ async def test_while_no_link_is_there_words_wait_and_play_waits() -> None:
     new = Wire()
     s.writer.conversation.attached()
     s.writer.attach(new)
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, PATIENCE)
     assert new.sent == [{"type": "ready"}, {"type": "mark", "name": "waits"}, b"\x09\x00"]
     assert await anext(s.call) == Status("reattached")
 
@@ -346,7 +347,7 @@ async def test_play_does_not_wait_for_a_link_after_the_end() -> None:
     task = asyncio.create_task(s.call.play(SECOND))
     await settle()
     s.writer.end("stream_lost")
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, PATIENCE)
 
 
 async def test_the_echo_bot_says_back_what_it_hears() -> None:
@@ -356,5 +357,5 @@ async def test_the_echo_bot_says_back_what_it_hears() -> None:
     s.hear({"type": "dtmf", "digit": "1"})
     await settle()
     s.hear({"type": "stop", "reason": "caller_hangup"})
-    await asyncio.wait_for(task, 1)
+    await asyncio.wait_for(task, PATIENCE)
     assert s.wire.sent == [{"type": "ready"}, b"\x01\x02\x03\x04"]

