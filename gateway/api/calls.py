@@ -80,7 +80,7 @@ async def list_calls(api: Api, asked: Asked) -> Reply | Problem:
 
 def running(api: Api, filters: Filters) -> tuple[Record, ...]:
     """List this node's sessions, the newest first: all that is known without records."""
-    records = (record_of(session.facts) for session in (*api.sessions, *api.sessions.clients.values()))
+    records = (record_of(facts) for facts in {session.id: session.facts for session in api.sessions}.values())
     found = sorted((one for one in records if _matches(one, filters)), key=lambda one: -(one.created_at or 0.0))
     return tuple(found)
 

@@ -46,7 +46,6 @@ class Drain:
             self.forced = True
             for session in self._sessions:
                 session.end(EndReason.DRAINED)  # their bots would keep their host waiting
-            self._end_clients()
             self._done.set()
             return
         self._node.draining = True
@@ -73,7 +72,6 @@ class Drain:
                     session.hand_over()
                 else:
                     session.end(EndReason.DRAINED)
-            self._end_clients()
             try:
                 async with asyncio.timeout(self._node.limits.hand_over + LAST_WAIT):
                     await self._until_idle()
@@ -82,10 +80,5 @@ class Drain:
         self._done.set()
 
     async def _until_idle(self) -> None:
-        while self._sessions or self._sessions.clients or self._busy():  # noqa: ASYNC110 - for seconds in a process's life, and by this task alone
+        while self._sessions or self._busy():  # noqa: ASYNC110 - for seconds in a process's life, and by this task alone
             await asyncio.sleep(0.05)
-
-    def _end_clients(self) -> None:
-        """End those that no other gateway could go on with: they are connected to this one."""
-        for client in tuple(self._sessions.clients.values()):
-            client.end(EndReason.DRAINED)

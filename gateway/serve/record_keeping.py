@@ -51,7 +51,7 @@ class RecordKeeping:
             self.writer,
             node.id,
             node.registry,
-            live=lambda: [session.id for session in sessions],
+            live=lambda: {session.id for session in sessions},
             remove=lambda what: remove_recordings(node, {each.session_id: each.recording for each in what}),
             ask_carrier=partial(ask_state, node),
             retention=days * DAY,

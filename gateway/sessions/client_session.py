@@ -21,16 +21,16 @@ from gateway.media.types import BridgeLimits
 from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.node.tokens import WEBSOCKET, StreamToken
-from gateway.pool.facts import FactEvent, Facts
+from gateway.pool.facts import FactEvent, Facts, merge
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import CloseCode, EndReason
+from gateway.sessions.facts_sync import FactWrites
 from gateway.sessions.worker_search import (
     Connected,
     Unavailable,
     WorkerRequest,
     acquire_worker,
     ask_until_answered,
-    is_taken_over,
 )
 from gateway.sockets import Socket
 
@@ -61,7 +61,8 @@ class ClientLink(LinkEndpoint):
 class ClientSession:
     """The handler of one client's WebSocket.
 
-    table: it is in there, by its id, while it runs. begin: what is known of a session that no request has prepared.
+    table: it is in there, by its id, while it runs (`Sessions`): so its claim is renewed, and its facts are written
+    again, as those of a call are. begin: what is known of a session that no request has prepared.
     """
 
     def __init__(
@@ -75,6 +76,9 @@ class ClientSession:
         self.id = token.session
         self.facts = Facts(session=token.session, carrier=WEBSOCKET, service=service.host)
         self.claim: Claim | None = None
+        self.searching = False
+        """Its claim is another's to judge: the search that goes on."""
+        self._writes = FactWrites(node)
         self._node, self._service, self._token, self._begin = node, service, token, begin
         self._table = table
         self._time = asyncio.get_running_loop().time
@@ -116,6 +120,27 @@ class ClientSession:
         if not self._ended.is_set():
             self._reason = reason
             self._ended.set()
+
+    def hand_over(self) -> None:
+        """End it: the client is connected to this gateway, and no other could go on."""
+        self.end(EndReason.DRAINED)
+
+    def superseded(self) -> None:
+        """End it: its worker is another session's."""
+        self.end(EndReason.WORKER_LOST)
+
+    @property
+    def unsaved(self) -> bool:
+        """True if the registry may lack something of the facts."""
+        return self._writes.unsaved
+
+    async def remember(self, event: FactEvent) -> bool:
+        """Merge the event into the facts. False: only into ours, as the registry is away."""
+        self.facts = merge(self.facts, event)
+        told = await self._writes.write(self.facts, event)
+        if told is not None:
+            self.facts = merge(self.facts, told)
+        return told is not None
 
     def _from_bot(self, data: bytes, text: bool) -> None:
         if self._client is not None:
@@ -172,6 +197,7 @@ class ClientSession:
             known={"carrier": WEBSOCKET},
             make_link=partial(ClientLink, deliver=self._from_bot),
         )
+        self.searching = True
         search = asyncio.ensure_future(acquire_worker(self._node, request, None))
         ended = asyncio.ensure_future(self._ended.wait())
         try:
@@ -181,6 +207,7 @@ class ClientSession:
             for task in (search, ended):
                 task.cancel()
             await asyncio.gather(search, ended, return_exceptions=True)
+            self.searching = False
 
     def _on_claim(self, claim: Claim | None) -> None:
         if claim is not None:
@@ -194,7 +221,7 @@ class ClientSession:
         while self._early:
             self._link.send(_message(*self._early.popleft()))
         now = self._time()
-        await self._remember(
+        await self.remember(
             FactEvent(
                 status="streaming",
                 answered=self._node.unix_time(),
@@ -208,7 +235,7 @@ class ClientSession:
         log.info("client joined its bot", session=self.id, worker=found.claim.worker_id)
         gone = asyncio.ensure_future(found.link.wait_closed())
         ended = asyncio.ensure_future(self._ended.wait())
-        link, renew, until = LinkKeepalive(self._link, self._limits, now), now, now + self._service.max_call
+        link, until = LinkKeepalive(self._link, self._limits, now), now + self._service.max_call
         try:
             while not (gone.done() or ended.done()):
                 await asyncio.wait((gone, ended), timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
@@ -219,9 +246,6 @@ class ClientSession:
                     self.end(EndReason.WORKER_LOST)
                 elif now >= until:
                     self.end(EndReason.MAX_DURATION)
-                elif now - renew >= self._node.leases.renew:
-                    renew = now
-                    await self._renew()
             if gone.done():
                 done = gone.result() in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)
                 self.end(EndReason.BOT_HANGUP if done else EndReason.WORKER_LOST)
@@ -229,34 +253,18 @@ class ClientSession:
             for task in (gone, ended):
                 task.cancel()
 
-    async def _renew(self) -> None:
-        assert self.claim is not None
-        try:
-            if await self._node.registry.renew({self.id: self.claim.fence}) and await is_taken_over(
-                self._node, self.id, self.claim.fence
-            ):
-                self.end(EndReason.WORKER_LOST)
-        except RegistryUnavailable:
-            pass  # what runs goes on
-
     async def _finish(self, *, static: bool) -> None:
         self._link = None
         lost = self._reason in (EndReason.WORKER_LOST, EndReason.STREAM_LOST)
         self._close(CloseCode.INTERNAL_ERROR if lost else CloseCode.NORMAL_CLOSURE, str(self._reason))
         now = self._node.unix_time()
         ended = FactEvent(status="ended", end_reason=self._reason, ended=now, ended_streams=1, call_ended=now)
-        await self._remember(ended)
+        await self.remember(ended)
         log.info("client session ended", session=self.id, reason=self._reason)
         if static:  # nothing tells when its bot has wrapped up
             await asyncio.sleep(self._service.rest)
         fence = self.claim.fence if self.claim is not None else 0  # 0: of a search that was given up
         await ask_until_answered(self._node, partial(self._node.registry.release, self.id, fence))
-
-    async def _remember(self, event: FactEvent) -> None:
-        try:
-            self.facts = await self._node.registry.merge(self.id, event)
-        except RegistryUnavailable:
-            log.warning("facts not kept: the registry is away", session=self.id)
 
     def _close(self, code: int, reason: str) -> None:
         if self._client is not None:

@@ -8,20 +8,42 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
 from gateway.node.tokens import STATIC_SESSION
 from gateway.pool.facts import FactEvent, Facts, call_alias
 
 
-async def merge_and_restore(node: Node, facts: Facts, event: FactEvent) -> FactEvent:
-    """Merge the event into the registry's facts; restore them if it has lost them. Returns what it knows then.
+class FactWrites:
+    """Write one session's facts to the registry, and repeat what it did not answer."""
 
-    facts: ours, with the event in them. Raises RegistryUnavailable.
-    """
-    told = await node.registry.merge(facts.session, event)
-    if facts.call_id and not told.call_id:
-        told = await node.registry.merge(facts.session, as_event(facts))
-    return as_event(told)
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._lost = self._repeated = 0
+        """Two counts, as a write may be lost while the one that repeats an earlier one is on its way."""
+
+    @property
+    def unsaved(self) -> bool:
+        """True if the registry may lack something: it did not answer a write, nor the one that repeats it."""
+        return self._lost > self._repeated
+
+    async def write(self, facts: Facts, event: FactEvent) -> FactEvent | None:
+        """Merge the event into the registry's facts; restore them if it has lost them.
+
+        facts: ours, with the event in them. Returns what the registry knows then. None: it did not answer; the next
+        write repeats all our facts, which changes nothing where it has them.
+        """
+        lost, registry = self._lost, self._node.registry
+        try:
+            told = await registry.merge(facts.session, as_event(facts) if self.unsaved else event)
+            if facts.call_id and not told.call_id:
+                told = await registry.merge(facts.session, as_event(facts))
+        except RegistryUnavailable:  # a running call goes on without it
+            self._lost += 1
+            self._node.records.note(facts)
+            return None
+        self._repeated = max(self._repeated, lost)
+        return as_event(told)
 
 
 def as_event(facts: Facts) -> FactEvent:

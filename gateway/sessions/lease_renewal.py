@@ -12,12 +12,18 @@ import secrets
 import structlog
 
 from gateway.errors import RegistryUnavailable
+from gateway.node.node import Node
+from gateway.sessions.client_session import ClientSession
 from gateway.sessions.facts_sync import as_event
 from gateway.sessions.session import Session
 from gateway.sessions.table import Sessions
 from gateway.sessions.worker_search import ASK_AGAIN, is_taken_over
 
 log = structlog.get_logger(__name__)
+
+ASK_AT_ONCE = 50
+"""Lost claims that are looked at together. A pool may lose hundreds at once, and what is left must be renewed in time;
+all at once they would keep the registry from answering callers."""
 
 
 async def renew_claims(sessions: Sessions) -> None:
@@ -36,28 +42,34 @@ async def renew_claims(sessions: Sessions) -> None:
 
 async def _renew(sessions: Sessions) -> None:
     registry = sessions.node.registry
-    held = {session.id: session.claim.fence for session in sessions if session.claim is not None}
-    if not held:
+    # Of a session that a newer one of its id has replaced, the newer one's claim: it comes later.
+    renewing = {session.id: (session, session.claim.fence) for session in sessions if session.claim is not None}
+    if not renewing:
         return
     try:
-        lost = await registry.renew(held)
+        lost = await registry.renew({session_id: fence for session_id, (_, fence) in renewing.items()})
     except RegistryUnavailable:
-        log.warning("claims not renewed: the registry is away; running calls go on", calls=len(held))
+        log.warning("claims not renewed: the registry is away; running calls go on", calls=len(renewing))
         return
-    for session_id in lost:
-        session = sessions.get(session_id)
-        if session is None or not _holds(session, held[session_id]):
-            continue
-        if await is_taken_over(sessions.node, session_id, held[session_id]) and _holds(session, held[session_id]):
-            session.superseded()
+    claims = [renewing[session_id] for session_id in sorted(lost)]
+    for begin in range(0, len(claims), ASK_AT_ONCE):
+        some = claims[begin : begin + ASK_AT_ONCE]
+        await asyncio.gather(*(_end_if_taken_over(sessions.node, session, fence) for session, fence in some))
 
 
-def _holds(session: Session, fence: int) -> bool:
+async def _end_if_taken_over(node: Node, session: Session | ClientSession, fence: int) -> None:
+    """End a session whose claim was not renewed, if another node holds the call."""
+    if _goes_by(session, fence) and await is_taken_over(node, session.id, fence) and _goes_by(session, fence):
+        session.superseded()
+
+
+def _goes_by(session: Session | ClientSession, fence: int) -> bool:
     """True if the session goes by the claim of this fence.
 
     One that searches has given it up; its next claim tells whether another node has the call.
     """
-    return session.claim is not None and session.claim.fence == fence and not session.worker.searching
+    searching = session.worker.searching if isinstance(session, Session) else session.searching
+    return session.claim is not None and session.claim.fence == fence and not searching
 
 
 async def resend_after_registry_loss(sessions: Sessions) -> None:

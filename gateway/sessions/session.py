@@ -14,7 +14,7 @@ from typing import Literal
 
 import structlog
 
-from gateway.errors import RegistryUnavailable, UnsupportedCodec
+from gateway.errors import UnsupportedCodec
 from gateway.media.bridge import Bridge
 from gateway.media.relay import Relay
 from gateway.media.types import Stream
@@ -33,7 +33,7 @@ from gateway.sessions.commands import press, transfer, write_continuation
 from gateway.sessions.current_bridge import CurrentBridge
 from gateway.sessions.duration_limit import DurationLimit
 from gateway.sessions.events import BotCommand, EndSession, Event, HandOver, StreamClosed, WorkerEnded
-from gateway.sessions.facts_sync import as_event, merge_and_restore
+from gateway.sessions.facts_sync import FactWrites
 from gateway.sessions.orders import FLOOD, Orders
 from gateway.sessions.preconnect import PreopenedLinks
 from gateway.sessions.recording import SessionRecording
@@ -86,7 +86,7 @@ class Session:
         self.ended: EndReason | None = None
         self._verified = False  # any holder of a stream key can name any call
         self.orders = Orders(self)
-        self._writes_lost = self._writes_repeated = 0
+        self._writes = FactWrites(node)
         self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
 
     @property
@@ -96,8 +96,8 @@ class Session:
 
     @property
     def unsaved(self) -> bool:
-        """True if the registry may lack something of the facts: it did not answer a write, and has had none since."""
-        return self._writes_lost > self._writes_repeated
+        """True if the registry may lack something of the facts."""
+        return self._writes.unsaved
 
     # The stream's side.
 
@@ -381,18 +381,9 @@ class Session:
         self.node.ticker.discard(self.bridge)
 
     async def remember(self, event: FactEvent) -> bool:
-        """Merge the event into the facts, ours and the registry's. False: it did not answer; the next write repeats it.
-
-        What is repeated are all our facts: merging them twice changes nothing.
-        """
+        """Merge the event into the facts, ours and the registry's. False: not into the registry's yet."""
         self.facts = merge(self.facts, event)
-        lost = self._writes_lost
-        try:
-            told = await merge_and_restore(self.node, self.facts, as_event(self.facts) if self.unsaved else event)
-        except RegistryUnavailable:  # a running call goes on without it
-            self._writes_lost += 1
-            self.node.records.note(self.facts)
-            return False
-        self._writes_repeated = max(self._writes_repeated, lost)
-        self.learn(told)
-        return True
+        told = await self._writes.write(self.facts, event)
+        if told is not None:
+            self.learn(told)
+        return told is not None

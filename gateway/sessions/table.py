@@ -1,4 +1,4 @@
-"""The sessions that live in this process, and the links that wait for their streams."""
+"""What runs in this process: the sessions of calls and of clients, and the links that wait for their streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from gateway.sessions.session import Session
 
 
 class Sessions:
-    """One for each node. Iterating gives the sessions of this moment."""
+    """Hold a node's sessions. Iterating gives all that run, calls' and clients', until they have let go of everything.
+
+    By id, `get`, `running` and `in` find the newest session of a call; those of clients are in `clients`.
+    """
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -22,15 +25,17 @@ class Sessions:
         self.clients: dict[str, ClientSession] = {}
         """Clients of the user's own, which have no carrier."""
         self._live: dict[str, Session] = {}
+        self._replaced: set[Session] = set()
+        """Sessions that wrap up while a newer one of their id runs: a claim of theirs is that one's now."""
 
-    def __iter__(self) -> Iterator[Session]:
-        return iter(tuple(self._live.values()))
+    def __iter__(self) -> Iterator[Session | ClientSession]:
+        return iter((*self._replaced, *self._live.values(), *self.clients.values()))
 
     def __contains__(self, session_id: str) -> bool:
         return session_id in self._live
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._replaced) + len(self._live) + len(self.clients)
 
     def get(self, session_id: str) -> Session | None:
         """Return the session of this id, which may be wrapping up."""
@@ -50,6 +55,7 @@ class Sessions:
         older = self._live.get(session.id)
         if older is not None:
             older.worker.leave_to_newer()
+            self._replaced.add(older)
         self._live[session.id] = session
         self.node.spawn(self._serve(session), f"session {session.id}")
 
@@ -57,6 +63,7 @@ class Sessions:
         try:
             await session.run()
         finally:
+            self._replaced.discard(session)
             if self._live.get(session.id) is session:
                 del self._live[session.id]
                 await self.node.wire.write(session.id)

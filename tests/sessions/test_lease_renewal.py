@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from gateway.node.static_workers import probe_static_workers, static_host
-from gateway.pool.registry import Claim, Leases
+from gateway.pool.registry import Claim, Leases, Stale
 from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
 from gateway.sockets import Refusal, server_protocol
 from tests.kit.dribble import dribbling
@@ -84,6 +84,27 @@ async def test_what_the_sessions_hold_is_renewed_and_what_is_lost_is_let_go(gate
         await until(lambda: not gateway.sessions)
     finally:
         keeper.cancel()
+
+
+async def test_lost_claims_are_looked_at_together(gateway):
+    """One after another, hundreds would keep the claims that are left from being renewed in time."""
+    await gateway.call("CA1")
+    await gateway.call("CA2")
+    await gateway.started(2)
+    gateway.node.leases = Leases().scaled(0.02)
+    both = asyncio.Barrier(2)
+
+    async def lost(claims):
+        return set(claims)
+
+    async def taken_over(*_):
+        await both.wait()
+        return Stale(spent=True)
+
+    gateway.memory.renew, gateway.memory.get_claim = lost, taken_over
+    keeper = gateway.node.spawn(renew_claims(gateway.sessions), "renew")
+    await until(lambda: not gateway.sessions)
+    keeper.cancel()
 
 
 # What nobody has thought of.

@@ -6,15 +6,17 @@ import base64
 import json
 import signal
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import pytest
 
-from gateway.errors import LinkRefused
-from gateway.pool.registry import Host
+from gateway.errors import LinkRefused, RegistryUnavailable
+from gateway.pool.registry import Host, Leases
 from gateway.protocol.workers import Worker
 from gateway.serve.drain import Drain
 from gateway.sessions.client_session import MAX_EARLY
+from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
 from tests.api.image import image, serve_by
 from tests.api.serving import api_of, problem
 from tests.kit.node import SERVICE
@@ -189,3 +191,53 @@ async def test_bots_of_pcm_have_no_wire_for_it(gateway, worker):
     )
     client = await gateway.open(path)
     assert await client.until_closed() == 1011
+
+
+async def test_a_clients_claim_is_renewed_with_those_of_calls(gateway, worker):
+    client, session = await joined(gateway, worker)
+    gateway.node.leases = Leases().scaled(0.02)
+    renewed = []
+    renew = gateway.memory.renew
+
+    async def noting(claims):
+        renewed.append(claims)
+        return await renew(claims)
+
+    gateway.memory.renew = noting
+    keeper = gateway.node.spawn(renew_claims(gateway.sessions), "renew")
+    try:
+        await until(lambda: renewed)
+        assert renewed[0] == {session: gateway.sessions.clients[session].claim.fence}
+        newer = await gateway.memory.claim(SERVICE, session)
+        await gateway.memory.confirm(session, newer.attempt)
+        await client.until_closed()
+        assert await ended(gateway, session) == "worker_lost"
+    finally:
+        keeper.cancel()
+
+
+async def test_the_end_of_a_client_is_kept_through_an_outage(gateway, worker):
+    """Records are told at once, and the registry when it is back."""
+    client, session = await joined(gateway, worker)
+    noted = []
+    gateway.node.records = SimpleNamespace(note=noted.append)
+    merge, release = gateway.memory.merge, gateway.memory.release
+
+    async def away(*_):
+        raise RegistryUnavailable("for this test")
+
+    gateway.memory.merge = gateway.memory.release = away
+    client.socket.close()
+    [facts] = await until(lambda: noted)
+    assert facts.session == session and facts.end_reason == "caller_hangup" and facts.ended
+    gateway.memory.merge = merge
+    telling = gateway.node.spawn(resend_after_registry_loss(gateway.sessions), "resend")
+    try:
+
+        async def over() -> bool:
+            return (await gateway.memory.find(session)).over
+
+        await until(over)
+    finally:
+        gateway.memory.release = release
+        telling.cancel()
