@@ -41,6 +41,11 @@ def is_refusal(error: BaseException) -> bool:
     return isinstance(error, StatementError | ValueError | OverflowError)
 
 
+def is_away(error: BaseException) -> bool:
+    """True if the database cannot be asked now. Another try may go better."""
+    return isinstance(error, AWAY) and not is_refusal(error)
+
+
 def open_engine(url: str) -> AsyncEngine:
     """Make the engine. Nothing is connected to before it is used. url: as `settings.records_url` gives it."""
     if make_url(url).get_backend_name() == "sqlite":

@@ -63,7 +63,7 @@ class RecordWriter(Records):
         self.dropped = 0
         """Sessions whose news were dropped."""
         self.refused = 0
-        """Rows that the database does not take: a bug of ours."""
+        """Rows that cannot be written, where others can: a bug of ours."""
         self.written = self.failed = 0
         """Rows."""
         self.clock_ahead = 0.0
@@ -116,7 +116,7 @@ class RecordWriter(Records):
             self._queue.popitem(last=False)
             self.dropped += 1
             if self.dropped == 1 or self.dropped % 1000 == 0:
-                log.warning("records dropped: the database is away", dropped=self.dropped)
+                log.warning("records dropped, the oldest first: too many wait to be written", dropped=self.dropped)
         self._wake.set()
 
     async def run(self) -> None:
@@ -146,7 +146,7 @@ class RecordWriter(Records):
         """Write what waits, and let go of the database."""
         await self.flush()
         if self.waiting:
-            log.warning("records lost: the database is away", sessions=self.waiting)
+            log.warning("records lost: they could not be written before the end", sessions=self.waiting)
         try:
             async with asyncio.timeout(self._limits.flush):
                 await self.engine.dispose()
@@ -154,7 +154,7 @@ class RecordWriter(Records):
             pass
 
     async def write_batch(self) -> bool:
-        """Write the oldest of what waits. False: the database is away, and it waits on."""
+        """Write the oldest of what waits. False: nothing could be written, and it waits on."""
         from gateway.records.database import AWAY
 
         batch = {name: self._queue.pop(name) for name in list(self._queue)[: self._limits.batch]}
@@ -162,39 +162,66 @@ class RecordWriter(Records):
             self._wake.clear()
         if not batch:
             return True
-        written, self._writing = False, len(batch)
+        written, put_back, self._writing = False, batch, len(batch)
         try:
             await self._write(batch)
-            written = True
+            written, put_back = True, {}
             self._note_away(None)
         except AWAY as error:
             self.failed += len(batch)
             self._note_away(error)
+        except Exception:  # must not end the writer
+            self.failed += len(batch)
+            log.exception("records not written, to be tried again: a bug")
+            put_back = {}
+            for row in batch.values():  # behind the others, which may be written meanwhile
+                self.add(row)
         finally:
             self._writing = 0
-            if not written:  # also when canceled: `close` writes it
-                self._put_back(batch)
+            self._put_back(put_back)  # also when canceled: `close` writes it
         return written
 
     async def _write(self, batch: dict[str, CallRow]) -> None:
-        """Write these rows; if the database refuses one of them, each for itself, and drop that one."""
-        from gateway.records.database import is_refusal
-        from gateway.records.upsert import upsert
+        """Write these rows at once; if that fails with one of them, each by itself, and drop that one.
+
+        Raises one of AWAY; or what a bug raised, if no row could be written: it may not be the row's fault then.
+        """
+        from gateway.records.database import is_away, is_refusal
 
         try:
-            if await upsert(self.engine, batch, self._wanted, self._unix_time(), self.clock_ahead):
-                self.on_events()
-            self.written += len(batch)
+            await self._upsert(batch)
             return
         except Exception as error:
-            if not is_refusal(error):
+            if is_away(error):
                 raise
-            if len(batch) == 1:
-                self.refused += 1
-                log.error("a record was refused by the database", session=next(iter(batch)), error=reason(error))
-                return
+            failures = {next(iter(batch)): error} if len(batch) == 1 else await self._write_each(batch)
+        bugs = [error for error in failures.values() if not is_refusal(error)]
+        if bugs and len(failures) == len(batch):
+            raise bugs[0]
+        for session, error in failures.items():
+            self.refused += 1
+            log.error("a record cannot be written", session=session, error=reason(error))
+
+    async def _write_each(self, batch: dict[str, CallRow]) -> dict[str, Exception]:
+        """Write each row by itself; return the sessions of those that failed, and why. Raises one of AWAY."""
+        from gateway.records.database import is_away
+
+        failures = {}
         for session, row in batch.items():
-            await self._write({session: row})
+            try:
+                await self._upsert({session: row})
+            except Exception as error:
+                if is_away(error):
+                    raise
+                failures[session] = error
+        return failures
+
+    async def _upsert(self, rows: dict[str, CallRow]) -> None:
+        from gateway.records.upsert import upsert
+
+        if await upsert(self.engine, rows, self._wanted, self._unix_time(), self.clock_ahead):
+            self.on_events()
+        self.written += len(rows)
 
     def _put_back(self, batch: dict[str, CallRow]) -> None:
         """What came meanwhile is younger, so these go first again."""
@@ -212,6 +239,8 @@ class RecordWriter(Records):
                 break
             except AWAY as error:
                 self._note_away(error)
+            except Exception:
+                log.exception("the schema of records is not migrated, to be tried again: a bug")
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._limits.max_retry)
         self._note_away(None)

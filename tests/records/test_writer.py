@@ -164,6 +164,54 @@ async def test_a_row_that_the_database_refuses_costs_no_other(writer, engine):
     assert await DatabaseStore(engine).get("s2") is None
 
 
+@pytest.fixture
+def stumbling(monkeypatch):
+    """Sessions whose rows meet a bug of ours as they are written. The last statement's parameters are what raises."""
+    from gateway.records import upsert
+
+    sessions: set[str] = set()
+    parameters = upsert._parameters
+
+    def stumble(row):
+        if row.session_id in sessions:
+            raise KeyError(row.progress)
+        return parameters(row)
+
+    monkeypatch.setattr(upsert, "_parameters", stumble)
+    return sessions
+
+
+async def test_a_row_that_meets_a_bug_costs_no_other(writer, engine, stumbling):
+    stumbling.add("s1")
+    for n in (1, 2):
+        writer.note(facts_of(INBOUND, session=f"s{n}"))
+    assert await writer.write_batch()
+    assert (writer.waiting, writer.refused) == (0, 1)
+    assert await DatabaseStore(engine).get("s2") is not None
+
+
+async def test_rows_that_all_meet_a_bug_wait_behind_the_others(writer, engine, stumbling):
+    stumbling |= {"s1", "s2"}
+    for n in (1, 2, 3):
+        writer.note(facts_of(INBOUND, session=f"s{n}"))
+    assert not await writer.write_batch()
+    assert (writer.waiting, writer.failed, writer.refused, writer.away) == (3, 2, 0, False)
+    assert await writer.write_batch()
+    assert await DatabaseStore(engine).get("s3") is not None
+    assert (writer.waiting, writer.refused) == (1, 1)
+
+
+async def test_the_writer_outlives_a_bug(writer, engine, stumbling):
+    stumbling.add("s1")
+    running = asyncio.create_task(writer.run())
+    writer.note(facts_of(INBOUND))
+    await until(lambda: writer.failed, complain="it was tried")
+    stumbling.clear()
+    await until(lambda: not writer.waiting, complain="it was written once the bug was gone")
+    running.cancel()
+    assert await DatabaseStore(engine).get("s1") is not None
+
+
 async def test_what_waits_is_written_at_the_end(writer, records_url):
     running = asyncio.create_task(writer.run())
     await writer.migrated.wait()
