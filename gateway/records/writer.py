@@ -98,7 +98,8 @@ class RecordWriter(Records):
             return  # a call of another's, of which a callback came here
         if not (facts.direction or facts.call_id or facts.from_number or facts.streams or facts.recording):
             return  # what `POST /start` has prepared is no call before one has come, and may stay none
-        news = _news(facts)
+        # Not the body, which costs most to write: once there is one it stays.
+        news = hash((row_of(replace(facts, body={})), bool(facts.body)))
         if self._last_noted.get(facts.session) == news:
             return
         self._last_noted[facts.session] = news
@@ -261,14 +262,3 @@ def reason(error: BaseException) -> str:
     """Return what is wrong in one line, without statements and their values: these hold numbers."""
     cause = getattr(error, "orig", None) or error
     return f"{type(cause).__name__}: {str(cause).splitlines()[0][:200] if str(cause) else ''}"
-
-
-def _news(facts: Facts) -> int:
-    """A hash of what makes it worth writing: not the bot's state, which may change with each word."""
-    return hash(
-        (
-            facts.status, facts.streams, facts.node, facts.starts, facts.answered > 0, facts.ended, facts.ended_streams,
-            facts.call_ended, facts.end_reason, facts.outcome, facts.answered_by, facts.recording, facts.moves,
-            facts.continuation.kind, facts.bot_start_ms, facts.hold_ms, facts.call_id,
-        )
-    )  # fmt: skip

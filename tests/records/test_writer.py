@@ -108,6 +108,29 @@ async def test_what_is_no_news_is_not_written_again(writer):
     assert writer.waiting == 1
 
 
+@pytest.mark.parametrize(
+    "learned",
+    [
+        {"from_number": "+15550100001"},
+        {"to_number": "+15550100002"},
+        {"direction": "inbound"},
+        {"carrier": "twilio"},
+        {"account": "AC1"},
+        {"service": "support.acme"},
+        {"root": "s0"},
+        {"body": {"order": 7}},
+        {"cold": True},
+    ],
+    ids=lambda learned: next(iter(learned)),
+)
+async def test_what_becomes_known_later_is_written(writer, learned):
+    facts = Facts(session="s1", created=1.0, status="streaming", streams=1)
+    writer.note(facts)
+    assert await writer.write_batch()
+    writer.note(replace(facts, **learned))
+    assert writer.waiting == 1
+
+
 async def test_a_callback_of_a_call_that_is_not_ours_is_not_kept(writer):
     writer.note(Facts(session="s9", status="ended", ended=5.0, call_ended=5.0))
     assert writer.waiting == 0
