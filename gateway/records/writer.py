@@ -192,10 +192,10 @@ class RecordWriter(Records):
         try:
             await self._upsert(batch)
             return
-        except Exception as error:
-            if is_away(error):
+        except Exception as failure:
+            if is_away(failure):
                 raise
-            failures = {next(iter(batch)): error} if len(batch) == 1 else await self._write_each(batch)
+            failures = {next(iter(batch)): failure} if len(batch) == 1 else await self._write_each(batch)
         bugs = [error for error in failures.values() if not is_refusal(error)]
         if bugs and len(failures) == len(batch):
             raise bugs[0]
