@@ -21,8 +21,9 @@ log = structlog.get_logger(__name__)
 
 ASK_AGAIN = 0.25
 """Seconds until a registry that is away is asked again."""
-LOOK_AGAIN = 0.02
-"""Seconds between two looks whether a host has started the worker."""
+LOOK_SOON = 0.02
+LOOK_LATE = 0.25
+"""Seconds between two looks whether a host has started the worker: the first ones, and those after a long wait."""
 
 OnClaim = Callable[[Claim | None], None]
 """Told of each claim at once, so that it is renewed and released even if its worker is unreachable. None: the last
@@ -190,14 +191,16 @@ async def claim_slot(
             claimed = await node.registry.claim(
                 request.service, request.session, avoid=avoid | avoid_if_possible, queue=hold_left > 0
             )
-            if isinstance(claimed, Claim):  # else claimed again: it expired before it was confirmed
+            if isinstance(claimed, Claim):
                 confirmed = await _confirm(node, request, claimed)
                 if isinstance(confirmed, Claim):
                     return confirmed
                 if confirmed.spent:
                     return TAKEN_OVER
+                # else it expired, or its worker died, before it was confirmed: claimed again, as after an outage
             elif avoid_if_possible:  # the place in the queue, which the session has now, goes before newcomers
                 avoid_if_possible = frozenset()
+                continue
             elif isinstance(claimed, Full):  # not to be held any longer
                 request.on_claim(None)
                 return request.given_up
@@ -205,10 +208,12 @@ async def claim_slot(
                 request.on_claim(None)
                 wait = min(hold_left, node.leases.queued / 3)
                 await node.registry.wait_free(request.service, wait, claimed.freed)
+                continue
         except RegistryUnavailable:
-            if time() >= outage_until:
-                return Unavailable(EndReason.NO_WORKER)
-            await asyncio.sleep(ASK_AGAIN)
+            pass
+        if time() >= outage_until:
+            return Unavailable(EndReason.NO_WORKER)
+        await asyncio.sleep(ASK_AGAIN)
 
 
 async def _confirm(node: Node, request: WorkerRequest, claim: Claim) -> Claim | Stale:
@@ -251,4 +256,9 @@ async def _await_worker(node: Node, request: WorkerRequest, claim: Claim) -> Cla
             return current
         if claim.host in node.registry.suspected():
             return Stale(spent=False)
-        await asyncio.sleep(LOOK_AGAIN)
+        await asyncio.sleep(next_look(heard - began))
+
+
+def next_look(waited: float) -> float:
+    """Return the seconds until the next look at a worker that starts, after this many: no start takes 10 % longer."""
+    return min(max(LOOK_SOON, waited / 10), LOOK_LATE)

@@ -11,9 +11,10 @@ import pytest
 
 from gateway.errors import RegistryUnavailable
 from gateway.node.services import Fallback, Services
-from gateway.pool.registry import Host
+from gateway.pool.registry import Host, Stale
+from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import Worker
-from gateway.sessions.worker_search import ASK_AGAIN, Connected, WorkerRequest, acquire_worker
+from gateway.sessions.worker_search import ASK_AGAIN, Connected, Unavailable, WorkerRequest, acquire_worker, next_look
 from tests.kit.node import PATIENCE, SERVICE, start
 from tests.kit.waiting import until
 
@@ -195,3 +196,28 @@ async def test_a_wait_for_a_worker_that_is_avoided_takes_no_time_from_the_search
     assert isinstance(found, Connected) and found.claim.worker.id == "good"
     found.link.close()
     await found.link.gone.wait()
+
+
+def test_a_worker_that_takes_long_to_start_is_looked_for_ever_more_seldom():
+    """A hundred callers of a cold service would ask the registry 5,000 times a second."""
+    waited, looks = 0.0, 0
+    while waited < 30.0:
+        pause = next_look(waited)
+        assert pause <= max(0.02, waited / 10), "no caller waits a tenth longer for it"
+        waited, looks = waited + pause, looks + 1
+    assert looks < 160
+
+
+async def test_claims_that_are_never_confirmed_are_not_asked_for_without_end(gateway):
+    gateway.node.limits = replace(gateway.node.limits, outage_grace=2.5 * ASK_AGAIN)
+    registry, asked = gateway.memory, []
+
+    async def gone(*about):
+        asked.append(about)
+        return Stale(spent=False)
+
+    registry.confirm = gone
+    request = WorkerRequest(SERVICE, "s1", {}, lambda _claim: None)
+    found = await acquire_worker(gateway.node, request, None)
+    assert found == Unavailable(EndReason.NO_WORKER)
+    assert 2 <= len(asked) <= 5
