@@ -181,15 +181,15 @@ class SessionRecording:
             self._switches += 1
             self._fact.write(FactEvent(recording_switches=self._switches))
 
-    def finish(self, now: float, remember: Callable[[FactEvent], Awaitable[bool]]) -> None:
-        """End the recording. Idempotent. remember: is told where the file is, once it is whole."""
+    def finish(self, now: float) -> None:
+        """End the recording, and have the session remember where the file is, once it is whole. Idempotent."""
         recorder, self._recorder = self._recorder, None
         if recorder is None or self._written is None:
             return
         if isinstance(self._bridge, Bridge):
             self._bridge.record(None)
         recorder.finish(now)
-        noting = _note(self._node, self._session.id, self._written, remember)
+        noting = _note(self._node, self._session.id, self._written, self._session.remember)
         task = self._node.spawn(noting, f"recording {self._session.id}")
         self._node.noting.add(task)
         task.add_done_callback(self._node.noting.discard)

@@ -51,6 +51,8 @@ HAND_OVER_RETRY = 1.0
 """Seconds until a call is offered for hand-over again: the registry did not answer."""
 MAX_QUEUED = 64
 """Events that may wait for the session's task before further commands of the bot are refused: it floods."""
+MAX_WAITING = 4 * MAX_QUEUED
+"""Events that may wait at all. Beyond that the carrier floods, and what it repeats has been said."""
 NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
 """Ends for want of a bot: such a caller gets the service's forward."""
 
@@ -74,7 +76,8 @@ class Session:
         self.stream: Stream | None = None
         self.call: CallData | None = None
         self.worker = WorkerLink(node, service, self, claim, preopened)
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING)
+        self._reads_events = True
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
         # One that comes from another node goes on with its time; behind an end (parked, a failed dial) it begins again.
@@ -111,6 +114,7 @@ class Session:
         try:
             self.bridge.attach_stream(stream, self._now())
         except UnsupportedCodec:
+            self.recording.finish(self._now())  # here: a session that is not served yet has no other end
             self.worker.keep_claim(claim)
             self.end(EndReason.UNSUPPORTED_CODEC)
             raise
@@ -132,10 +136,9 @@ class Session:
     def recording(self) -> SessionRecording:
         return self.current.recording
 
-    def use_protocol(self, protocol: LinkProtocol) -> None:
-        """Have the bridge that joins the call to bots of this protocol."""
-        if not self.current.use(protocol, self.stream, self._now()):
-            self.end(EndReason.UNSUPPORTED_CODEC)
+    def use_protocol(self, protocol: LinkProtocol) -> bool:
+        """Have the bridge that joins the call to bots of this protocol. False: it cannot read the stream."""
+        return self.current.use(protocol, self.stream, self._now())
 
     def stream_closed(self, stream: Stream, code: int) -> None:
         self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)))
@@ -201,7 +204,12 @@ class Session:
         self.worker.keep_state(state)
 
     def post(self, event: Event) -> None:
-        self._events.put_nowait(event)
+        if not self._reads_events:
+            return
+        try:
+            self._events.put_nowait(event)
+        except asyncio.QueueFull:
+            self._log.warning("event dropped: too many wait", event_dropped=type(event).__name__)
 
     def _command(self, kind: Literal["hangup", "transfer", "digits"], value: str) -> None:
         """Post what the bot wants, unless it floods: events of others always find a place."""
@@ -215,7 +223,7 @@ class Session:
     # The task.
 
     async def run(self) -> None:
-        """Serve the session to its end, and leave nothing behind."""
+        """Serve the session to its end."""
         self.node.ticker.add(self.bridge)
         self._log.info("session started", on_hold=self.claim is None)
         reason: EndReason | None = EndReason.UNKNOWN_END
@@ -226,10 +234,7 @@ class Session:
                 reason = await self._serve()
             finally:
                 meter.ended = reason
-                try:
-                    await self._wrap_up(reason)
-                finally:
-                    self._close_all(CloseCode.NORMAL_CLOSURE)
+                await self._leave(reason)
 
     async def _serve(self) -> EndReason | None:
         """Handle events until the session ends. None: another node serves it now."""
@@ -324,13 +329,31 @@ class Session:
 
     # The end.
 
-    async def _wrap_up(self, reason: EndReason | None) -> None:
-        """Tell the bot, let it finish, release the slot. reason None: another node has the call."""
+    async def _leave(self, reason: EndReason | None) -> None:
+        """Tell of the end, and let go of all that the session has, whatever fails. reason None: superseded."""
         self.worker.stop()
-        if reason is None:
-            self._log.info("session goes on elsewhere")
-            self._close_all(CloseCode.SUPERSEDED)
-            return
+        try:
+            try:
+                if reason is not None:
+                    await self._tell_of_end(reason)
+            finally:
+                self._reads_events = False
+                self._close_stream(reason or "")
+                self.recording.finish(self._now())
+            if reason is not None:
+                await self.worker.wait_closed()
+        finally:
+            self.worker.close(CloseCode.NORMAL_CLOSURE if reason is not None else CloseCode.SUPERSEDED)
+            self.node.ticker.discard(self.bridge)
+            seconds = round(self._now() - self._began, 3)
+            if reason is None:
+                self._log.info("session handed to another node", seconds=seconds)
+            else:
+                self._log.info("session ended", reason=reason, seconds=seconds)
+            await self.worker.release(superseded=reason is None)
+
+    async def _tell_of_end(self, reason: EndReason) -> None:
+        """Tell the bot, the registry and the carrier how the session has ended."""
         self.ended = reason
         self.bridge.tell(pcm.Stop(reason))
         # After a caller's hangup, or where the bot moves calls by itself, the carrier has the last word: its callback
@@ -340,45 +363,33 @@ class Session:
         status: SessionStatus = "ended" if final else "ending"
         continuation = Continuation()
         if final and reason is not EndReason.TRANSFERRED:
-            continuation = Continuation(*self._last_resort(reason), self.facts.continuation.seq + 1)
-        # While the stream is open: once it is closed, the carrier asks what is next. If it is not kept now, the next
-        # write repeats it; and the Hangup at the end of the XML is the fallback.
+            continuation = Continuation(*self._final_continuation(reason), self.facts.continuation.seq + 1)
+        # Before the stream is closed, as the carrier asks for the continuation then. If the registry is away, the next
+        # write repeats it, and the carrier's XML ends with a Hangup in any case.
         event = FactEvent(status=status, end_reason=reason, ended=self.node.unix_time(), continuation=continuation)
         await self.remember(replace(event, ended_streams=self.facts.streams))
-        self._take_late_end()
+        self._drop_events_until_closed()
         if reason is EndReason.TRANSFERRED:
             count_transferred_later(self.node, self.facts, self.service.host)
+        if self._verified:
+            OutcomeQuestion(self.node, self.facts, self.remember).ask_later()
         # Not after a bot that only closed its link: it may have moved the call by a REST request of its own, and the
         # carrier's stop is on its way.
         if continuation.kind == "hangup" and not self._bot_finished:
             await hang_up_by_rest(self.node, self.facts, self.stream)
-        self._close_stream(reason)
-        self.recording.finish(self._now(), self.remember)
-        if self._verified:
-            OutcomeQuestion(self.node, self.facts, self.remember).ask_later()
-        await self.worker.wait_closed()
-        self._close_all(CloseCode.NORMAL_CLOSURE)
-        self._log.info("session ended", reason=reason, seconds=round(self._now() - self._began, 3))
-        await self.worker.release()
 
-    def _take_late_end(self) -> None:
-        """Let go of a stream that its carrier has ended while we wrote: the call may have been moved by REST."""
+    def _drop_events_until_closed(self) -> None:
+        """Discard what is queued; close a stream that its carrier has ended meanwhile: the call may have been moved."""
+        self._reads_events = False
         while not self._events.empty():
             match self._events.get_nowait():
                 case StreamClosed(stream, orderly=True) if stream is self.stream:
                     self._close_stream()
 
-    def _last_resort(self, reason: EndReason) -> tuple[ContinuationKind, str]:
+    def _final_continuation(self, reason: EndReason) -> tuple[ContinuationKind, str]:
         """What is left for a caller whose bot is lost: the service's forward, if it has one."""
         to = self.node.forward_number(self.facts.carrier, self.service.when_full) if reason in NO_BOT else ""
         return ("dial", to) if to else ("hangup", "")
-
-    def _close_all(self, code: CloseCode) -> None:
-        """Close what is open. Idempotent."""
-        self._close_stream()
-        self.recording.finish(self._now(), self.remember)
-        self.worker.close(code)
-        self.node.ticker.discard(self.bridge)
 
     async def remember(self, event: FactEvent) -> bool:
         """Merge the event into the facts, ours and the registry's. False: not into the registry's yet."""

@@ -73,8 +73,8 @@ class SessionView(Protocol):
     def bridge(self) -> Bridge | Relay:
         """What joins its stream and its bot."""
 
-    def use_protocol(self, protocol: LinkProtocol) -> None:
-        """Have the bridge that joins the call to bots of this protocol."""
+    def use_protocol(self, protocol: LinkProtocol) -> bool:
+        """Have the bridge that joins the call to bots of this protocol. False: it cannot read the stream."""
 
     def post(self, event: Event) -> None:
         """Wake the session's task."""
@@ -199,7 +199,9 @@ class WorkerLink:
             if isinstance(found, Unavailable):
                 self._count_resume("superseded" if found.superseded else "no_worker")
                 return EndSession(None if found.superseded else found.reason)
-            self._session.use_protocol(found.claim.protocol)
+            if not self._session.use_protocol(found.claim.protocol):
+                found.link.close()
+                return EndSession(EndReason.UNSUPPORTED_CODEC)
             try:
                 await self._session.announced()
             except asyncio.CancelledError:
@@ -372,11 +374,14 @@ class WorkerLink:
         """Let a newer session of this id, here, have what no stream has taken yet, and the place in the queue."""
         self._newer_here = True
 
-    async def release(self) -> None:
-        """Release the slot, and leave the queue.
+    async def release(self, *, superseded: bool = False) -> None:
+        """Release the slot, and leave the queue. superseded: another node has them now.
 
         A static worker rests first: it is a process that serves again, and nothing tells when its bot has wrapped up.
         """
+        if superseded:
+            self._occupy(None)
+            return
         static = self.claim is not None and self.claim.static
         if static and self.starts:
             await asyncio.sleep(self._service.rest)

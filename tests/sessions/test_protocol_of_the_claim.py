@@ -9,6 +9,7 @@ import pytest
 
 from gateway.media.relay import Relay
 from gateway.pool.registry import Host
+from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import Worker
 from tests.kit.node import SERVICE, TIME, start
 from tests.kit.waiting import until
@@ -104,3 +105,22 @@ async def test_the_size_of_a_body_is_that_of_the_bots_that_were_met_last(gateway
     await gateway.call()
     await bot_of(gateway)
     assert gateway.node.protocol_of(gateway.node.services.get(SERVICE)) == protocol
+
+
+async def test_no_bot_is_started_for_a_stream_that_its_bridge_cannot_read(gateway):
+    """Held for a relayed bot, which would speak the carrier's wire; then a pcm bot is free, and the codec is unknown."""
+    await serve(gateway, "relay", cap=1)
+    first = await gateway.call("CA1")
+    await bot_of(gateway)
+    opus = start("CA2")
+    opus["start"]["mediaFormat"] = {"encoding": "audio/opus", "sampleRate": 48000, "channels": 1}
+    held = await gateway.open(await gateway.stream_path("CA2"))
+    held.send(opus)
+    session = await until(lambda: next((one for one in gateway.sessions if one.claim is None and one.stream), None))
+    await serve(gateway, "pcm")
+    await held.until_closed()
+    await until(lambda: session not in [*gateway.sessions])
+    assert session.ended is EndReason.UNSUPPORTED_CODEC
+    assert not gateway.starts()
+    assert session.worker.starts == 0
+    await end(first)

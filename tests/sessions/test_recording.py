@@ -142,7 +142,7 @@ async def test_a_call_that_goes_on_here_is_recorded_when_its_bot_can_say_no(gate
     assert tap.recorder.paused
     tap.tick(11.1)
     assert not tap.recorder.paused
-    again.recording.finish(12.0, again.remember)
+    again.recording.finish(12.0)
     await hang_up(gateway, carrier)
 
 
@@ -173,7 +173,7 @@ async def test_a_pause_goes_with_the_call_to_another_session(gateway, who):
     assert tap.recorder.paused
     assert again.orders.take("resume_recording", "") == "" and not tap.recorder.paused
     await paused_in_the_registry(gateway, session, False)
-    again.recording.finish(21.0, again.remember)
+    again.recording.finish(21.0)
     await hang_up(gateway, carrier)
 
 
@@ -244,7 +244,7 @@ async def test_files_that_are_made_at_the_end_are_noted(gateway, tmp_path):
     carrier = await gateway.call()
     bot, session = await serving(gateway)
     await speak(carrier, bot)
-    session.recording.finish(session._now(), session.remember)
+    session.recording.finish(session._now())
     await close_recordings(gateway.node)
     assert session.facts.recording == str(tmp_path / "calls" / f"{session.id}.wav")
     await hang_up(gateway, carrier)
@@ -257,7 +257,7 @@ async def test_a_file_that_waits_long_is_told_and_noted_at_last(gateway, monkeyp
     bot, session = await serving(gateway)
     await speak(carrier, bot)
     with capture_logs() as said:
-        session.recording.finish(session._now(), session.remember)
+        session.recording.finish(session._now())
         await until(lambda: [line for line in said if "waits for its file" in line["event"] and line["waiting"] == 1])
     monkeypatch.undo()
     await until(lambda: session.facts.recording)
@@ -286,3 +286,15 @@ async def test_a_call_that_ends_in_its_announcement_leaves_nothing(gateway):
     await carrier.until("media")
     await hang_up(gateway, carrier)
     assert not gateway.starts()
+
+
+async def test_a_stream_that_is_refused_leaves_no_recorder(gateway, tmp_path):
+    """A console that is set to another codec: each of its streams would keep a file open until the process ends."""
+    carrier = await gateway.open(await gateway.stream_path())
+    refused = start()
+    refused["start"]["mediaFormat"] = {"encoding": "audio/opus", "sampleRate": 48000, "channels": 1}
+    carrier.send(refused)
+    assert await carrier.until_closed() == 1003
+    recordings = gateway.node.recordings
+    await until(lambda: not (recordings._new or recordings._recorders or recordings.waiting))
+    assert not list((tmp_path / "calls").iterdir())
