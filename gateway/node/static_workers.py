@@ -21,7 +21,7 @@ from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
 from gateway.node.probe import Probe
 from gateway.node.probe_schedule import ProbeSchedule
-from gateway.pool.registry import Host
+from gateway.pool.registry import Claim, Host
 from gateway.protocol.workers import LinkProtocol, Worker
 
 log = structlog.get_logger(__name__)
@@ -41,6 +41,14 @@ def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_
 def slot_names(url: str, slots: int) -> list[str]:
     """Name the workers of a URL: all of them fail where one does."""
     return [url, *(f"{url}#{n}" for n in range(2, slots + 1))]
+
+
+def same_process(node: Node, claim: Claim) -> frozenset[str]:
+    """Return the ids of the claim's worker, and of those that are lost with it: of a static URL, all."""
+    service = node.services.get(claim.service)
+    if not claim.static or claim.worker is None or service is None:
+        return frozenset({claim.worker_id})
+    return frozenset((claim.worker_id, *slot_names(claim.worker.url, service.slots)))
 
 
 async def probe_static_workers(node: Node, host: Host) -> None:

@@ -119,6 +119,11 @@ class Claim:
         """The worker's id, "" while there is none."""
         return self.worker.id if self.worker is not None else ""
 
+    @property
+    def starts_bot_per_link(self) -> bool:
+        """True if the worker begins a new bot with each link: a relayed static one. No bot there can go on."""
+        return self.static and self.protocol == "relay"
+
 
 @dataclass(frozen=True, slots=True)
 class Queued:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from gateway.media.endpoints import LinkEndpoint
 from gateway.node.node import Node
-from gateway.node.static_workers import answers
+from gateway.node.static_workers import answers, same_process
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import CloseCode
 
@@ -34,12 +34,22 @@ async def is_done(node: Node, claim: Claim, link: LinkEndpoint, code: int) -> bo
     """
     if code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED):
         return True
-    if code != CloseCode.ABNORMAL_CLOSURE or not serves_anew(claim) or claim.worker is None:
+    if code != CloseCode.ABNORMAL_CLOSURE or not claim.starts_bot_per_link or claim.worker is None:
         return False
     hangs = not link.gone.is_set()
     return link.spoke and not hangs and await answers(node, claim.worker)
 
 
-def serves_anew(claim: Claim) -> bool:
-    """Whether the claim's worker begins a new bot with each link: a relayed static one. No bot there can go on."""
-    return claim.static and claim.protocol == "relay"
+def workers_to_avoid(node: Node, claim: Claim, code: int, *, broke_again: bool) -> frozenset[str]:
+    """Return the workers not to be taken after this one was lost: none if it may live, and is to be connected to again.
+
+    A link that broke is opened once more. That goes for one that does not answer, too: this process may have been
+    suspended. If another node has the call by now, the worker answers 409.
+
+    code: which its link closed with.
+    broke_again: it had served the call before, and broke soon after this link was opened.
+    """
+    said_it_ended = code in (CloseCode.BOT_RAISED, CloseCode.DRAINING)
+    if broke_again or said_it_ended or claim.starts_bot_per_link:
+        return same_process(node, claim)
+    return frozenset()

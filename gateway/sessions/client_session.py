@@ -25,6 +25,7 @@ from gateway.pool.facts import FactEvent, Facts, merge
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import CloseCode, EndReason
 from gateway.sessions.facts_sync import FactWrites
+from gateway.sessions.open_link import call_header
 from gateway.sessions.worker_search import (
     Connected,
     Unavailable,
@@ -194,7 +195,7 @@ class ClientSession:
             session=self.id,
             body=facts.body,
             on_claim=self._on_claim,
-            known={"carrier": WEBSOCKET},
+            header=partial(call_header, facts, None),
             make_link=partial(ClientLink, deliver=self._from_bot),
         )
         self.searching = True

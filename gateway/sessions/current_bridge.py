@@ -10,15 +10,16 @@ import structlog
 from gateway.errors import UnsupportedCodec
 from gateway.media.bridge import Bridge
 from gateway.media.endpoints import StreamEndpoint
+from gateway.media.playout import PlayoutLimits
 from gateway.media.relay import Relay
-from gateway.media.types import BridgeEvents, EarlyMedia, Stream
+from gateway.media.relay_hold import RelayHold
+from gateway.media.types import BridgeEvents, BridgeLimits, EarlyMedia, Stream
 from gateway.metrics import Meter
 from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.registry import Claim
 from gateway.protocol.workers import LinkProtocol
 from gateway.sessions.latest_fact import RememberingSession
-from gateway.sessions.make_bridge import make_bridge
 from gateway.sessions.recording import SessionRecording
 
 log = structlog.get_logger(__name__)
@@ -29,14 +30,18 @@ class BridgedSession(BridgeEvents, RememberingSession, Protocol):
 
 
 class CurrentBridge:
-    """One session's. claim: its first, None on hold.
+    """Hold a session's bridge, and replace it when its bot speaks the other protocol.
 
-    endpoint: the carrier's end of it. meter: who counts. None: not yet.
+    claim: the session's first, None on hold.
+    endpoint: the carrier's end of it; None: not yet.
+    meter: which counts what passes; None: not yet.
     """
 
     def __init__(self, node: Node, service: Service, session: BridgedSession, claim: Claim | None) -> None:
-        protocol = claim.protocol if claim is not None else node.protocol_of(service)
-        self.bridge = make_bridge(protocol, service, session)
+        if claim is not None:
+            node.protocols[service.host] = claim.protocol
+        self.protocol = claim.protocol if claim is not None else node.protocol_of(service)
+        self.bridge = _make_bridge(self.protocol, service, session)
         self.recording = SessionRecording(node, service, session, self.bridge)
         self.endpoint: StreamEndpoint | None = None
         self.meter: Meter | None = None
@@ -44,25 +49,21 @@ class CurrentBridge:
         self._service = service
         self._session = session
 
-    @property
-    def relays(self) -> bool:
-        """Its bot speaks the carrier's own wire."""
-        return isinstance(self.bridge, Relay)
-
     def use(self, protocol: LinkProtocol, stream: Stream | None, now: float) -> bool:
-        """Join the call to bots of this protocol from now on. stream: the one that there is.
+        """Join the call to bots of this protocol from now on, which is not the present one.
 
         Only a caller who was on hold can have been given the other one: no claim had said which. What they said is
-        heard as after any hold, but by a relay only from now on. False: the stream's codec cannot be read.
+        heard as after any hold, but by a relay only from now on.
+
+        stream: the one that there is, if any.
+        Returns False if the stream's codec cannot be read.
         """
-        self._node.protocols[self._service.host] = protocol
-        if self.relays == (protocol == "relay"):
-            return True
+        self._node.protocols[self._service.host] = self.protocol = protocol
         log.info("the bot speaks another protocol than expected", session=self._session.id, protocol=protocol)
         older = self.bridge
         older.clear(now)  # of hold audio
         older.detach_stream(now)
-        self.bridge = make_bridge(protocol, self._service, self._session)
+        self.bridge = _make_bridge(protocol, self._service, self._session)
         self.bridge.counts.take_over(older.counts)
         self.recording.use_bridge(self.bridge)
         self._node.ticker.discard(older)
@@ -81,3 +82,15 @@ class CurrentBridge:
             for message in older.take_backlog(now):
                 self.bridge.stream_received(message.data, message.text, now)
         return True
+
+
+def _make_bridge(protocol: LinkProtocol, service: Service, events: BridgeEvents) -> Bridge | Relay:
+    """Return a bridge to bots of this protocol. events: the session."""
+    limits = BridgeLimits(
+        playout=PlayoutLimits(target_buffer=service.playout_lead),
+        stream_quiet=service.stream_quiet,
+        link_dead=service.link_dead,
+    )
+    if protocol == "relay":
+        return Relay(limits, events, RelayHold(service.hold_audio, service.sample_rate, limits))
+    return Bridge(service.sample_rate, limits, events, service.hold_audio)

@@ -15,14 +15,15 @@ LAST_WORDS = 10.0
 
 
 class DurationLimit:
-    """One call's. Times are loop time, in seconds.
+    """Warn a call's bot of its end, and end the call. Times are loop time, in seconds.
 
-    longest: of the whole call. spent: how much of that is over, if another node has had the call before.
+    longest: of the whole call.
+    spent: how much of that is over, if another node has had the call before.
     """
 
     def __init__(self, longest: float, spent: float, now: float) -> None:
         self.ends_at = now + longest - max(0.0, spent)
-        self._warns_at = self.ends_at - min(WARNING, longest / 2)
+        self.warns_at = self.ends_at - min(WARNING, longest / 2)
         self._warned = self._ending = False
 
     @property
@@ -30,22 +31,21 @@ class DurationLimit:
         """When to call `advance`."""
         if self._ending:
             return self.ends_at + LAST_WORDS
-        return self.ends_at if self._warned else self._warns_at
+        return self.ends_at if self._warned else self.warns_at
 
     def advance(self, bridge: Bridge | Relay, end: Callable[[], None], now: float) -> bool:
         """Do what is due. True: the call must end now, whatever the bot still says.
 
         end: ends the call; it is called when the caller has heard what the bot said in time.
         """
-        if not self._warned and now >= self._warns_at:
+        if not self._warned and now >= self.warns_at:
             self._warned = True
-            self.remind(bridge, now)
+            bridge.tell(self.warning(now))
         if not self._ending and now >= self.ends_at:
             self._ending = True
             bridge.after_playback(end, now)
         return now >= self.ends_at + LAST_WORDS
 
-    def remind(self, bridge: Bridge | Relay, now: float) -> None:
-        """Tell the bot that the call ends soon, if it does."""
-        if now >= self._warns_at:
-            bridge.tell(pcm.Status("ending", {"seconds": round(max(0.0, self.ends_at - now), 1)}))
+    def warning(self, now: float) -> pcm.Status:
+        """Return what bots are told from `warns_at` on: in how many seconds the call ends."""
+        return pcm.Status("ending", {"seconds": round(max(0.0, self.ends_at - now), 1)})

@@ -24,17 +24,27 @@ class StreamClosed:
 
 @dataclass(frozen=True, slots=True)
 class BotCommand:
-    """What the bot wants done, when all that it said before has been heard. "finished": it has closed its link."""
+    """What the bot wants done, when all that it said before has been heard."""
 
-    kind: Literal["hangup", "transfer", "digits", "finished"]
+    kind: Literal["hangup", "transfer", "digits"]
     value: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class EndSession:
-    """The session is to end. reason None: another node serves the call now."""
+class BotFinished:
+    """The bot has closed its link, and all that it said has been heard. It may have moved the call by itself."""
 
-    reason: EndReason | None
+
+@dataclass(frozen=True, slots=True)
+class EndSession:
+    """The session is to end."""
+
+    reason: EndReason
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Another node serves the call now: the session ends here, and nothing of the call does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +62,4 @@ class HandOver:
     by: float
 
 
-Event: TypeAlias = StreamClosed | BotCommand | EndSession | WorkerEnded | HandOver
+Event: TypeAlias = StreamClosed | BotCommand | BotFinished | EndSession | Superseded | WorkerEnded | HandOver

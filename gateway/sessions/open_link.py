@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -12,36 +11,35 @@ import orjson
 import structlog
 
 from gateway.node.node import Node
+from gateway.pool.facts import Facts
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.sockets import Handler, Socket, connect
+from serializers.call_data import CallData
 
 log = structlog.get_logger(__name__)
 
 MAX_BODY_QUERY = 4096
 """Bytes of JSON, before base64, that go into the upgrade's `body=`: what Pipecat Cloud's image takes."""
 
-NOTHING: Mapping[str, str] = MappingProxyType({})
-MAX_KNOWN = 256
-"""Characters of what is said of a call: a header's line has 8 KB."""
+MAX_HEADER_VALUE = 256
+"""Characters of each thing that is said of a call: a header's line has 8 KB."""
 
 
 async def open_link(
-    node: Node, claim: Claim, handler: Handler, body: Mapping[str, Any], known: Mapping[str, str] = NOTHING
+    node: Node, claim: Claim, handler: Handler, body: Mapping[str, Any], header: Callable[[], str] = str
 ) -> Socket:
     """Open a link to the claim's worker. Raises LinkError.
 
-    known: of the call, see `pcm.CALL_HEADER`.
+    header: makes `pcm.CALL_HEADER`, for a relayed worker of a host: others are told of the call in `start`, or not.
     """
     assert claim.worker is not None
     headers = {pcm.SESSION_HEADER: claim.session, pcm.FENCE_HEADER: str(claim.fence)}
     if claim.link_key:
         headers["Authorization"] = f"Bearer {claim.link_key}"
-    if known and claim.protocol == "relay" and not claim.static:
-        headers[pcm.CALL_HEADER] = base64.b64encode(
-            orjson.dumps({name: value[:MAX_KNOWN] for name, value in known.items()})
-        ).decode()
-    query = _body_query(body, claim)
+    if claim.protocol == "relay" and not claim.static and (said := header()):
+        headers[pcm.CALL_HEADER] = said
+    query = _body_query(body, claim) if body else ""
     url, target = claim.worker.url, "/ws" + query
     if query and not claim.worker.is_local:  # the path of a unix socket's request is `target`
         url += "&" + query[1:] if "?" in url else query
@@ -57,13 +55,19 @@ async def open_link(
     )
 
 
+def call_header(facts: Facts, call: CallData | None) -> str:
+    """Return the value of `pcm.CALL_HEADER`. call: None for a client's session, which has no carrier's call."""
+    known = {"carrier": facts.carrier}
+    if call is not None:
+        known |= {"account": facts.account, "from": call.from_number or "", "to": call.to_number or ""}
+    return base64.b64encode(orjson.dumps({name: value[:MAX_HEADER_VALUE] for name, value in known.items()})).decode()
+
+
 def _body_query(body: Mapping[str, Any], claim: Claim) -> str:
-    """Return `?body=` as Pipecat Cloud's image reads it, "" for a larger body: a pcm bot has it in its `start`.
+    """Return `?body=` as Pipecat Cloud's image reads it, "" for too large a body: a pcm bot has it in its `start`.
 
     That is standard base64 of JSON, percent-encoded: a raw + gives None there.
     """
-    if not body:
-        return ""
     data = orjson.dumps(dict(body), default=str)
     if len(data) > MAX_BODY_QUERY:
         if claim.protocol == "relay":

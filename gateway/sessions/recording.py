@@ -149,9 +149,9 @@ class SessionRecording:
         if self._service.announcement and isinstance(self._bridge, Bridge):
             self._announced_at = now + self._bridge.announce(self._service.announcement, now)
 
-    async def announced(self, now: Callable[[], float]) -> None:
+    async def announced(self, now: float) -> None:
         """Wait until the announcement has been heard, as far as we know."""
-        await asyncio.sleep(max(0.0, self._announced_at - now()))
+        await asyncio.sleep(max(0.0, self._announced_at - now))
 
     def _on_done(self, path: Path | None) -> None:
         """Called by the writer's thread."""

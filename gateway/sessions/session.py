@@ -25,14 +25,22 @@ from gateway.pool.facts import Status as SessionStatus
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
-from gateway.protocol.workers import LinkProtocol
 from gateway.sessions.ask_outcome import OutcomeQuestion
-from gateway.sessions.bot_end import serves_anew
+from gateway.sessions.bot_news import BotNews
 from gateway.sessions.carrier_rest import hang_up_by_rest
 from gateway.sessions.commands import press, transfer, write_continuation
 from gateway.sessions.current_bridge import CurrentBridge
 from gateway.sessions.duration_limit import DurationLimit
-from gateway.sessions.events import BotCommand, EndSession, Event, HandOver, StreamClosed, WorkerEnded
+from gateway.sessions.events import (
+    BotCommand,
+    BotFinished,
+    EndSession,
+    Event,
+    HandOver,
+    StreamClosed,
+    Superseded,
+    WorkerEnded,
+)
 from gateway.sessions.facts_sync import FactWrites
 from gateway.sessions.orders import FLOOD, Orders
 from gateway.sessions.preconnect import PreopenedLinks
@@ -75,14 +83,16 @@ class Session:
         self.current = CurrentBridge(node, service, self, claim)
         self.stream: Stream | None = None
         self.call: CallData | None = None
-        self.worker = WorkerLink(node, service, self, claim, preopened)
         self._events: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING)
         self._reads_events = True
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
-        # One that comes from another node goes on with its time; behind an end (parked, a failed dial) it begins again.
+        # A session taken over from another node keeps the time already used. After an earlier session of the call has
+        # ended (parked, failed dial) the limit starts again.
         spent = node.unix_time() - facts.answered if facts.status == "streaming" else 0.0
         self._limit = DurationLimit(facts.max_seconds or service.max_call, spent, self._began)
+        news = BotNews(self, self._limit, facts.starts)
+        self.worker = WorkerLink(node, service, self, claim, news, preopened)
         self._stream_due_by: float | None = None
         self._bot_finished = False
         """The bot has closed its link, and has not asked to hang up: it may have moved the call by itself."""
@@ -136,10 +146,6 @@ class Session:
     def recording(self) -> SessionRecording:
         return self.current.recording
 
-    def use_protocol(self, protocol: LinkProtocol) -> bool:
-        """Have the bridge that joins the call to bots of this protocol. False: it cannot read the stream."""
-        return self.current.use(protocol, self.stream, self._now())
-
     def stream_closed(self, stream: Stream, code: int) -> None:
         self.post(StreamClosed(stream, orderly=code in (CloseCode.NORMAL_CLOSURE, CloseCode.NO_STATUS_RECEIVED)))
 
@@ -152,8 +158,8 @@ class Session:
 
         A stream that cannot be attached again is ended, and the call of a bot that ends with its link.
         """
-        stays = self.claim is not None and serves_anew(self.claim)
-        if stays or (self.stream is not None and not self.stream.resumes):
+        bound_to_link = self.claim is not None and self.claim.starts_bot_per_link
+        if bound_to_link or (self.stream is not None and not self.stream.resumes):
             self.end(EndReason.DRAINED)
         else:
             # Spread in time: handed over together, each call would wait for the other node to take all the rest.
@@ -165,17 +171,9 @@ class Session:
         self.facts = merge(self.facts, event)
         self.worker.tell_who_answered()
 
-    async def announced(self) -> None:
-        """Wait until the caller has heard what they hear before the bot."""
-        await self.recording.announced(self._now)
-
-    def bot_joined(self) -> None:
-        """Tell a bot that has come what an earlier one was told, or none was there to be told."""
-        self._limit.remind(self.bridge, self._now())
-
     def superseded(self) -> None:
         """The registry says that the claim is no longer ours."""
-        self.post(EndSession(None))
+        self.post(Superseded())
 
     # What the bridge says.
 
@@ -189,7 +187,9 @@ class Session:
             self.stream.socket.abort()
 
     def link_dead(self) -> None:
-        self.worker.on_unresponsive()
+        if self.worker.link is not None:
+            self._log.warning("worker does not answer")
+            self.worker.link.lose()
 
     def bot_hangup(self, reason: str) -> None:
         self._command("hangup", reason)
@@ -226,18 +226,19 @@ class Session:
         """Serve the session to its end."""
         self.node.ticker.add(self.bridge)
         self._log.info("session started", on_hold=self.claim is None)
-        reason: EndReason | None = EndReason.UNKNOWN_END
+        end: EndReason | Superseded = EndReason.UNKNOWN_END
         structlog.contextvars.bind_contextvars(session=self.id, carrier=self.facts.carrier, service=self.service.host)
         with self.node.metrics.call(self.facts.carrier, self.service.host, self.bridge, self._now()) as meter:
             self.current.meter = meter
             try:
-                reason = await self._serve()
+                end = await self._serve()
             finally:
+                reason = None if isinstance(end, Superseded) else end
                 meter.ended = reason
                 await self._leave(reason)
 
-    async def _serve(self) -> EndReason | None:
-        """Handle events until the session ends. None: another node serves it now."""
+    async def _serve(self) -> EndReason | Superseded:
+        """Handle events until the session ends."""
         while True:
             event = await self._next_event()
             await asyncio.sleep(0)  # a queue that is not empty is read without a pause: let other calls have their turn
@@ -248,14 +249,14 @@ class Session:
                 case None | BotCommand() if self._stream_due_by is not None and self._now() >= self._stream_due_by:
                     return EndReason.STREAM_LOST
                 case None:
-                    pass  # a new stream came while we slept
+                    pass  # the duration warning was due, and has been given; or a new stream has come
                 case EndSession(reason):
                     return reason
                 case HandOver(by) if self._now() < by and self.bridge.unplayed(self._now()) > 0:
                     asyncio.get_running_loop().call_later(PAUSE_CHECK, self.post, event)  # not in the middle of a word
                 case HandOver():  # handed over, or offered again later
                     if await self._hand_over_now():
-                        return None
+                        return Superseded()
                     asyncio.get_running_loop().call_later(HAND_OVER_RETRY, self.post, event)
                 case StreamClosed(stream, orderly) if stream is self.stream:
                     self._close_stream()
@@ -263,9 +264,11 @@ class Session:
                         return EndReason.CALLER_HANGUP
                     self._log.warning("stream lost, waiting for the carrier")
                     self._stream_due_by = self._now() + self.node.limits.reattach_timeout
+                case Superseded():
+                    return event
                 case WorkerEnded() if self.worker.end is not None:  # else a new stream has started another search
-                    return self.worker.end.reason
-                case BotCommand("finished"):  # the bot closed its link: it may have moved the call by itself
+                    return self.worker.end
+                case BotFinished():
                     self._bot_finished = True
                     return EndReason.BOT_HANGUP
                 case BotCommand("hangup"):

@@ -16,42 +16,34 @@ from __future__ import annotations
 
 import asyncio
 from enum import Enum, auto
+from functools import partial
 from typing import Protocol
 
 import structlog
 
-from gateway.media.bridge import Bridge
 from gateway.media.endpoints import LinkEndpoint
 from gateway.media.relay import Relay
+from gateway.media.types import Stream
 from gateway.node.node import Node
 from gateway.node.services import Service
-from gateway.node.tokens import STATIC_SESSION
 from gateway.pool.facts import FactEvent, Facts
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
-from gateway.protocol.workers import LinkProtocol, Worker
-from gateway.sessions.bot_end import is_done, serves_anew
+from gateway.protocol.workers import Worker
+from gateway.sessions.bot_end import is_done, workers_to_avoid
+from gateway.sessions.bot_news import BotNews
 from gateway.sessions.bot_state import BotState, StreamOfBot
 from gateway.sessions.bot_wait import BotWait
-from gateway.sessions.events import BotCommand, EndSession, Event, WorkerEnded
+from gateway.sessions.current_bridge import CurrentBridge
+from gateway.sessions.events import BotFinished, Event, Superseded, WorkerEnded
+from gateway.sessions.open_link import call_header
 from gateway.sessions.preconnect import PreopenedLinks
-from gateway.sessions.worker_search import (
-    Connected,
-    Unavailable,
-    WorkerRequest,
-    acquire_worker,
-    ask_until_answered,
-    same_process,
-    worker_id,
-)
-from gateway.sockets import Socket
+from gateway.sessions.worker_search import Connected, Unavailable, WorkerRequest, acquire_worker, ask_until_answered
 from serializers.call_data import CallData
 
-BRIEF = 5.0
-"""Seconds. A worker that is connected to once more, and breaks again within this, is not tried a third time."""
-TRANSFER_FAILED = "transfer_failed"
-"""What /resume writes into the continuation after a dial that failed; the bot is told so."""
+MIN_STABLE_SECONDS = 5.0
+"""A worker that is connected to once more, and breaks again within this, is not tried a third time."""
 
 
 class State(Enum):
@@ -63,18 +55,13 @@ class State(Enum):
 
 
 class SessionView(Protocol):
-    """What the worker's side needs of its session. call: None before its first stream."""
+    """What the worker's side needs of its session. stream, call: None before its first stream."""
 
     id: str
     facts: Facts
+    stream: Stream | None
     call: CallData | None
-
-    @property
-    def bridge(self) -> Bridge | Relay:
-        """What joins its stream and its bot."""
-
-    def use_protocol(self, protocol: LinkProtocol) -> bool:
-        """Have the bridge that joins the call to bots of this protocol. False: it cannot read the stream."""
+    current: CurrentBridge
 
     def post(self, event: Event) -> None:
         """Wake the session's task."""
@@ -82,18 +69,13 @@ class SessionView(Protocol):
     async def remember(self, event: FactEvent) -> bool:
         """Merge the event into the facts. False: only into ours, as the registry is away."""
 
-    async def announced(self) -> None:
-        """Wait until the caller has heard what they hear before the bot."""
-
-    def bot_joined(self) -> None:
-        """A worker has been told of the call."""
-
 
 class WorkerLink:
-    """See the module's docstring.
+    """Find, join and replace a session's workers.
 
-    claim: confirmed; None for a caller on hold. link: None while there is no bot. starts: of workers, over the whole
-    session.
+    claim: confirmed; None for a caller on hold.
+    link: None while there is no bot.
+    starts: of workers, over the whole session.
     """
 
     def __init__(
@@ -102,6 +84,7 @@ class WorkerLink:
         service: Service,
         session: SessionView,
         claim: Claim | None,
+        news: BotNews,
         preopened: PreopenedLinks,
     ) -> None:
         self.claim = claim
@@ -111,24 +94,20 @@ class WorkerLink:
         self._node = node
         self._service = service
         self._session = session
+        self._news = news
         self._preopened = preopened
         self._now = asyncio.get_running_loop().time
         self._wait = BotWait(session.facts, self._now)
         self._task: asyncio.Task[None] | None = None
         self._attached_at = 0.0
         self._lost_worker = False
-        self._told_who_answered = False
-        self._told_of_answer = self.starts > 0
-        """A bot was told that the call was answered, here or on another node: to its successor it is no news."""
-        self._told_failed_transfer = 0
-        """Number of the continuation by which a bot was last told that its transfer failed."""
         self._newer_here = False
         self._occupied: Worker | None = None
-        """A static one."""
+        """The static worker that those who probe them count as in a call of this session."""
         self._bot_state = BotState(node, session)
         self._stream_of_bot = StreamOfBot(node, session)
-        self.end: EndSession | None = None
-        """How the session is to end, as there is no worker for it."""
+        self.end: EndReason | Superseded | None = None
+        """How the session is to end, as there is no worker for it. None: there is one, or one is looked for."""
         self._log = structlog.get_logger(__name__).bind(
             session=session.id, carrier=session.facts.carrier, service=service.host
         )
@@ -142,11 +121,13 @@ class WorkerLink:
         """Go on with a new stream's claim. None: it brought none, and what there is, or is looked for, goes on."""
         if claim is None and self.searching:
             return
-        if self.link is not None and claim is not None and worker_id(claim) != worker_id(self.claim):
+        bridge, present = self._session.current.bridge, self.claim.worker_id if self.claim is not None else ""
+        if self.link is not None and claim is not None and claim.worker_id != present:
             self.close(CloseCode.SUPERSEDED)
         self.claim = claim or self.claim
+        self._occupy(self.claim)
         if self.link is not None:
-            self._session.bridge.tell(pcm.Status("reattached", {}))
+            bridge.tell(pcm.Status("reattached", {}))
         elif self.state is not State.FINISHED:
             # If a worker is looked for by an older claim, that search must not find itself superseded by our own.
             self.stop()
@@ -157,30 +138,21 @@ class WorkerLink:
         """Release this with the session: the claim of a stream that it cannot take."""
         self.claim = claim or self.claim
 
-    def on_unresponsive(self) -> None:
-        """Count the worker as lost: it does not answer."""
-        if self.link is None:
-            return
-        self._log.warning("worker does not answer")
-        self.link.lose()
-
     def keep_state(self, state: bytes) -> None:
         """Keep what the bot leaves for its successor."""
         self._bot_state.keep(state)
 
     def tell_who_answered(self) -> None:
-        """Tell the bot who picked up, once it is known: a human or a machine."""
-        who = self._session.facts.answered_by
-        if who and self.link is not None and not self._told_who_answered:
-            self._told_who_answered = True
-            self._session.bridge.tell(pcm.Status(who, {}))
+        """Tell the bot who picked up, once it is known. One that comes later has it with its `start`."""
+        if self.link is not None and (news := self._news.who_answered()) is not None:
+            self._session.current.bridge.tell(news)
 
     # The task.
 
     async def _run(self, claim: Claim | None) -> None:
         """Serve the session with workers, and post how it is to end if there is none."""
         # The default is NO_WORKER, so that a bug of ours does not leave the caller with hold audio.
-        end: EndSession | None = EndSession(EndReason.NO_WORKER)
+        end: EndReason | Superseded | None = EndReason.NO_WORKER
         try:
             end = await self._serve(claim)
         except asyncio.CancelledError:
@@ -191,44 +163,53 @@ class WorkerLink:
                 self.end = end
                 self._session.post(WorkerEnded())
 
-    async def _serve(self, claim: Claim | None) -> EndSession | None:
+    async def _serve(self, claim: Claim | None) -> EndReason | Superseded | None:
         """Attach one worker after another. Returns how the session ends if there is none; None if the bot is done."""
+        session, limits, current = self._session, self._node.limits, self._session.current
         avoid = frozenset[str]()
         while True:
             found = await self._acquire(claim, avoid)
             if isinstance(found, Unavailable):
-                self._count_resume("superseded" if found.superseded else "no_worker")
-                return EndSession(None if found.superseded else found.reason)
-            if not self._session.use_protocol(found.claim.protocol):
+                self._count_replacement("superseded" if found.superseded else "no_worker")
+                return Superseded() if found.superseded else found.reason
+            same = found.claim.protocol == current.protocol
+            if not same and not current.use(found.claim.protocol, session.stream, self._now()):
                 found.link.close()
-                return EndSession(EndReason.UNSUPPORTED_CODEC)
-            try:
-                await self._session.announced()
-            except asyncio.CancelledError:
-                found.link.close()
-                raise
+                return EndReason.UNSUPPORTED_CODEC
+            if not self.starts:
+                await self._await_announcement(found.link)
             code = await found.link.wait_closed() if self._attach(found) else CloseCode.ABNORMAL_CLOSURE
             self.link, self.state = None, State.SEARCHING
-            self._session.bridge.detach_link()
-            if not found.link.spoke and self._now() - self._attached_at < BRIEF:
+            current.bridge.detach_link()
+            brief = self._now() - self._attached_at < MIN_STABLE_SECONDS
+            if brief and not found.link.spoke:
                 self._stream_of_bot.forget()  # it may not have had its `start`; twice does no harm
-            finished = await is_done(self._node, found.claim, found.link, code)
-            if finished:
-                self._session.bridge.detach_link(final=True)
+            if await is_done(self._node, found.claim, found.link, code):
+                current.bridge.detach_link(final=True)
                 self.state = State.FINISHED
-                self._session.bridge.after_playback(lambda: self._session.post(BotCommand("finished")), self._now())
+                current.bridge.after_playback(lambda: session.post(BotFinished()), self._now())
                 return None
             if code == CloseCode.SUPERSEDED:
-                return EndSession(None)
+                return Superseded()
             found.link.abort()
-            if self.starts >= self._node.limits.max_worker_starts:
+            if self.starts >= limits.max_worker_starts:
                 self._node.metrics.resumes["worker_lost", "too_many_starts"] += 1
-                return EndSession(EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST)
-            self._log.warning("link lost, looking for a worker", code=code, worker=worker_id(self.claim))
+                return EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST
+            self._log.warning("link lost, looking for a worker", code=code, worker=found.claim.worker_id)
             self._lost_worker = True
-            # Again: on the same worker if it may live, and at once on another one if it said that it does not.
-            avoid = await self._pause_before_next(code, found)
+            broke_again = brief and not found.claim.fresh
+            avoid = workers_to_avoid(self._node, found.claim, code, broke_again=broke_again)
+            if not avoid and not (found.claim.worker is not None and found.claim.worker.is_local):
+                await asyncio.sleep(limits.redial)  # a process of this machine that is gone refuses at once
             claim = None
+
+    async def _await_announcement(self, link: LinkEndpoint) -> None:
+        """Wait until the caller has heard what they hear before their first bot."""
+        try:
+            await self._session.current.recording.announced(self._now())
+        except asyncio.CancelledError:
+            link.close()
+            raise
 
     async def _acquire(self, claim: Claim | None, avoid: frozenset[str]) -> Connected | Unavailable:
         """Find a worker; the caller hears hold audio if it takes long."""
@@ -244,56 +225,20 @@ class WorkerLink:
             on_claim=self._on_claim,
             hold_until=self._now() + self._service.max_hold if hold and self._service.max_hold else 0.0,
             fence=self.claim.fence if self.claim is not None else 0,
-            known=self._known(),
+            header=partial(call_header, self._session.facts, call),
         )
         return await acquire_worker(self._node, request, claim, avoid=avoid)
 
-    def _known(self) -> dict[str, str]:
-        facts, call = self._session.facts, self._session.call
-        numbers = {"from": call.from_number or "", "to": call.to_number or ""} if call is not None else {}
-        return {"carrier": facts.carrier, "account": facts.account, **numbers}
-
     def _on_claim(self, claim: Claim | None) -> None:
-        """Keep the newest claim, so that it is renewed and released even if its worker is unreachable.
-
-        None: the last claim is gone and the session is queued.
-        """
+        """See `OnClaim`."""
         self._wait.claimed(claim)
         if claim is None or self.claim is None or claim.fence >= self.claim.fence:
             self.claim = claim
-
-    def _attach(self, found: Connected) -> bool:
-        """Join the worker to the bridge, and tell it of the call. False: its link has broken again meanwhile."""
-        claim, self.link, self.state = found.claim, found.link, State.ATTACHED
-        self._attached_at = self._now()
-        self._on_claim(claim)
-        self._occupy(claim)
-        self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
-        socket = found.link.bind(self._session.bridge)
-        if socket is None:
-            return False
-        self._count_resume("attached")
-        self._tell_of_call(socket, claim)
-        self._told_who_answered = False
-        self.tell_who_answered()
-        continuation = self._session.facts.continuation  # it stays, and is no news to the next worker
-        if continuation.value == TRANSFER_FAILED and continuation.seq > self._told_failed_transfer:
-            self._told_failed_transfer = continuation.seq
-            self._session.bridge.tell(pcm.Status(TRANSFER_FAILED, {}))
-        self._session.bot_joined()
-        self._node.spawn(self._session.remember(self._wait.over(self.starts)), f"facts {self._session.id}")
-        self._log.info("bot joined", worker=claim.worker_id, starts=self.starts)
-        return True
-
-    def _news_of_answer(self) -> tuple[pcm.Status, ...]:
-        """Return what has become of a call of ours by the time that its first bot is told of it."""
-        facts, told = self._session.facts, self._told_of_answer
-        self._told_of_answer = True
-        placed = facts.direction == "outbound" and not facts.root and not facts.session.startswith(STATIC_SESSION)
-        return (pcm.Status("ringing", {}), pcm.Status("answered", {})) if placed and not told else ()
+            if self._occupied is not None or (claim is not None and claim.static):
+                self._occupy(claim)
 
     def _occupy(self, claim: Claim | None) -> None:
-        """Tell those who ask static workers how they are which one this call has. None: none any more."""
+        """Tell those who probe static workers which one this session has. None: none any more."""
         occupied = claim.worker if claim is not None and claim.static else None
         watched = self._node.static_workers.get(self._service.host)
         if watched is None or (occupied and occupied.id) == (self._occupied and self._occupied.id):
@@ -304,42 +249,39 @@ class WorkerLink:
         if occupied is not None:
             watched.call_began(occupied)
 
-    def _tell_of_call(self, socket: Socket, claim: Claim) -> None:
-        bridge, call = self._session.bridge, self._session.call
-        if isinstance(bridge, Relay) and call is not None and not serves_anew(claim):
+    def _attach(self, found: Connected) -> bool:
+        """Join the worker to the bridge, and tell it of the call. False: its link has broken again meanwhile."""
+        claim, self.link, self.state = found.claim, found.link, State.ATTACHED
+        bridge, call, now = self._session.current.bridge, self._session.call, self._now()
+        assert call is not None
+        self._attached_at = now
+        self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
+        socket = found.link.bind(bridge)
+        if socket is None:
+            return False
+        self._count_replacement("attached")
+        if isinstance(bridge, Relay) and not claim.starts_bot_per_link:
             bridge.bot_knows = self._stream_of_bot.note_start(claim.worker_id, call.stream_id or "")
-        bridge.attach_link(socket, self._start_message(claim), self._now(), self._news_of_answer())
+        bridge.attach_link(socket, self._start_message(claim, call), now, self._news.for_new_bot(now))
+        self._node.spawn(self._session.remember(self._wait.over(self.starts)), f"facts {self._session.id}")
+        self._log.info("bot joined", worker=claim.worker_id, starts=self.starts)
+        return True
 
-    def _start_message(self, claim: Claim) -> pcm.Start:
-        session = self._session
-        assert session.call is not None
+    def _start_message(self, claim: Claim, call: CallData) -> pcm.Start:
         return pcm.Start(
-            session_id=session.id,
+            session_id=self._session.id,
             service_host=self._service.host,
-            carrier=session.facts.carrier,
+            carrier=self._session.facts.carrier,
             fence=claim.fence,
-            call=session.call.wire(),
+            call=call.wire(),
             sample_rate=self._service.sample_rate,
             resumed=self.starts > 1,
             attempt=self.starts,  # the wire's word for it
             state=self._bot_state.value,
         )
 
-    async def _pause_before_next(self, code: int, lost: Connected) -> frozenset[str]:
-        """Wait as long as this loss asks for, and return the workers to avoid then.
-
-        A link that broke is opened once more, after a moment: the worker may live. That goes for one that does not
-        answer, too: this process may have been suspended. If another node has the call by now, the worker answers 409.
-        """
-        broke_again = not lost.claim.fresh and self._now() - self._attached_at < BRIEF
-        said_it_ended = code in (CloseCode.BOT_RAISED, CloseCode.DRAINING) or serves_anew(lost.claim)
-        if broke_again or said_it_ended:
-            return same_process(self._node, lost.claim)
-        if lost.claim.worker is None or not lost.claim.worker.is_local:
-            await asyncio.sleep(self._node.limits.redial)
-        return frozenset()  # a process of this machine that is gone refuses at once
-
-    def _count_resume(self, result: str) -> None:
+    def _count_replacement(self, result: str) -> None:
+        """Count what became of a lost worker's call, once."""
         if self._lost_worker:
             self._lost_worker = False
             self._node.metrics.resumes["worker_lost", result] += 1
@@ -355,7 +297,7 @@ class WorkerLink:
     def close(self, code: CloseCode) -> None:
         """Close the link, if there is one."""
         self.stop()
-        self._session.bridge.detach_link()
+        self._session.current.bridge.detach_link()
         link, self.link = self.link, None
         if link is not None:
             link.close(code)

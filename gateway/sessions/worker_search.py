@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from gateway.errors import LinkError, LinkTimeout, RegistryUnavailable
 from gateway.media.endpoints import LinkEndpoint, TransitTimer
 from gateway.node.node import Node
-from gateway.node.static_workers import slot_names
+from gateway.node.static_workers import same_process
 from gateway.pool.registry import Claim, Full, Stale
 from gateway.protocol.codes import EndReason
 from gateway.sessions.open_link import open_link
@@ -54,8 +54,10 @@ TAKEN_OVER = Unavailable(EndReason.UNKNOWN_END, superseded=True)
 class WorkerRequest:
     """Which session needs a worker.
 
-    body: for the upgrade. hold_until: loop time until which the caller may wait for a slot; 0: not at all. fence: of
-    the session's last claim; 0: it had none. known: of the call, see `pcm.CALL_HEADER`.
+    body: for the upgrade.
+    hold_until: loop time until which the caller may wait for a slot; 0: not at all.
+    fence: of the session's last claim; 0: it had none.
+    header: makes what the upgrade says of the call, see `open_link.call_header`.
     """
 
     service: str
@@ -64,7 +66,7 @@ class WorkerRequest:
     on_claim: OnClaim
     hold_until: float = 0.0
     fence: int = 0
-    known: Mapping[str, str] = field(default_factory=dict)
+    header: Callable[[], str] = str
     make_link: Callable[[TransitTimer], LinkEndpoint] = LinkEndpoint
 
     @property
@@ -118,7 +120,7 @@ async def _connect(node: Node, request: WorkerRequest, claim: Claim) -> Connecte
     """Open the link. A LinkError: the worker is unreachable."""
     link = request.make_link(node.metrics.timed)
     try:
-        await open_link(node, claim, link, request.body, request.known)
+        await open_link(node, claim, link, request.body, request.header)
         return Connected(link, claim)
     except asyncio.CancelledError:
         link.close()  # it may have opened in the moment in which it was not needed any more
@@ -129,19 +131,6 @@ async def _connect(node: Node, request: WorkerRequest, claim: Claim) -> Connecte
         log.warning("worker unreachable", session=request.session, worker=claim.worker_id, error=str(error))
         node.registry.suspect(claim.worker_id)
         return error
-
-
-def same_process(node: Node, claim: Claim) -> frozenset[str]:
-    """Return the ids of the claim's worker, and of those that are lost with it: of a static URL, all."""
-    service = node.services.get(claim.service)
-    if not claim.static or claim.worker is None or service is None:
-        return frozenset({claim.worker_id})
-    return frozenset((claim.worker_id, *slot_names(claim.worker.url, service.slots)))
-
-
-def worker_id(claim: Claim | None) -> str:
-    """Return the id of the claim's worker, "" while there is none."""
-    return claim.worker_id if claim is not None else ""
 
 
 async def is_taken_over(node: Node, session: str, fence: int) -> bool:
@@ -192,7 +181,7 @@ async def claim_slot(
                 request.service, request.session, avoid=avoid | avoid_if_possible, queue=hold_left > 0
             )
             if isinstance(claimed, Claim):
-                confirmed = await _confirm(node, request, claimed)
+                confirmed = await asyncio.shield(_confirm(node, request, claimed))
                 if isinstance(confirmed, Claim):
                     return confirmed
                 if confirmed.spent:
@@ -217,18 +206,14 @@ async def claim_slot(
 
 
 async def _confirm(node: Node, request: WorkerRequest, claim: Claim) -> Claim | Stale:
-    """Confirm the claim. Its fence is the session's even if this search is canceled meanwhile.
+    """Confirm the claim. To be shielded: its fence is the session's even if its search is canceled meanwhile.
 
     If the session went on renewing the older fence, the registry would answer that another node has it.
     """
-
-    async def confirm() -> Claim | Stale:
-        found = await node.registry.confirm(claim.session, claim.attempt)
-        if isinstance(found, Claim):
-            request.on_claim(found)
-        return found
-
-    return await asyncio.shield(asyncio.ensure_future(confirm()))
+    found = await node.registry.confirm(claim.session, claim.attempt)
+    if isinstance(found, Claim):
+        request.on_claim(found)
+    return found
 
 
 async def _await_worker(node: Node, request: WorkerRequest, claim: Claim) -> Claim | Stale | Unavailable:
@@ -253,6 +238,7 @@ async def _await_worker(node: Node, request: WorkerRequest, claim: Claim) -> Cla
         if isinstance(current, Stale):
             return TAKEN_OVER if current.spent else current
         if current.worker is not None:
+            request.on_claim(current)
             return current
         if claim.host in node.registry.suspected():
             return Stale(spent=False)

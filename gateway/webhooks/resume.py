@@ -14,10 +14,10 @@ from gateway.errors import RegistryUnavailable
 from gateway.node.services import Service
 from gateway.pool.facts import Continuation, FactEvent, Facts, own_number
 from gateway.pool.registry import Claim
+from gateway.sessions.bot_news import TRANSFER_FAILED
 from gateway.sessions.hearing import is_heard
 from gateway.sessions.node_messages import HEARD_WITHIN, is_heard_elsewhere
 from gateway.sessions.table import Sessions
-from gateway.sessions.worker_link import TRANSFER_FAILED
 from gateway.webhooks.answers import (
     attempt_of,
     dial_failed,

@@ -38,16 +38,14 @@ def test_a_call_is_warned_of_ended_behind_the_last_words_and_cut() -> None:
 
 
 def test_a_short_call_is_warned_of_in_its_middle() -> None:
-    limit, bridge = DurationLimit(10.0, 0.0, 0.0), FakeBridge()
-    assert limit.due == 5.0
-    limit.remind(bridge, 4.0)
-    assert not bridge.told
+    limit = DurationLimit(10.0, 0.0, 0.0)
+    assert limit.due == limit.warns_at == 5.0
 
 
 def test_a_bot_that_comes_late_is_told_too() -> None:
-    limit, bridge = DurationLimit(100.0, 60.0, 0.0), FakeBridge()
-    limit.remind(bridge, 38.0)
-    assert bridge.told == [pcm.Status("ending", {"seconds": 2.0})]
+    limit = DurationLimit(100.0, 60.0, 0.0)
+    assert limit.warns_at <= 38.0
+    assert limit.warning(38.0) == pcm.Status("ending", {"seconds": 2.0})
 
 
 async def test_the_bots_last_words_are_heard_behind_the_limit(gateway) -> None:

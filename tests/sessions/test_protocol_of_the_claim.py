@@ -108,7 +108,7 @@ async def test_the_size_of_a_body_is_that_of_the_bots_that_were_met_last(gateway
 
 
 async def test_no_bot_is_started_for_a_stream_that_its_bridge_cannot_read(gateway):
-    """Held for a relayed bot, which would speak the carrier's wire; then a pcm bot is free, and the codec is unknown."""
+    """Held for a relayed bot, which speaks the carrier's wire. Then a pcm bot is free, and its bridge knows no Opus."""
     await serve(gateway, "relay", cap=1)
     first = await gateway.call("CA1")
     await bot_of(gateway)
