@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from dataclasses import replace
 from typing import Literal
 
 import structlog
@@ -20,8 +19,7 @@ from gateway.media.relay import Relay
 from gateway.media.types import Stream
 from gateway.node.node import Node
 from gateway.node.services import Service
-from gateway.pool.facts import Continuation, ContinuationKind, FactEvent, Facts, merge
-from gateway.pool.facts import Status as SessionStatus
+from gateway.pool.facts import FactEvent, Facts, merge
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
@@ -42,6 +40,7 @@ from gateway.sessions.events import (
     WorkerEnded,
 )
 from gateway.sessions.facts_sync import FactWrites
+from gateway.sessions.last_facts import last_facts
 from gateway.sessions.orders import FLOOD, Orders
 from gateway.sessions.preconnect import PreopenedLinks
 from gateway.sessions.recording import SessionRecording
@@ -61,8 +60,6 @@ MAX_QUEUED = 64
 """Events that may wait for the session's task before further commands of the bot are refused: it floods."""
 MAX_WAITING = 4 * MAX_QUEUED
 """Events that may wait at all. Beyond that the carrier floods, and what it repeats has been said."""
-NO_BOT = frozenset({EndReason.NO_WORKER, EndReason.HOLD_TIMEOUT, EndReason.WORKER_LOST, EndReason.BOT_ERROR})
-"""Ends for want of a bot: such a caller gets the service's forward."""
 
 
 class Session:
@@ -97,7 +94,8 @@ class Session:
         self._bot_finished = False
         """The bot has closed its link, and has not asked to hang up: it may have moved the call by itself."""
         self.ended: EndReason | None = None
-        self._verified = False  # any holder of a stream key can name any call
+        self._verified = False
+        """A webhook or upgrade that the carrier signed has named the call. A stream key alone proves nothing."""
         self.orders = Orders(self)
         self._writes = FactWrites(node)
         self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
@@ -359,18 +357,10 @@ class Session:
         """Tell the bot, the registry and the carrier how the session has ended."""
         self.ended = reason
         self.bridge.tell(pcm.Stop(reason))
-        # After a caller's hangup, or where the bot moves calls by itself, the carrier has the last word: its callback
-        # ends the facts. A transfer has its continuation already.
-        moved = self._bot_finished and self.service.after_bot == "park"
-        final = reason is not EndReason.CALLER_HANGUP and not moved
-        status: SessionStatus = "ended" if final else "ending"
-        continuation = Continuation()
-        if final and reason is not EndReason.TRANSFERRED:
-            continuation = Continuation(*self._final_continuation(reason), self.facts.continuation.seq + 1)
+        event = last_facts(self.node, self.service, self.facts, reason, bot_finished=self._bot_finished)
         # Before the stream is closed, as the carrier asks for the continuation then. If the registry is away, the next
         # write repeats it, and the carrier's XML ends with a Hangup in any case.
-        event = FactEvent(status=status, end_reason=reason, ended=self.node.unix_time(), continuation=continuation)
-        await self.remember(replace(event, ended_streams=self.facts.streams))
+        await self.remember(event)
         self._drop_events_until_closed()
         if reason is EndReason.TRANSFERRED:
             count_transferred_later(self.node, self.facts, self.service.host)
@@ -378,7 +368,7 @@ class Session:
             OutcomeQuestion(self.node, self.facts, self.remember).ask_later()
         # Not after a bot that only closed its link: it may have moved the call by a REST request of its own, and the
         # carrier's stop is on its way.
-        if continuation.kind == "hangup" and not self._bot_finished:
+        if event.continuation.kind == "hangup" and not self._bot_finished:
             await hang_up_by_rest(self.node, self.facts, self.stream)
 
     def _drop_events_until_closed(self) -> None:
@@ -388,11 +378,6 @@ class Session:
             match self._events.get_nowait():
                 case StreamClosed(stream, orderly=True) if stream is self.stream:
                     self._close_stream()
-
-    def _final_continuation(self, reason: EndReason) -> tuple[ContinuationKind, str]:
-        """What is left for a caller whose bot is lost: the service's forward, if it has one."""
-        to = self.node.forward_number(self.facts.carrier, self.service.when_full) if reason in NO_BOT else ""
-        return ("dial", to) if to else ("hangup", "")
 
     async def remember(self, event: FactEvent) -> bool:
         """Merge the event into the facts, ours and the registry's. False: not into the registry's yet."""
