@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -54,9 +54,9 @@ class Outbox:
             for each in self.endpoints
         ]
 
-    def start(self) -> None:
-        """Begin to deliver, in a task of the running loop."""
-        self._running = asyncio.create_task(self._run(), name="outbox")
+    def start(self, spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]) -> None:
+        """Begin to deliver. spawn: starts a task of that name, and logs what ends it unasked."""
+        self._running = spawn(self._run(), "deliver events")
 
     def wake(self) -> None:
         """There are new rows: deliver them now. Called by the one who wrote them, in the loop; it only sets flags."""
@@ -75,8 +75,11 @@ class Outbox:
         self.metrics.event_deliveries[(result,)] += 1
 
     async def _run(self) -> None:
-        # Not in the loop: to read the machine's certificates takes longer than a frame of audio.
-        await asyncio.to_thread(self._sender.warm_up)
+        try:
+            # Not in the loop: to read the machine's certificates takes longer than a frame of audio.
+            await asyncio.to_thread(self._sender.warm_up)
+        except Exception:  # each attempt does again what failed here, and its verdict says what is wrong
+            log.warning("events may not be delivered: what sends them could not be prepared", exc_info=True)
         if self.ready is not None and not await self._until(self.ready):
             return
         async with asyncio.TaskGroup() as group:
@@ -95,6 +98,8 @@ class Outbox:
         return not self._stopping.is_set()
 
     async def _upkeep(self) -> None:
+        from gateway.records.database import is_away
+
         prune_at = 0.0
         while not self._stopping.is_set():
             try:
@@ -104,7 +109,8 @@ class Outbox:
                     await self._letters.prune(self.unix_time(), self.keep_days * 86400)
                     prune_at = time.monotonic() + PRUNE_SECONDS
             except Exception as error:
-                log.debug("no upkeep of the outbox", error=type(error).__name__)  # the queues say it
+                if not is_away(error):
+                    log.exception("no upkeep of the outbox: a bug")  # of the database's absence the queues speak
             try:
                 async with asyncio.timeout(MEASURE_SECONDS):
                     await self._stopping.wait()

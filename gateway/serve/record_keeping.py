@@ -65,7 +65,7 @@ class RecordKeeping:
         # Without endpoints, too: what an earlier configuration has left is removed at last.
         self._outbox = Outbox(self.engine, endpoints, days, ready=self.writer.migrated, metrics=node.metrics)
         self.writer.on_events = self._on_events
-        self._outbox.start()
+        self._outbox.start(node.spawn)
 
     def _on_events(self) -> None:
         self.live.wake()

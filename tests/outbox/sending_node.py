@@ -13,7 +13,7 @@ from tests.outbox.receiver import SECRET
 
 async def main(url: str, endpoint: str) -> None:
     outbox = Outbox(open_engine(url), [Endpoint.of(endpoint, [SECRET])])
-    outbox.start()
+    outbox.start(lambda work, name: asyncio.create_task(work, name=name))
     await asyncio.Event().wait()
 
 

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
 
 from gateway.outbox.endpoint import Endpoint
 from gateway.outbox.outbox import Outbox
 from gateway.outbox.queue import QueueLimits
+from gateway.outbox.sender import Sender
 from tests.kit.waiting import PATIENCE, until
 from tests.outbox.conftest import World
 from tests.outbox.receiver import SECRET, Receiver, receiving, status
+
+
+def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    return asyncio.create_task(work, name=name)
 
 
 @contextlib.asynccontextmanager
 async def running(world: World, *receivers: Receiver) -> AsyncIterator[Outbox]:
     endpoints = [Endpoint.of(receiver.url, [SECRET]) for receiver in receivers]
     outbox = Outbox(world.engine, endpoints, limits=QueueLimits(stop=0.01), unix_time=lambda: world.now)
-    outbox.start()
+    outbox.start(spawn)
     try:
         yield outbox
     finally:
@@ -61,9 +70,25 @@ async def test_without_endpoints_old_events_are_removed(world: World) -> None:
 async def test_waits_for_the_tables_and_may_be_stopped_before(world: World) -> None:
     ready = asyncio.Event()
     outbox = Outbox(world.engine, [], ready=ready)
-    outbox.start()
+    outbox.start(spawn)
     await asyncio.wait_for(outbox.stop(), PATIENCE)
     assert outbox.metrics.oldest_event is None
+
+
+async def test_events_are_delivered_though_the_sender_was_not_prepared(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Sender) -> None:
+        raise FileNotFoundError("no certificates")
+
+    monkeypatch.setattr(Sender, "warm_up", broken)
+    await world.write("a 1 ended")
+    with capture_logs() as logs:
+        async with receiving(Receiver(verify=False)) as receiver, running(world, receiver):
+            await until(lambda: receiver.took)
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "events may not be delivered: what sends them could not be prepared"
+    ]
 
 
 async def _empty(world: World) -> bool:
