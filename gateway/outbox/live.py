@@ -1,8 +1,8 @@
 """What happens to calls now, for pages and scripts that watch: server-sent events (WHATWG HTML, section 9.2).
 
-Read from the outbox, so that each node shows the calls of all. The table is read only while somebody watches: when
-this node has written a row, and every second for those of others. A watcher who does not keep up is told how many
-events he has missed; what must not be missed goes to an endpoint of `[[events]]`.
+Read from the outbox, so that each node shows the calls of all. The table is read only while anyone watches: when
+this node has written a row, and every second for those of others. A watcher that falls behind is told how many
+events it missed; what must not be missed goes to an endpoint of `[[events]]`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class LiveEvents:
     _watched: asyncio.Event = field(default_factory=asyncio.Event)
     _closed: bool = False
     _newest: int | None = None
-    """The greatest id that was read; None while nobody watches."""
+    """The greatest id that was read; None while there are no watchers."""
     _seen: set[int] = field(default_factory=set)
     """Ids near it: rows become visible in another order than they got their ids."""
 
@@ -112,6 +112,8 @@ class LiveEvents:
 
     async def watch(self, types: Collection[str] = EVENT_TYPES) -> Watcher | None:
         """Begin to watch; None: too many do. Raises RecordsUnavailable."""
+        from gateway.records.database import is_away
+
         if self._closed or len(self._watchers) >= self.limits.watchers:
             return None
         watcher = Watcher(types, self.limits.queued)
@@ -121,6 +123,8 @@ class LiveEvents:
                 await self._read(show=False)
         except Exception as error:
             self.leave(watcher)
+            if not is_away(error):
+                log.exception("live events cannot begin: a bug")
             raise RecordsUnavailable(f"the outbox cannot be read: {type(error).__name__}") from None
         except BaseException:
             self.leave(watcher)
@@ -137,17 +141,24 @@ class LiveEvents:
             self._seen.clear()
 
     async def run(self) -> None:
-        """Read the table while somebody watches, until `close`."""
+        """Read the table while anyone watches, until `close`."""
+        from gateway.records.database import is_away
+
+        complained = False
         while True:
             await self._watched.wait()
             if self._closed:
                 return
             self._wake.clear()
             try:
-                if await self._read(show=True):
+                more = await self._read(show=True)
+                complained = False
+                if more:
                     continue
             except Exception as error:
-                log.debug("the outbox cannot be read", error=type(error).__name__)  # the queues say it
+                if not is_away(error) and not complained:  # of the database's absence the writer speaks
+                    log.exception("live events wait: a bug")
+                    complained = True
             try:
                 async with asyncio.timeout(self.limits.poll):
                     await self._wake.wait()

@@ -18,7 +18,7 @@ import structlog
 from gateway.outbox.endpoint import Endpoint
 from gateway.outbox.sender import Sender
 from gateway.outbox.table import Claimed, DeliveryTable
-from gateway.outbox.verdict import Dead, Delivered, Reply, Retry, verdict
+from gateway.outbox.verdict import Dead, Delivered, Reply, Retry, Verdict, verdict
 
 log = structlog.get_logger(__name__)
 
@@ -81,15 +81,19 @@ class EndpointQueue:
 
     async def run(self) -> None:
         """Deliver until `stop` is called."""
+        from gateway.records.database import is_away
+
         away = False
         while not self._stopping:
             self._wake.clear()
             try:
                 await self.start_due()
                 away = False
-            except Exception as error:  # the database's; the rows stay
-                if not away:
+            except Exception as error:  # the rows stay
+                if not away and is_away(error):
                     log.warning("the outbox does not answer, events wait", error=type(error).__name__)
+                elif not away:
+                    log.exception("events wait: a bug", endpoint=self.endpoint.name)
                 away = self._new_rows = True
             try:
                 async with asyncio.timeout(self.limits.poll):
@@ -156,10 +160,12 @@ class EndpointQueue:
         reply = await self._attempt(claimed)
         decided = verdict(reply, claimed.attempts + 1, random.random())  # noqa: S311 - spreads load
         now = self.unix_time()
-        finished = await self.table.finish(claimed, decided, now)  # first: else it would be sent again if that fails
+        # First: it would be sent again if anything before it failed.
+        if await self.table.finish(claimed, decided, now):
+            self._report(claimed, decided)
         await self._note_health(isinstance(decided, Delivered), now)
-        if not finished:
-            return
+
+    def _report(self, claimed: Claimed, decided: Verdict) -> None:
         match decided:
             case Delivered():
                 self.on_result("delivered")
@@ -179,10 +185,22 @@ class EndpointQueue:
         return await self.sender.post(self.endpoint.url, body, headers)
 
     async def _note_health(self, well: bool, now: float) -> None:
-        was_failing = self.failing
-        self._failures = 0 if well else self._failures + 1
-        if self.failing and not was_failing:
-            log.warning("an endpoint fails, its events wait", endpoint=self.endpoint.name)
-        elif was_failing and well:
-            log.info("an endpoint answers again", endpoint=self.endpoint.name)
+        if not well:
+            self._failures += 1
+            if self._failures == self.limits.failing:
+                log.warning("an endpoint fails, its events wait", endpoint=self.endpoint.name)
+            return
+        if self.failing and not await self._hurry(now):
+            return  # it counts as one that fails until the next delivery, which tries that again
+        self._failures = 0
+
+    async def _hurry(self, now: float) -> bool:
+        """Make due what waits for an endpoint that answers again. False: the database did not take it."""
+        try:
             await self.table.hurry(self.endpoint.name, now)
+        except Exception as error:
+            what = {"endpoint": self.endpoint.name, "error": type(error).__name__}
+            log.warning("an endpoint answers again, its other events still wait: the outbox does not answer", **what)
+            return False
+        log.info("an endpoint answers again", endpoint=self.endpoint.name)
+        return True

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
-from gateway.outbox.table import NEVER
+from structlog.testing import capture_logs
+
+from gateway.outbox.table import NEVER, DeliveryTable
 from tests.kit.waiting import until
 from tests.outbox.conftest import World
 from tests.outbox.receiver import OK, Receiver, bound_socket, receiving, status
@@ -242,3 +245,70 @@ async def test_a_row_is_delivered_as_soon_as_it_is_written(world: World) -> None
         assert time.monotonic() - before < queue.limits.poll
         await queue.stop()
         await running
+
+
+class Stumbling(DeliveryTable):
+    """A table whose methods fail as they are told to: by a database that is away, or by a bug."""
+
+    fails: dict[str, Exception]
+
+    async def add_missing(self, *asked):
+        self._stumble("add_missing")
+        return await super().add_missing(*asked)
+
+    async def hurry(self, *asked):
+        self._stumble("hurry")
+        await super().hurry(*asked)
+
+    def _stumble(self, name: str) -> None:
+        if name in self.fails:
+            raise self.fails.pop(name)
+
+
+def stumbling(world: World, **fails: Exception) -> Stumbling:
+    table = Stumbling(world.engine)
+    table.fails = fails
+    return table
+
+
+async def test_a_bug_is_told_as_one_and_the_events_are_sent_later(world: World) -> None:
+    await world.write("a 1 ended")
+    async with receiving(Receiver(verify=False)) as receiver:
+        queue = world.queue(receiver.url)
+        queue.limits = replace(queue.limits, poll=0.01)
+        queue.table = stumbling(world, add_missing=TypeError("a bug"))
+        with capture_logs() as logs:
+            running = asyncio.create_task(queue.run())
+            await until(lambda: receiver.took)
+            await queue.stop()
+            await running
+    assert [(line["event"], line["exc_info"]) for line in logs] == [("events wait: a bug", True)]
+
+
+async def test_a_database_that_is_away_is_told_in_one_line(world: World) -> None:
+    await world.write("a 1 ended")
+    async with receiving(Receiver(verify=False)) as receiver:
+        queue = world.queue(receiver.url)
+        queue.limits = replace(queue.limits, poll=0.01)
+        queue.table = stumbling(world, add_missing=OSError("away"))
+        with capture_logs() as logs:
+            running = asyncio.create_task(queue.run())
+            await until(lambda: receiver.took)
+            await queue.stop()
+            await running
+    assert [line["event"] for line in logs] == ["the outbox does not answer, events wait"]
+    assert "exc_info" not in logs[0]
+
+
+async def test_what_waits_is_made_due_by_a_later_delivery_if_it_must(world: World) -> None:
+    await world.write(*(f"{call} 1 ended" for call in range(12)))
+    async with receiving(Receiver(lambda _: status(503), verify=False)) as receiver:
+        queue = world.queue(receiver.url)
+        for _ in range(3):
+            await queue.drain()
+            world.now += 140
+        receiver.answer = lambda _: OK
+        queue.table = stumbling(world, hurry=OSError("away"))
+        await world.write("n1 1 ended", "n2 1 ended")
+        await queue.drain()
+    assert len(receiver.took) == world.results.count("delivered") == 14
