@@ -45,7 +45,8 @@ async def _start_one(spawner: Spawner) -> float:
         ours.setblocking(False)
         ours.send(WorkerSpec("check", f"unix:{Path(folder) / 'check.sock'}", "", "", "", 0.0, quiet=False).line())
         began = loop.time()
-        spawner.spawn(theirs, lambda _: None)
+        failures: list[str] = []
+        spawner.spawn(theirs, lambda _, failed: failures.append(failed))
         unread = b""
         while data := await loop.sock_recv(ours, 65536):
             *lines, unread = (unread + data).split(b"\n")
@@ -54,4 +55,4 @@ async def _start_one(spawner: Spawner) -> float:
                     raise BotError(report.failed)
                 if report.state == "ready":
                     return loop.time() - began
-    raise BotError("its worker ended before it was ready")
+    raise BotError("".join(failures) or "its worker ended before it was ready")

@@ -1,6 +1,7 @@
 """The workers of one host: as many ready as were asked for, the dead replaced, the stuck killed.
 
-No audio comes here. Each worker's channel brings its state; its end is the worker's end.
+No audio comes here. Each worker's channel brings its state; its end is the worker's end. Who is stuck is found by
+`watchdog`, what their ends mean is said by `end_log`, when to try again by `starts`.
 """
 
 from __future__ import annotations
@@ -20,25 +21,20 @@ from pathlib import Path
 from gateway.errors import BotError
 from gateway.protocol.workers import LinkProtocol, Running, Worker, WorkerEnd
 from gateway.worker.credentials import Credentials
+from gateway.worker.end_log import EndLog
 from gateway.worker.handle import WorkerHandle
 from gateway.worker.options import HostOptions, worker_url
 from gateway.worker.process import Report, WorkerSpec
 from gateway.worker.spawn import END_TIMEOUT, Spawner, load_bot
 from gateway.worker.starts import Backoff, StartTimes
+from gateway.worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-STABLE = 1.0
+STABLE_AFTER = 1.0
 """Seconds for which a worker must have been ready if its death is an accident, and no failed start."""
-START_LIMIT = 300.0
-"""Seconds from a worker's birth to its being ready; prewarm() may load a model."""
-SLOW = 3.0
-"""Seconds after which a start is said to take long: someone waits for it."""
-SILENT = 5.0
-"""Seconds without a heartbeat, of which there is one every 2, after which that is said, with what mostly is why."""
-HUNG = 15.0
-"""Seconds without a heartbeat. The gateway has given up on its link after 10."""
-TICK = 1.0
+CHECK_EVERY = 1.0
+"""Seconds between two looks at all workers."""
 EXIT_WAIT = 0.5
 """Seconds after the end of a worker's channel within which its exit status is still waited for."""
 
@@ -56,8 +52,6 @@ class Fleet:
         self._processes: dict[str, WorkerHandle] = {}
         self._by_pid: dict[int, WorkerHandle] = {}
         self._wanted: dict[str, None] = {}  # sessions to start a worker for, in the order in which they came
-        self.ends: Counter[WorkerEnd] = Counter()
-        """How many ended how, of those that should not have."""
         self.protocol: LinkProtocol = "pcm"
         """What the links of its workers speak; known once the bot has been imported."""
         self.wrapup_seconds = options.wrapup_seconds
@@ -65,9 +59,10 @@ class Fleet:
         self._count = 0
         self._backoff = Backoff()
         self._start_times = StartTimes()
-        self._said_slow = False
+        self._end_log = EndLog(self._backoff)
+        self._watchdog = Watchdog(self._start_times, self._kill)
         self._retry: asyncio.TimerHandle | None = None
-        self._ticker: asyncio.TimerHandle | None = None
+        self._checks: asyncio.TimerHandle | None = None
         self._reload: asyncio.Task[None] | None = None
         self._draining = False
         self._stopped = False
@@ -90,17 +85,24 @@ class Fleet:
         return any(p.talking for p in self._processes.values())
 
     @property
+    def ends(self) -> Counter[WorkerEnd]:
+        """How many ended how, of those that should not have."""
+        return self._end_log.counts
+
+    @property
     def start_seconds(self) -> float:
         """How long a start of this bot takes, 0 while that is not known."""
         now = self._loop.time()
-        return self._start_times.longest(now - p.born for p in self._processes.values() if p.report.state == "starting")
+        return self._start_times.longest(
+            now - p.started_at for p in self._processes.values() if p.report.state == "starting"
+        )
 
     # Orders.
 
     async def start(self) -> None:
         """Import the bot and begin. Raises BotError if the bot cannot be imported."""
         await self._load()
-        self._tick(self._loop.time())
+        self._check(self._loop.time())
 
     def start_worker_for(self, session: str) -> None:
         """Start a worker for this session at once, beyond those kept warm; none while we drain."""
@@ -122,7 +124,7 @@ class Fleet:
         """End what is idle, and kill what of it does not end. A worker with a call goes on without us."""
         self._stopped = True
         self.drain()
-        for timer in (self._retry, self._ticker):
+        for timer in (self._retry, self._checks):
             if timer is not None:
                 timer.cancel()
         if self._reload is not None:
@@ -164,7 +166,7 @@ class Fleet:
     def _fork_server_lost(self) -> None:
         self._spawner = None
         if not self._stopped:
-            log.warning("the fork server was killed; starting another")
+            log.warning("the fork server has ended; starting another")
             self._reload = asyncio.ensure_future(self._load_again())
 
     async def _load_again(self) -> None:
@@ -228,7 +230,7 @@ class Fleet:
         self._processes[name] = process
         self._empty.clear()
         self._loop.add_reader(ours, self._readable, process)
-        spawner.spawn(theirs, partial(self._born, process))
+        spawner.spawn(theirs, partial(self._started, process))
         self._changed()
 
     # Hearing of them.
@@ -244,7 +246,7 @@ class Fleet:
 
     def _reported(self, process: WorkerHandle, report: Report) -> None:
         if report.failed:  # at once, not when its process has ended: another may be asked for meanwhile
-            process.next_in = self._backoff.failed(process.born, self._loop.time())
+            process.retry_seconds = self._backoff.failed(process.started_at, self._loop.time())
             report = replace(report, session=process.report.session)
         before, process.report = process.report, report
         if report == before:
@@ -253,8 +255,8 @@ class Fleet:
             process.url = worker_url(self._options.advertise or self._options.listen, report.port)
         if report.state == "ready" and not process.ready_at:
             process.ready_at = self._loop.time()
-            self._start_times.add(process.ready_at - process.born)
-            self._loop.call_later(STABLE, self._note_success, process)
+            self._start_times.add(process.ready_at - process.started_at)
+            self._loop.call_later(STABLE_AFTER, self._note_success, process)
         if report.state == "ready" and self._draining:
             process.dismiss()  # it was held for a caller who never came
         if report.state == "done" and process.wrapup is None:
@@ -278,8 +280,8 @@ class Fleet:
             process.wrapup.cancel()
         if self._options.local:
             Path(process.url.removeprefix("unix:")).unlink(missing_ok=True)
-        if process.next_in is None and self._ended_early(process):
-            process.next_in = self._backoff.failed(process.born, self._loop.time())
+        if process.retry_seconds is None and self._ended_early(process):
+            process.retry_seconds = self._backoff.failed(process.started_at, self._loop.time())
         if process.status is None:
             self._loop.call_later(EXIT_WAIT, self._note_end, process)  # the status comes by another way
         else:
@@ -287,11 +289,15 @@ class Fleet:
         self._changed()
         self._top_up()
 
-    def _born(self, process: WorkerHandle, pid: int) -> None:
+    def _started(self, process: WorkerHandle, pid: int, failed: str) -> None:
+        """Note that a worker has a process, or why it has none: then its channel ends, too."""
+        if failed:
+            self._reported(process, Report(failed=failed))
+            return
         process.pid = pid
-        if not process.noted:
+        if not process.end_noted:
             self._by_pid[pid] = process
-        self._top_up()  # there is room for another birth
+        self._top_up()  # there is room for another request
 
     def _exited(self, pid: int, status: int) -> None:
         process = self._by_pid.pop(pid, None)
@@ -306,7 +312,7 @@ class Fleet:
         """True for a worker that could not live, not for one that had an accident or was told to end."""
         if process.killed or self._draining or process.report.state in ("busy", "done"):
             return False
-        return not process.ready_at or self._loop.time() - process.ready_at < STABLE
+        return not process.ready_at or self._loop.time() - process.ready_at < STABLE_AFTER
 
     def _note_success(self, process: WorkerHandle) -> None:
         if not process.lost or process.talking:
@@ -314,85 +320,29 @@ class Fleet:
             self._top_up()
 
     def _note_end(self, process: WorkerHandle) -> None:
-        """Count each end that should not have been, and log it: what fails again and again once."""
-        if process.noted:
-            return
-        process.noted = True
         self._by_pid.pop(process.pid, None)
-        state, session = process.report.state, process.report.session
-        if self._draining or process.killed or state == "done" or (state == "busy" and process.status == 0):
-            return
-        how = process.how_it_ended()
-        if state == "busy":
-            self.ends["died_in_call"] += 1
-            log.warning(
-                "worker %s ended during its call: %s%s", process.id, how, process.mend(), extra={"session": session}
-            )
-        elif process.next_in is None:
-            self.ends["died_idle"] += 1
-            log.warning("worker %s ended while it was idle: %s", process.id, how)
-        else:
-            self.ends["unusable"] += 1
-            if self._backoff.should_tell(how, self._loop.time()):
-                log.warning(
-                    "worker %s is of no use: %s%s; the next one in %.1f s, and ever later while that lasts",
-                    process.id,
-                    how,
-                    process.mend(),
-                    process.next_in,
-                )
+        self._end_log.note(process, draining=self._draining, now=self._loop.time())
 
     # Ending them.
 
     def _kill(self, process: WorkerHandle, why: str, end: WorkerEnd | None = None) -> None:
         if process.lost or process.killed or process.status is not None:
             return
-        if end is not None:
-            self.ends[end] += 1
-        log.warning("worker %s %s: killed", process.id, why, extra={"session": process.report.session})
+        self._end_log.note_kill(process, why, end)
         process.killed = why
         if process.pid:
             with contextlib.suppress(ProcessLookupError):  # dead already, and its channel held open by a child of it
                 os.kill(process.pid, signal.SIGKILL)
-            self._loop.call_later(
-                EXIT_WAIT, self._lost, process
-            )  # its fork server may be gone, and tells no more of it
+            # Do not wait for the exit status: the fork server may be gone, and then nothing reports it.
+            self._loop.call_later(EXIT_WAIT, self._lost, process)
         else:
             process.dismiss()
 
-    def _tick(self, due: float) -> None:
-        """Look for workers that are stuck, and for those that could not be started."""
+    def _check(self, due: float) -> None:
+        """Look for workers, and a fork server, that are stuck, and for workers that could not be started."""
         now = self._loop.time()
-        self._ticker = self._loop.call_later(TICK, self._tick, now + TICK)  # even if this one raises
-        stopped = now - due > HUNG / 5  # we were: those that could not reach us have another chance
-        for process in list(self._processes.values()):
-            if stopped:
-                process.heard = now
-            if process.talking:
-                process.usage.measure(process.pid, now)
-            if process.report.state == "starting":
-                if now - process.born > START_LIMIT:
-                    self._kill(process, f"was not ready after {START_LIMIT:g} s", "slow_start")
-                elif now - process.born > SLOW and not self._start_times.known and not self._said_slow:
-                    self._said_slow = True
-                    log.info(
-                        "worker %s is not ready after %g s: prewarm() is slow, say; callers wait", process.id, SLOW
-                    )
-            elif now - process.heard > HUNG:
-                why = f"has not answered for {HUNG:g} s (stopped, or its bot blocks the loop)"
-                self._kill(process, why, "hung")
-            else:
-                self._note_silence(process, now - process.heard > SILENT)
+        self._checks = self._loop.call_later(CHECK_EVERY, self._check, now + CHECK_EVERY)  # even if this one raises
+        self._watchdog.check(list(self._processes.values()), now - due, now)
+        if self._spawner is not None and now - due < CHECK_EVERY:  # else we were stopped, and have not read its answers
+            self._spawner.kill_if_hung(now)
         self._top_up()
-
-    def _note_silence(self, process: WorkerHandle, silent: bool) -> None:
-        """Log, once each time, that no heartbeat comes, long before that ends the worker."""
-        if silent and not process.said_silent and not process.killed:
-            log.warning(
-                "worker %s has not answered for %g s: does its bot block the loop? Write `await asyncio.sleep(…)` for "
-                "time.sleep, and `await asyncio.to_thread(f)` for what takes long",
-                process.id,
-                SILENT,
-                extra={"session": process.report.session},
-            )
-        process.said_silent = silent

@@ -6,15 +6,16 @@ of its sight first.
 
 Control channel (SOCK_SEQPACKET; a JSON object each): host → us: first the credentials for a bot on a carrier's wire, by
 name; then for each worker an empty object with its channel attached.
-Us → host: `{"loaded": true, "shared": [what makes forking unsafe], "protocol": of the links}` or `{"failed": why}`,
-`{"spawned": pid}` for each request, in the same order, `{"exited": pid, "status": n}` with n as
-`os.waitstatus_to_exitcode` gives it. If forking is unsafe we end. At the control channel's end nothing more is forked,
-and we end after our last child.
+Us → host: `{"loaded": true, "shared": [what makes forking unsafe], "protocol": of the links}` or `{"failed": why}`;
+`{"spawned": pid}` or `{"not_forked": why}` for each request, in the same order; `{"exited": pid, "status": n}` with n
+as `os.waitstatus_to_exitcode` gives it. If forking is unsafe we end. At the control channel's end nothing more is
+forked, and we end after our last child.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -96,12 +97,13 @@ def _serve(control: socket.socket, bot: Bot) -> int:
                 _drain(wake_read)
                 _reap(children, control if host else None)
                 continue
-            channel = _request(control)
-            if channel is None:
+            request = _request(control)
+            if request is None:
                 host = False
                 poll.unregister(control)
+                control.close()  # where the host lives, it learns by this that no request is read any more
                 continue
-            pid = os.fork()
+            pid = _fork(control, request)
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -109,25 +111,54 @@ def _serve(control: socket.socket, bot: Bot) -> int:
                 os.close(wake_read)
                 os.close(wake_write)
                 reseed()
-                exit_now(run_worker(channel, bot))
-            channel.close()
-            children.add(pid)
-            _tell(control, {"spawned": pid})
-            if not prepared:
-                # Once here instead of once in each worker; but not before the first of them, which is waited for.
-                import_what_calls_need(bot)
-                gc.freeze()
-                prepared = True
+                exit_now(run_worker(request[0], bot))
+            if pid is not None:
+                children.add(pid)
+                prepared = prepared or _prepare(bot)
     return 0
 
 
-def _request(control: socket.socket) -> socket.socket | None:
-    """The channel of a worker to be forked; None when the host is gone."""
+def _request(control: socket.socket) -> list[socket.socket] | None:
+    """The channel of a worker to be forked; None when the host is gone.
+
+    Empty if the channel was lost on the way: without a free descriptor the kernel drops it, recvmsg(2), MSG_CTRUNC.
+    """
     try:
         data, fds, _, _ = socket.recv_fds(control, 1024, 1)
     except OSError:
         return None
-    return socket.socket(fileno=fds[0]) if data and fds else None
+    return [socket.socket(fileno=fd) for fd in fds] if data else None
+
+
+def _fork(control: socket.socket, request: list[socket.socket]) -> int | None:
+    """Fork a worker and tell the host; None: that is impossible now, as the host is told. 0 in the worker."""
+    pid: int | None = None
+    try:
+        if not request:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        pid = os.fork()
+    except OSError as e:  # no descriptor, process or memory is left; the host tries again later
+        _tell(control, {"not_forked": e.strerror or str(e)})
+    else:
+        if pid == 0:
+            return 0
+        _tell(control, {"spawned": pid})
+    for channel in request:
+        channel.close()
+    return pid
+
+
+def _prepare(bot: Bot) -> bool:
+    """Import once here, instead of once in each worker; but not before the first of them, which is waited for.
+
+    False: try again after the next one.
+    """
+    try:
+        import_what_calls_need(bot)
+    except OSError:  # no descriptor is left to read the modules by
+        return False
+    gc.freeze()
+    return True
 
 
 def _reap(children: set[int], control: socket.socket | None) -> None:

@@ -22,19 +22,19 @@ MAX_REPORT = 64 * 1024
 class WorkerHandle:
     """A worker's process.
 
-    born, heard, ready_at: loop time; heard: of its last sign of life.
+    started_at, heard, ready_at: loop time; started_at: when its process was asked for; heard: its last sign of life.
     status: how it ended, once that is known: the exit status, or minus the signal.
     lost: its channel has ended.
     killed: why its host has killed it.
-    noted: its end has been counted and logged.
+    end_noted: its end has been counted and logged.
     said_silent: it has been logged that no heartbeat comes.
-    next_in: it ended too early; seconds until another is started.
+    retry_seconds: it ended too early; seconds until another is started.
     """
 
     id: str
     url: str
     channel: socket.socket
-    born: float
+    started_at: float
     heard: float
     report: Report = field(default_factory=Report)
     pid: int = 0
@@ -42,8 +42,8 @@ class WorkerHandle:
     status: int | None = None
     lost: bool = False
     killed: str = ""
-    noted: bool = False
-    next_in: float | None = None
+    end_noted: bool = False
+    retry_seconds: float | None = None
     said_silent: bool = False
     wrapup: asyncio.TimerHandle | None = None
     usage: Usage = field(default_factory=Usage)
@@ -85,7 +85,7 @@ class WorkerHandle:
             try:
                 reports.append(Report.read(line))
             except (ValueError, TypeError):
-                log.warning("worker %s wrote nonsense to its channel", self.id)
+                log.warning("worker %s: an invalid message on its channel was ignored", self.id)
         return reports
 
     def dismiss(self) -> None:
@@ -106,13 +106,13 @@ class WorkerHandle:
         except ValueError:
             return f"killed by signal {-self.status}"
 
-    def mend(self) -> str:
+    def likely_cause(self) -> str:
         """What most likely ended it, where neither it nor its host has said so, with a `; ` before it."""
         if self.report.failed or self.killed or self.status is None:
             return ""
         if self.status == -signal.SIGKILL:
             return "; the kernel does that when memory is short: lower max, or give the machine more"
         if self.status < 0:
-            return "; a library crashed, say"
+            return " (a library crashed?)"
         where = "" if self.ready_at else " in prewarm()"
-        return f"; the bot has ended its process by os._exit(), say{where}: let it return or raise"
+        return f"; did the bot end its process by os._exit(){where}? Let it return or raise"

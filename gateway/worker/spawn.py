@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import sys
@@ -18,7 +19,8 @@ from gateway.errors import BotError
 from gateway.protocol.workers import LinkProtocol
 from gateway.worker.credentials import Credentials, variables_of
 from gateway.worker.interpreter import check_python, environment
-from gateway.worker.process import fail
+
+log = logging.getLogger(__name__)
 
 FORKS = sys.platform == "linux"
 """Elsewhere, as on macOS, system libraries start threads: forking is unsafe."""
@@ -27,19 +29,22 @@ LOAD_TIMEOUT = 300.0
 
 END_TIMEOUT = 2.0
 
-MAX_BIRTHS = 64
-"""Workers that may be asked for and not yet born. The fork server's control socket takes some 270 requests (Linux, the
-default of net.core.wmem_default), and to fork more at once starts none of them sooner."""
+MAX_PENDING = 64
+"""Workers that may be asked for and not yet have a process. The fork server's control socket takes some 270 requests
+(Linux, the default of net.core.wmem_default), and to fork more at once starts none of them sooner."""
 
-Born = Callable[[int], None]
-"""A function that is called with the pid."""
+FORK_LIMIT = 30.0
+"""Seconds within which a fork server must have answered a request. It takes milliseconds, and some 100 ms once."""
+
+Started = Callable[[int, str], None]
+"""A function that is called with the pid; or with 0 and why there is no process."""
 Exited = Callable[[int, int], None]
 """A function that is called with the pid and the exit status, or minus the signal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
-    """A bot that was imported.
+class ImportReport:
+    """What a fork server tells of the bot that it has imported.
 
     shared: what forked workers would share, and must not.
     protocol: what its links speak.
@@ -54,10 +59,13 @@ class Spawner(Protocol):
 
     @property
     def capacity(self) -> int:
-        """How many may be asked for now; more when one of them is born, or its channel has ended."""
+        """How many may be asked for now; more when one of them has a process, or its channel has ended."""
 
-    def spawn(self, channel: socket.socket, born: Born) -> None:
-        """Make one, with this end of its channel, which is closed here. What fails shows at the other end."""
+    def spawn(self, channel: socket.socket, started: Started) -> None:
+        """Make one, with this end of its channel, which is closed here. What fails shows at the other end, too."""
+
+    def kill_if_hung(self, now: float) -> None:
+        """End what makes workers if it does not answer; it counts as lost then. now: loop time."""
 
     async def close(self, seconds: float) -> None:
         """Make no more, and wait so long for the end of what was made. Those with a call go on."""
@@ -82,13 +90,13 @@ class ForkServer:
         self._lost = lost
         self._control: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._births: deque[Born] = deque()
+        self._pending: deque[tuple[float, Started]] = deque()  # when each was asked for, and who is told
         self._forks_nothing = False
         self._loop = asyncio.get_running_loop()
-        self._loaded: asyncio.Future[Loaded] = self._loop.create_future()
+        self._loaded: asyncio.Future[ImportReport] = self._loop.create_future()
         self._ending: asyncio.Task[None] | None = None
 
-    async def start(self, credentials: Mapping[str, str]) -> Loaded:
+    async def start(self, credentials: Mapping[str, str]) -> ImportReport:
         """Start it, and let it import the bot. If there is something that workers would share, it has ended.
 
         credentials: variables for the environment of a bot that speaks a carrier's wire.
@@ -123,9 +131,9 @@ class ForkServer:
     @property
     def capacity(self) -> int:
         """See Spawner."""
-        return MAX_BIRTHS - len(self._births)
+        return MAX_PENDING - len(self._pending)
 
-    def spawn(self, channel: socket.socket, born: Born) -> None:
+    def spawn(self, channel: socket.socket, started: Started) -> None:
         """See Spawner."""
         with channel:
             if self._control is None:
@@ -134,7 +142,17 @@ class ForkServer:
                 socket.send_fds(self._control, [b"{}"], [channel.fileno()])
             except OSError:
                 return  # the fork server is gone: the channel closes, and `lost` follows
-            self._births.append(born)
+            self._pending.append((self._loop.time(), started))
+
+    def kill_if_hung(self, now: float) -> None:
+        """See Spawner."""
+        if self._control is None or self._process is None or self._process.returncode is not None:
+            return
+        if self._pending and now - self._pending[0][0] > FORK_LIMIT:
+            log.warning("the fork server has not answered for %g s (stopped?): killed", FORK_LIMIT)
+            self._process.kill()
+            self._disconnect()
+            self._lost()
 
     async def close(self, seconds: float) -> None:
         """See Spawner."""
@@ -149,9 +167,7 @@ class ForkServer:
     async def _ended_while_importing(self) -> None:
         assert self._process is not None
         status = await self._process.wait()
-        how = (
-            f"was killed by signal {-status}" if status < 0 else f"has ended, exit status {status}: by os._exit(), say"
-        )
+        how = f"was killed by signal {-status}" if status < 0 else f"has ended, exit status {status} (by os._exit()?)"
         if not self._loaded.done():
             self._loaded.set_exception(BotError(f"{self._target}: the process that imports it {how}"))
 
@@ -181,13 +197,15 @@ class ForkServer:
                 if shared:
                     self._forks_nothing = True
                     self._disconnect()
-                self._loaded.set_result(Loaded(tuple(shared), protocol))
+                self._loaded.set_result(ImportReport(tuple(shared), protocol))
             case {"failed": str(why)}:
                 self._forks_nothing = True
                 self._disconnect()
                 self._loaded.set_exception(BotError(why))
             case {"spawned": int(pid)}:
-                self._births.popleft()(pid)
+                self._pending.popleft()[1](pid, "")
+            case {"not_forked": str(why)}:
+                self._pending.popleft()[1](0, f"cannot fork a process: {why}")
             case {"exited": int(pid), "status": int(status)}:
                 self._exited(pid, status)
 
@@ -242,20 +260,23 @@ class ExecSpawner:
         self._python = python
         self._exited = exited
         self._tasks: set[asyncio.Task[None]] = set()
-        self._births = 0
+        self._pending = 0
         self._closed = False
 
     @property
     def capacity(self) -> int:
         """See Spawner."""
-        return MAX_BIRTHS - self._births
+        return MAX_PENDING - self._pending
 
-    def spawn(self, channel: socket.socket, born: Born) -> None:
+    def spawn(self, channel: socket.socket, started: Started) -> None:
         """See Spawner."""
-        self._births += 1
-        task = asyncio.ensure_future(self._live(channel, born))
+        self._pending += 1
+        task = asyncio.ensure_future(self._live(channel, started))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def kill_if_hung(self, now: float) -> None:
+        """Nothing to do: each worker is watched by itself."""
 
     async def close(self, seconds: float) -> None:
         """See Spawner."""
@@ -263,18 +284,18 @@ class ExecSpawner:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
-    async def _live(self, channel: socket.socket, born: Born) -> None:
+    async def _live(self, channel: socket.socket, started: Started) -> None:
         with channel:
             try:
                 if self._closed:
                     return
                 process = await _run(self._python, "gateway.worker.process", self._target, channel, self._credentials)
             except OSError as e:
-                fail(channel, f"cannot start a process: {e.strerror or e}")
+                started(0, f"cannot start a process: {e.strerror or e}")
                 return
             finally:
-                self._births -= 1
-        born(process.pid)
+                self._pending -= 1
+        started(process.pid, "")
         self._exited(process.pid, await process.wait())
 
 

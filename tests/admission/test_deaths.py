@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.worker.fleet import STABLE
+from gateway.worker.fleet import STABLE_AFTER
 from tests.acceptance.program import run
 from tests.admission.serving import Serving, config, obedient, serving
 from tests.kit.bots import place_bot
@@ -35,7 +35,7 @@ async def many_calls(served: Serving, n: int, at_once: int = 6) -> set[int]:
 async def test_workers_killed_idle_are_never_met_by_the_next_100_calls(tmp_path: Path) -> None:
     bot = place_bot("echo", tmp_path)
     async with serving(tmp_path, config(obedient(bot, min_warm=WARM, max=MAX)), bot) as served:
-        await asyncio.sleep(STABLE + 0.1)  # younger ones are taken for workers that will not live
+        await asyncio.sleep(STABLE_AFTER + 0.1)  # younger ones are taken for workers that will not live
         victims = served.idle()
         assert len(victims) >= WARM
         for pid in victims:
@@ -92,7 +92,7 @@ async def test_workers_that_exit_in_prewarm_cost_no_call_and_come_when_mended(tm
     async with serving(tmp_path, config(obedient(bot, min_warm=2, max=4)), bot) as served:
         (tmp_path / "prewarm").write_text("exit")
         kill(min(served.idle()))
-        said = await served.until_log("is of no use: exit status 3")
+        said = await served.until_log("failed to start: exit status 3")
         assert "the next one in" in said["event"]
         await served.short_call()  # by the one that was ready before
         assert served.gateway.alive()

@@ -13,8 +13,8 @@ from threading import Thread
 import pytest
 
 from gateway.settings import ServiceSettings, Settings
-from gateway.worker.fleet import START_LIMIT
 from gateway.worker.spawn import LOAD_TIMEOUT
+from gateway.worker.watchdog import START_LIMIT
 from tests.deploy.reading import MARGIN, accepted, longest_call
 from tests.deploy.rig import DEPLOY, tool
 

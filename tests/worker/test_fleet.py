@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.protocol.workers import Worker
-from gateway.worker import fleet as module
-from gateway.worker import spawn
+from gateway.worker import spawn, watchdog
 from gateway.worker.fleet import Fleet
 from gateway.worker.options import HostOptions
 from tests.kit.proc import descendants, kill, until_dead
@@ -31,6 +30,22 @@ def prewarm():
         time.sleep(60)
         os._exit(0)
     (pathlib.Path(__file__).parent / f"{mine}.child").write_text(str(child))
+"""
+
+SHORT_OF_PROCESSES = """
+import errno, os
+from gateway.worker.echo import bot
+
+fork, forks = os.fork, 0
+
+def failing_once():
+    global forks
+    forks += 1
+    if forks == 1:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return fork()
+
+os.fork = failing_once
 """
 
 
@@ -77,7 +92,7 @@ async def test_a_dead_worker_of_a_dead_fork_server_is_found_by_its_silence(
     forking: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody tells of its end: it counts as hung. Its pid may be gone by then."""
-    monkeypatch.setattr(module, "HUNG", 4.0 * SCALE)
+    monkeypatch.setattr(watchdog, "HUNG_AFTER", 4.0 * SCALE)
     (first,) = ready(forking)
     (pid,) = forked(tmp_path)
     (fork_server,) = [p for p in descendants(os.getpid()) if pid in descendants(p)]
@@ -110,7 +125,7 @@ async def test_no_worker_is_started_while_the_host_drains(tmp_path: Path) -> Non
 
 
 async def test_more_may_be_wanted_than_are_born_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spawn, "MAX_BIRTHS", 2)
+    monkeypatch.setattr(spawn, "MAX_PENDING", 2)
     async with fleet(tmp_path, warm=5) as made:
         await made.start()
         assert len(made.workers()) == 2
@@ -119,7 +134,7 @@ async def test_more_may_be_wanted_than_are_born_at_once(tmp_path: Path, monkeypa
 
 
 async def test_each_in_a_process_of_its_own_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spawn, "MAX_BIRTHS", 2)
+    monkeypatch.setattr(spawn, "MAX_PENDING", 2)
     monkeypatch.setattr(spawn, "FORKS", False)
     async with fleet(tmp_path, warm=3) as made:
         await made.start()
@@ -156,9 +171,36 @@ async def test_a_process_that_cannot_be_started_is_said_and_tried_again(
         with monkeypatch.context() as broken:
             broken.setattr(made._spawner, "_python", str(tmp_path / "python"))
             made.start_worker_for("s1")
-            await until(lambda: "is of no use" in caplog.text)
+            await until(lambda: "failed to start" in caplog.text)
         assert (
-            "worker w1 is of no use: cannot start a process: No such file or directory; the next one in" in caplog.text
+            "worker w1 failed to start: cannot start a process: No such file or directory; retrying in" in caplog.text
         )
         made.start_worker_for("s2")
+        await until(lambda: ready(made))
+
+
+async def test_a_fork_that_fails_is_said_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "short.py").write_text(SHORT_OF_PROCESSES)
+    async with fleet(tmp_path, target=str(tmp_path / "short.py"), warm=0) as made:
+        await made.start()
+        (fork_server,) = descendants(os.getpid())
+        made.start_worker_for("s1")
+        await until(lambda: "failed to start" in caplog.text)
+        assert "cannot fork a process: Resource temporarily unavailable; retrying in" in caplog.text
+        made.start_worker_for("s2")
+        await until(lambda: ready(made))
+        assert fork_server in descendants(os.getpid()), "it has not imported the bot again"
+
+
+async def test_a_fork_server_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawn, "FORK_LIMIT", 1.0)
+    async with fleet(tmp_path, warm=0) as made:
+        await made.start()
+        (fork_server,) = descendants(os.getpid())
+        kill(fork_server, signal.SIGSTOP)
+        made.start_worker_for("s1")
+        await until_dead(fork_server)
+        await until(lambda: made.workers() == ())
+        made.start_worker_for("s2")
+        monkeypatch.setattr(spawn, "FORK_LIMIT", 60.0)
         await until(lambda: ready(made))

@@ -34,7 +34,7 @@ def test_what_a_bot_writes_to_the_channel_is_no_report(
 ) -> None:
     handle, worker = ends
     worker.send(b'nonsense\n{}\n[]\n{"state":"ready"}\n\n' + Report("busy").line())
-    assert handle.read() == [Report("busy")] and caplog.text.count("wrote nonsense") == 4
+    assert handle.read() == [Report("busy")] and caplog.text.count("an invalid message") == 4
     for _ in range(40):
         worker.send(b"x" * 8192)
         handle.read()
@@ -62,10 +62,10 @@ def test_how_a_worker_ended(
 @pytest.mark.parametrize(
     ("status", "ready_at", "mend"),
     [
-        (3, 1.0, "; the bot has ended its process by os._exit(), say: let it return or raise"),
-        (3, 0.0, "; the bot has ended its process by os._exit(), say in prewarm(): let it return or raise"),
+        (3, 1.0, "; did the bot end its process by os._exit()? Let it return or raise"),
+        (3, 0.0, "; did the bot end its process by os._exit() in prewarm()? Let it return or raise"),
         (-9, 1.0, "; the kernel does that when memory is short: lower max, or give the machine more"),
-        (-11, 1.0, "; a library crashed, say"),
+        (-11, 1.0, " (a library crashed?)"),
         (None, 1.0, ""),
     ],
 )
@@ -74,6 +74,6 @@ def test_what_helps_against_such_an_end(
 ) -> None:
     handle, _ = ends
     handle.status, handle.ready_at = status, ready_at
-    assert handle.mend() == mend
+    assert handle.likely_cause() == mend
     handle.report = Report(failed="no model")
-    assert handle.mend() == ""
+    assert handle.likely_cause() == ""
