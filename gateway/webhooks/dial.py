@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.pool.facts import own_number
 from gateway.sessions.table import Sessions
@@ -9,17 +11,18 @@ from gateway.webhooks.receive import choose_service, find_static, receive
 
 
 async def whom_to_dial(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
-    """`/webhooks/{carrier}/{dial_route}`: the number of a transfer or a forward.
+    """`/webhooks/{carrier}/{dial_route}`: answer with the number of a transfer or a forward.
 
-    None for a call that is to be attached again.
+    Without a number the carrier's flow goes on, and attaches the call again.
     """
     if request.path.split("/")[3] != carrier.dial_route:  # it is another carrier's
         return HttpAnswer(content_type="text/plain; charset=utf-8", status=404)
     node = sessions.node
-    visit = await receive(node, carrier, request, carrier.dial_route)
+    until = asyncio.get_running_loop().time() + node.limits.outage_grace  # as at /resume: the caller was answered
+    visit = await receive(node, carrier, request, carrier.dial_route, until=until)
     if isinstance(visit, HttpAnswer):
         return visit
-    visit = await find_static(node, visit)
+    visit = await find_static(node, visit, until)
     facts, named = visit.facts, visit.webhook.own.service_host
     if facts is None and not visit.facts_unknown and named and node.services.get(named) is None:
         node.refuse(carrier.dial_route, "unknown_service", carrier=carrier.name)

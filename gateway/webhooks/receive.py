@@ -1,9 +1,13 @@
-"""Receive every webhook: verify it, read it once, refuse replays. What is left is a `VerifiedWebhook`."""
+"""Receive every webhook: verify it, read it once, refuse repeated nonces. What is left is a `VerifiedWebhook`.
+
+Signatures without a nonce are good for ever: a route that starts or goes on with a call must refuse what `is_replay`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -15,6 +19,7 @@ from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.node.urls import SIGNED_URL_HINT, loggable_webhook
 from gateway.pool.facts import Facts, call_alias
+from gateway.sessions.worker_search import ASK_AGAIN
 
 NONCE_MEMORY = 24 * 3600.0
 """Seconds that a signature's nonce is remembered: Plivo's has no timestamp, so memory is all that bounds a replay."""
@@ -56,8 +61,13 @@ class VerifiedWebhook:
         return self.seen_before and self.facts is None
 
 
-async def receive(node: Node, carrier: Carrier, request: HttpRequest, where: str) -> VerifiedWebhook | HttpAnswer:
-    """Verify and parse the request, and find its session. Returns an answer where nothing is left to do."""
+async def receive(
+    node: Node, carrier: Carrier, request: HttpRequest, where: str, *, until: float = 0.0
+) -> VerifiedWebhook | HttpAnswer:
+    """Verify and parse the request, and find its session. Returns an answer where nothing is left to do.
+
+    until: a registry that is away is asked again up to then, loop time.
+    """
     verified = carrier.verify(request, now=node.unix_time())
     if isinstance(verified, Refused):
         return refused(node, carrier, where, verified.reason, details=_checked(node, carrier, request, verified.reason))
@@ -70,9 +80,14 @@ async def receive(node: Node, carrier: Carrier, request: HttpRequest, where: str
         if webhook.note:
             node.refuse(where, "foreign", carrier=carrier.name, note=webhook.note)
         return carrier.answer_empty()
-    visit = await _find(node, carrier, verified.account, webhook)
-    if where in REMEMBERED and not visit.facts_unknown:
-        visit = await _note_request(node, visit, carrier.fingerprint(request))
+
+    async def look() -> VerifiedWebhook:
+        visit = await _find(node, carrier, verified.account, webhook)
+        if where in REMEMBERED and not visit.facts_unknown:
+            visit = await _note_request(node, visit, carrier.fingerprint(request))
+        return visit
+
+    visit = await _until_known(look, until)
     structlog.contextvars.bind_contextvars(session=visit.session)
     return visit
 
@@ -122,7 +137,8 @@ async def _note_request(node: Node, visit: VerifiedWebhook, fingerprint: bytes) 
     try:
         seen = await node.registry.set_if_absent(_key("request", visit.carrier, fingerprint), REPLAY_MEMORY)
     except RegistryUnavailable:
-        return replace(visit, facts_unknown=True)
+        # A call that is known is served all the same: only of one that is not could this be a replay.
+        return visit if visit.facts is not None else replace(visit, facts_unknown=True)
     # Younger ones are the carrier's retry, and the facts still know the call.
     return replace(visit, seen_before=not seen.first and seen.age >= node.leases.ended)
 
@@ -139,14 +155,28 @@ def choose_service(node: Node, visit: VerifiedWebhook) -> Service | None:
     return node.services.choose(visit.webhook.own.service_host, visit.webhook.to_number)
 
 
-async def find_static(node: Node, visit: VerifiedWebhook) -> VerifiedWebhook:
+async def _until_known(look: Callable[[], Awaitable[VerifiedWebhook]], until: float) -> VerifiedWebhook:
+    """Look for the facts, and again while the registry is away. until: loop time."""
+    time = asyncio.get_running_loop().time
+    visit = await look()
+    while visit.facts_unknown and time() < until:
+        await asyncio.sleep(ASK_AGAIN)
+        visit = await look()
+    return visit
+
+
+async def find_static(node: Node, visit: VerifiedWebhook, until: float = 0.0) -> VerifiedWebhook:
     """Return the webhook with the facts of a static stream's session, if it has any.
 
-    Only where nothing but its stream has named the call so far. Never asked for a call at /voice: what a stream that
-    was opened by a key says of a call is no reason to believe that it is one.
+    Only where nothing but its stream has named the call so far. Do not use it to serve a call at /voice: a stream that
+    a key has opened proves nothing about the call that it names. until: as in `receive`.
     """
     if visit.facts is not None or visit.facts_unknown:
         return visit
+    return await _until_known(lambda: _find_static(node, visit), until)
+
+
+async def _find_static(node: Node, visit: VerifiedWebhook) -> VerifiedWebhook:
     name, call_id = visit.carrier.name, visit.webhook.call_id
     for account in dict.fromkeys((visit.account, "")):  # the upgrade was signed, or opened by a key
         session = node.signer.static_session_id(name, account, call_id)

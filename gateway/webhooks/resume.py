@@ -5,6 +5,7 @@ Without one the call lives and its stream broke: it is attached again, on whiche
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import structlog
@@ -18,6 +19,7 @@ from gateway.sessions.bot_news import TRANSFER_FAILED
 from gateway.sessions.hearing import is_heard
 from gateway.sessions.node_messages import HEARD_WITHIN, is_heard_elsewhere
 from gateway.sessions.table import Sessions
+from gateway.sessions.worker_search import ASK_AGAIN
 from gateway.webhooks.answers import (
     attempt_of,
     dial_failed,
@@ -39,30 +41,37 @@ MAX_UNOPENED = 4
 
 
 async def resume(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> HttpAnswer:
-    """`/webhooks/{carrier}/resume`."""
-    node = sessions.node
-    visit = await receive(node, carrier, request, "resume")
+    """`/webhooks/{carrier}/resume`.
+
+    The caller was answered: a registry that does not answer is asked again for `outage_grace`. Carriers wait for
+    an answer twice as long at least.
+    """
+    node, time = sessions.node, asyncio.get_running_loop().time
+    until = time() + node.limits.outage_grace
+    visit = await receive(node, carrier, request, "resume", until=until)
     if isinstance(visit, HttpAnswer):
         return visit
-    visit = await find_static(node, visit)
+    visit = await find_static(node, visit, until)
     if visit.is_replay:
         return refused(node, carrier, "resume", "replayed")
     service = choose_service(node, visit)
     if service is None:
         node.refuse("resume", "unknown_service", carrier=carrier.name)
         return carrier.answer_hangup()
-    try:
-        return await _answer_resume(sessions, visit, service)
-    except RegistryUnavailable:
-        node.refuse("resume", "registry_down", carrier=carrier.name)
-        return await fall_back(node, visit, service.when_down)
+    while not visit.facts_unknown:
+        try:
+            return await _answer_resume(sessions, visit, service)  # what it asks for may be asked for twice
+        except RegistryUnavailable:
+            if time() >= until:
+                break
+        await asyncio.sleep(ASK_AGAIN)
+    node.refuse("resume", "registry_down", carrier=carrier.name)
+    return await fall_back(node, visit, service.when_down)
 
 
 async def _answer_resume(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
     node = sessions.node
     facts = visit.facts
-    if visit.facts_unknown:
-        raise RegistryUnavailable("what is to become of the call is not known")
     after = "dial" if dial_failed(visit) else visit.webhook.own.after
     if facts is None:
         # The registry has lost it. Attach it once; a second time would be a loop.

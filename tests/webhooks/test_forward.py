@@ -93,6 +93,7 @@ async def test_a_call_that_was_dialled_before_is_forwarded(forwarding):
 
 
 async def test_without_a_registry_connect_names_the_number(forwarding):
+    forwarding.node.limits = replace(forwarding.node.limits, outage_grace=0.0)
     forwarding.memory.down = True
     assert (await asked(forwarding, "voice")).status_code == 302
     assert (await asked(forwarding, "resume")).status_code == 302
