@@ -26,9 +26,11 @@ MAX_QUEUE = 3000
 """Frames that wait for the thread: 30 s of both sides. Further ones are dropped and counted; silence keeps their
 time."""
 MAX_CONTROL = 1000
-"""Further places for what is no audio: a pause must never be lost. Beyond them the recording ends."""
-Result: TypeAlias = Literal["", "made", "empty", "failed", "discarded"]
-"""What became of a recording: "" while that is open. Of a failed one the next start makes what there is."""
+"""Further places for what is no audio. If even these are full the recording ends, so that it never contains what a lost
+pause would have hidden."""
+Result: TypeAlias = Literal["", "made", "cut_short", "empty", "failed", "discarded"]
+"""What became of a recording: "" while that is open. One that was cut short ends before its call. Of a failed one the
+next start makes what there is."""
 CHECK_DISK = 10.0
 """Seconds of a recording between two looks at the free space."""
 
@@ -47,9 +49,9 @@ class CallRecorder:
         self.session = session
         self.dropped = 0
         """Frames that found the queue full."""
-        self.paused = False
+        self._paused = False
         self.due = 0.0
-        """When the thread looks at it next, its own clock."""
+        """Monotonic seconds at which the writer's thread looks at it next."""
         self._queue: deque[Entry] = deque([("begin", began, began, f"{rate} {time.time():.6f}".encode())])
         self._folder = folder
         self._ending = ending
@@ -66,18 +68,31 @@ class CallRecorder:
 
     # The media path's side.
 
+    @property
+    def paused(self) -> bool:
+        """True while silence is recorded, and for good once the recording is discarded."""
+        return self._paused or self._discarded
+
+    def start(self, *, paused: bool) -> None:
+        """Record from now on, or begin with a pause."""
+        self._paused = paused
+
     def said(self, payload: bytes, now: float) -> None:
         """Note what the caller said. payload: in the stream's format."""
+        if self.paused:
+            return
         if len(self._queue) >= MAX_QUEUE:
             self.dropped += 1
-        elif not self.paused:
+        else:
             self._queue.append(("caller", now, now, payload))
 
     def heard(self, payload: bytes, now: float, start: float) -> None:
         """Note what the carrier was given. payload: in the stream's format. start: when it is played."""
+        if self.paused:
+            return
         if len(self._queue) >= MAX_QUEUE:
             self.dropped += 1
-        elif not self.paused:
+        else:
             self._queue.append(("bot", now, start, payload))
 
     def stream(self, inbound: AudioFormat, outbound: AudioFormat, now: float) -> None:
@@ -92,12 +107,12 @@ class CallRecorder:
     def pause(self, now: float) -> None:
         """Record silence for both sides from now on, for what is still to be heard, too."""
         if not self.paused:
-            self.paused = True
+            self._paused = True
             self._control("silence", now)
 
     def resume(self) -> None:
         """Record again."""
-        self.paused = self._discarded
+        self._paused = False
 
     def finish(self, now: float | None = None) -> None:
         """Let the thread write what is left and make the file. now: the end; None: that of what was written."""
@@ -109,12 +124,13 @@ class CallRecorder:
     def _control(self, kind: Kind, now: float, data: bytes = b"") -> None:
         if len(self._queue) < MAX_QUEUE + MAX_CONTROL:
             self._queue.append((kind, now, now, data))
-        else:
-            self._failed = self._closed = True  # rather no more recording than one that missed a pause
+        else:  # rather no more recording than one that missed a pause
+            self._give_up(RecordingError("more pauses and cuts than the queue holds"))
+            self._closed = True
 
     def discard(self) -> None:
         """Make no recording: its caller is to be forgotten. By whichever thread."""
-        self._discarded = self._failed = self._closed = self.paused = True
+        self._discarded = self._failed = self._closed = True
 
     # The thread's side.
 
@@ -159,7 +175,12 @@ class CallRecorder:
             if self._discarded and path is not None:  # while the file was being made
                 remove(path)
                 path = None
-            self.result = "discarded" if self._discarded else "empty" if path is None else "made"
+            if self._discarded:
+                self.result = "discarded"
+            elif path is None:
+                self.result = "empty"
+            else:
+                self.result = "cut_short" if self._failed else "made"
         except (OSError, RecordingError) as error:
             log.error("a recording was not made, the next start tries again", session=self.session, error=_why(error))
         finally:

@@ -43,7 +43,7 @@ class RecordingTap:
         self.recorder, self._waits_for_bot = recorder, wait_for_bot and not paused
         self.said = _not_recorded if recorder is None else recorder.said
         if recorder is not None:
-            recorder.paused = paused or wait_for_bot
+            recorder.start(paused=paused or wait_for_bot)
             if (
                 self._stream is not None
             ):  # a caller who was on hold, and whose bot speaks another protocol than expected

@@ -95,10 +95,12 @@ def test_a_forgotten_call_leaves_no_file(tmp_path) -> None:
     call = Call(tmp_path)
     call.goes_on(1.0)
     assert [path.name for path in tmp_path.iterdir()] == ["s1.wav.part"]
+    waiting = list(call.recorder._queue)
     call.recorder.discard()
-    call.recorder.resume()
-    call.recorder.said(FRAME, call.now)
-    call.goes_on(0.2, advance=False)
+    for begin in (call.recorder.resume, lambda: call.recorder.start(paused=False)):  # another stream came, say
+        begin()
+        call.goes_on(0.2, advance=False)
+        assert list(call.recorder._queue) == waiting
     assert call.over() == [None] and call.recorder.result == "discarded"
     assert not list(tmp_path.iterdir())
 
@@ -130,10 +132,16 @@ def test_a_full_queue_drops_and_counts_and_silence_keeps_the_time(tmp_path) -> N
 def test_a_recording_that_could_miss_a_pause_ends(tmp_path) -> None:
     call = Call(tmp_path)
     call.goes_on(40.0, advance=False)
-    for _ in range(MAX_CONTROL + 1):
-        call.recorder.cut(call.now)
+    call.recorder.advance()
+    call.goes_on(40.0, advance=False)
+    with capture_logs() as said:
+        for _ in range(MAX_CONTROL + 1):
+            call.recorder.cut(call.now)
+    [line] = said
+    assert (line["event"], line["error"]) == ("recording ended early", "more pauses and cuts than the queue holds")
     assert call.recorder.finished and call.recorder.advance()
     assert len(call.recorder._queue) == 0
+    assert len(call.over()) == 1 and call.recorder.result == "cut_short"
 
 
 def test_a_call_without_a_moment_leaves_no_file(tmp_path) -> None:
@@ -154,3 +162,13 @@ def test_a_disk_that_runs_full_keeps_what_is_written(tmp_path, monkeypatch) -> N
     monkeypatch.setattr(module, "free_bytes", lambda folder: 0)
     call.goes_on(12.0)
     assert RATE * 11 < len(call.end()) < RATE * 23
+    assert call.recorder.result == "cut_short"
+
+
+def test_what_is_not_to_be_recorded_is_not_counted_as_lost(tmp_path) -> None:
+    call = Call(tmp_path)
+    call.goes_on(30.0, advance=False)
+    dropped = call.recorder.dropped
+    call.recorder.pause(call.now)
+    call.goes_on(1.0, advance=False)
+    assert call.recorder.dropped == dropped

@@ -10,6 +10,9 @@ from gateway.media.recording_tap import RecordingTap
 class Recorder:
     paused = False
 
+    def start(self, *, paused):
+        self.paused = paused
+
     def said(self, payload, now):
         pass
 
