@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Protocol
 
 log = logging.getLogger(__name__)
@@ -16,7 +17,13 @@ TICK = 0.02
 """Seconds: one frame of audio."""
 
 
-class Ticked(Protocol):
+MAX_FAILURES = 50
+"""Ticks in a row, a second, that may fail before whoever added the member is told."""
+LOG_EVERY = 1.0
+"""Seconds between two log lines of failed ticks."""
+
+
+class Tickable(Protocol):
     """Something that lives by time."""
 
     def tick(self, now: float) -> None:
@@ -27,17 +34,25 @@ class Ticker:
     """Calls `tick(now)` of everything added, every 20 ms, until stopped."""
 
     def __init__(self) -> None:
-        self._members: dict[Ticked, None] = {}
+        self._members: dict[Tickable, Callable[[], None] | None] = {}
+        self._failing: dict[Tickable, int] = {}  # failed ticks in a row
+        self._log_at = 0.0
+        self._not_logged = 0
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
         self.lag = 0.0
         """How late the last tick was, in seconds: the event loop's own lag."""
 
-    def add(self, member: Ticked) -> None:
-        self._members[member] = None
+    def add(self, member: Tickable, on_failing: Callable[[], None] | None = None) -> None:
+        """Call the member's `tick` from now on, also if one raises.
 
-    def discard(self, member: Ticked) -> None:
+        on_failing: called, once in a row, when MAX_FAILURES in a row have raised: the member does not live any more.
+        """
+        self._members[member] = on_failing
+
+    def discard(self, member: Tickable) -> None:
         self._members.pop(member, None)
+        self._failing.pop(member, None)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -63,6 +78,22 @@ class Ticker:
         for member in tuple(self._members):
             try:
                 member.tick(now)
-            except Exception:  # a bug of one session must not stop the clock of all
-                log.exception("a tick raised; the member is taken off the clock")
-                self.discard(member)
+            except Exception:  # a bug of one session must not stop the clock of all, nor of this one
+                self._note_failure(member, now)
+            else:
+                if self._failing:
+                    self._failing.pop(member, None)
+
+    def _note_failure(self, member: Tickable, now: float) -> None:
+        """Log the exception that is being handled, unless another was just logged; tell of a member that only fails."""
+        if now >= self._log_at:
+            log.exception("a tick raised: a bug; %d more since the last such line", self._not_logged)
+            self._log_at, self._not_logged = now + LOG_EVERY, 0
+        else:
+            self._not_logged += 1
+        if member not in self._members:  # it has left the clock in the same tick
+            return
+        failures = self._failing[member] = self._failing.get(member, 0) + 1
+        on_failing = self._members[member]
+        if failures == MAX_FAILURES and on_failing is not None:
+            on_failing()

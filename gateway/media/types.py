@@ -59,6 +59,9 @@ class BridgeEvents(Protocol):
     def link_dead(self) -> None:
         """The worker does not answer any more."""
 
+    def bridge_failed(self) -> None:
+        """The bridge's tick has raised for a second: a bug. Nothing of what lives by time happens any more."""
+
     def bot_hangup(self, reason: str) -> None:
         """The bot has ended the call, and its last word has been heard."""
 

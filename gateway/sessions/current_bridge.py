@@ -67,7 +67,7 @@ class CurrentBridge:
         self.bridge.counts.take_over(older.counts)
         self.recording.use_bridge(self.bridge)
         self._node.ticker.discard(older)
-        self._node.ticker.add(self.bridge)
+        self._node.ticker.add(self.bridge, self._session.bridge_failed)
         if self.endpoint is not None:
             self.endpoint.serve(self.bridge)
         if self.meter is not None:

@@ -189,6 +189,9 @@ class Session:
             self._log.warning("worker does not answer")
             self.worker.link.lose()
 
+    def bridge_failed(self) -> None:
+        self.end(EndReason.UNKNOWN_END)
+
     def bot_hangup(self, reason: str) -> None:
         self._command("hangup", reason)
 
@@ -222,7 +225,7 @@ class Session:
 
     async def run(self) -> None:
         """Serve the session to its end."""
-        self.node.ticker.add(self.bridge)
+        self.node.ticker.add(self.bridge, self.bridge_failed)
         self._log.info("session started", on_hold=self.claim is None)
         end: EndReason | Superseded = EndReason.UNKNOWN_END
         structlog.contextvars.bind_contextvars(session=self.id, carrier=self.facts.carrier, service=self.service.host)

@@ -344,3 +344,17 @@ async def test_a_call_that_comes_from_another_node_goes_on_with_its_time(gateway
         session = gateway.sessions.make(service, None, facts)
         left = session._limit.ends_at - asyncio.get_running_loop().time()
         assert abs(left - seconds) < 0.2
+
+
+async def test_a_call_whose_clock_only_fails_ends(gateway, monkeypatch):
+    """A bug in what happens by time: no playout, no hold audio and no keepalive; the caller would hear nothing."""
+    stream = await gateway.call()
+    await serving(gateway)
+    session = next(iter(gateway.sessions))
+
+    def broken(now: float) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(session.bridge.tap, "tick", broken)
+    assert await ended(gateway, session.id) == "unknown_end"
+    await until(lambda: stream.code == 1000)
