@@ -207,7 +207,7 @@ class MemoryRegistry(Kept):
             free += state.capacity("", ())
             for worker in state.workers.values():
                 states[worker.state] += 1
-        queued = len(self._queues.of(service))
+        queued = self._queues.length(service)
         return Slots(cap, used, states["ready"], states["starting"], states["busy"], queued, free)
 
     # Within: synchronous, so that every method above is one atomic step after `_begin_step`.
