@@ -9,6 +9,11 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 
 
+MAX_VOID = 64
+"""Entries of the heap beyond two for each key: those of deadlines that were dropped or came nearer, which stay until
+they would be due, in a day or so. Of more, the heap is made again."""
+
+
 class ExpiryQueue(Generic[K]):
     """Deadlines by key. Moving one later costs nothing: its heap entry is corrected when it comes due."""
 
@@ -24,10 +29,12 @@ class ExpiryQueue(Generic[K]):
         self._ends[key] = when
         if when < self._armed.get(key, float("inf")):
             self._arm(key, when)
+            self._drop_void()
 
     def discard(self, key: K) -> None:
         """Drop the key's deadline, if it has one."""
         self._ends.pop(key, None)
+        self._drop_void()
 
     def due(self, now: float) -> Iterator[K]:
         """Yield the keys that have ended; each is forgotten as it is given, and may be set again meanwhile."""
@@ -52,6 +59,12 @@ class ExpiryQueue(Generic[K]):
         self._armed[key] = when
         self._count += 1  # so that keys need no order
         heapq.heappush(self._heap, (when, self._count, key))
+
+    def _drop_void(self) -> None:
+        if len(self._heap) > 2 * len(self._ends) + MAX_VOID:
+            self._armed = dict(self._ends)
+            self._heap = [(when, n, key) for n, (key, when) in enumerate(self._ends.items())]
+            heapq.heapify(self._heap)
 
 
 def whole_ms(seconds: float) -> float:

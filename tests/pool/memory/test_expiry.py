@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.pool.memory.expiry import ExpiryQueue
+from gateway.pool.memory.expiry import MAX_VOID, ExpiryQueue
 
 
 def test_a_key_is_due_once():
@@ -41,6 +41,38 @@ def test_a_key_that_is_discarded_is_never_due():
     ends.discard("a")
     ends.discard("b")
     assert list(ends.due(9.0)) == []
+
+
+def test_keys_that_are_discarded_leave_nothing_behind_for_long():
+    ends = ExpiryQueue()
+    for n in range(10_000):
+        ends.set(n, 86_400.0 + n)
+        if n >= 100:
+            ends.discard(n - 100)
+    assert len(ends) <= 2 * 100 + MAX_VOID + 1
+    assert list(ends.due(200_000.0)) == list(range(9_900, 10_000))
+    assert len(ends) == 0
+
+
+def test_a_deadline_that_comes_nearer_each_time_leaves_little():
+    ends = ExpiryQueue()
+    for n in range(1000):
+        ends.set("a", 5000.0 - n)
+    assert len(ends) <= MAX_VOID + 3
+    assert list(ends.due(4001.0)) == ["a"]
+
+
+def test_others_may_be_discarded_while_some_are_due():
+    ends = ExpiryQueue()
+    for n in range(1000):
+        ends.set(n, float(n))
+    due = []
+    for key in ends.due(500.0):
+        due.append(key)
+        for other in range(501, 1000):
+            ends.discard(other)
+    assert due == list(range(501))
+    assert len(ends) == 0 or list(ends.due(1000.0)) == []
 
 
 def test_a_key_may_be_set_again_while_it_is_due():
