@@ -1,8 +1,7 @@
 """Hang up, transfer, press keys: what a program wants done with a call, wherever it runs.
 
-A session that runs does it as it does its bot's own commands: behind what the bot has said, by a continuation. It may
-run on another node, which is asked by its mailbox. A call that has no stream, because it rings or its node is dead, is
-hung up by the carrier's REST API.
+A session that runs here takes it as an order (`orders`). It may run on another node, which is asked by its mailbox. A
+call that has no stream, because it rings or its node is dead, is hung up by the carrier's REST API.
 
 A call that a REST request of the user's own has moved has a session that ended: nothing is asked of the carrier then.
 """
@@ -37,7 +36,10 @@ MAY_BE_DONE = "the node that has the call did not say in time what it did: look 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It is done, or will be when the bot's last words have been heard. ended: the call had ended before."""
+    """Accepted: it is done, or will be when the bot's last words have been heard. ended: the call had ended before.
+
+    A transfer may fail then, as the registry is away: that is logged, and the call goes on with its bot.
+    """
 
     ended: bool = False
 

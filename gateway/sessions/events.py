@@ -31,6 +31,13 @@ class BotCommand:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderedTransfer:
+    """An operator wants the call transferred. Unlike for a `BotCommand`, the bot is not told why it is refused."""
+
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
 class BotFinished:
     """The bot has closed its link, and all that it said has been heard. It may have moved the call by itself."""
 
@@ -62,4 +69,6 @@ class HandOver:
     by: float
 
 
-Event: TypeAlias = StreamClosed | BotCommand | BotFinished | EndSession | Superseded | WorkerEnded | HandOver
+Event: TypeAlias = (
+    StreamClosed | BotCommand | OrderedTransfer | BotFinished | EndSession | Superseded | WorkerEnded | HandOver
+)

@@ -1,4 +1,4 @@
-"""What operators want done with a running session: as if its bot had asked for it."""
+"""What operators want done with a session that runs here: done behind what the bot has said, as what a bot wants is."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gateway.media.relay import Relay
 from gateway.protocol.codes import EndReason
 from gateway.sessions.commands import CommandedSession, no_keys, no_way_back
 from gateway.sessions.duration_limit import LAST_WORDS
-from gateway.sessions.events import AT_ONCE, BotCommand, EndSession, Event, OrderKind
+from gateway.sessions.events import AT_ONCE, EndSession, Event, OrderedTransfer, OrderKind
 from gateway.sessions.recording import SessionRecording
 
 MAX_ORDERS = 64
-"""Orders that may wait for the bot's words to be heard: of more, somebody floods."""
+"""Transfers and hang-ups that may wait for the bot's words to be heard. Beyond that a program floods."""
 FLOOD = "too many commands are waiting"
 
 
@@ -35,7 +35,7 @@ class OrderedSession(CommandedSession, Protocol):
 
 
 class Orders:
-    """One session's."""
+    """Carry out operators' orders on one running session."""
 
     def __init__(self, session: OrderedSession) -> None:
         self._session = session
@@ -43,13 +43,13 @@ class Orders:
         self._waiting = 0
 
     def take(self, kind: OrderKind, value: str) -> str:
-        """Do this when what the bot has said has been heard. Returns why it is not done, "" if it is.
+        """Take an order. Returns why it is refused, "" if it is accepted.
 
-        A hang-up waits at most LAST_WORDS for that, and not at all if its value is AT_ONCE. value: a number, or keys.
+        Keys, a transfer and a hang-up are carried out when what the bot has said by now has been heard. A hang-up waits
+        at most LAST_WORDS for that, and not at all if its value is AT_ONCE. A transfer that fails then is logged.
+        value: a number, or keys.
         """
         session = self._session
-        if self._waiting >= MAX_ORDERS:
-            return FLOOD
         match kind:
             case "pause_recording":
                 return session.recording.pause(self._now())
@@ -60,12 +60,14 @@ class Orders:
                 if not refusal:
                     session.bridge.send_keys(value, self._now())
                 return refusal
+            case "hangup" if value == AT_ONCE:  # what ends a flood is never refused for it
+                session.post(EndSession(EndReason.API_HANGUP))
+            case "transfer" | "hangup" if self._waiting >= MAX_ORDERS:
+                return FLOOD
             case "transfer":
                 if refusal := no_way_back(session):
                     return refusal
-                self._after_playback(BotCommand("transfer", value))
-            case "hangup" if value == AT_ONCE:
-                session.post(EndSession(EndReason.API_HANGUP))
+                self._after_playback(OrderedTransfer(value))
             case "hangup":
                 end = EndSession(EndReason.API_HANGUP)
                 self._after_playback(end)

@@ -35,6 +35,7 @@ from gateway.sessions.events import (
     EndSession,
     Event,
     HandOver,
+    OrderedTransfer,
     StreamClosed,
     Superseded,
     WorkerEnded,
@@ -274,10 +275,13 @@ class Session:
                     return EndReason.BOT_HANGUP
                 case BotCommand("hangup"):
                     return EndReason.BOT_HANGUP
-                case BotCommand("transfer", to):
+                case BotCommand("transfer", to) | OrderedTransfer(to):
                     if not (refusal := await transfer(self, to)):
                         return EndReason.TRANSFERRED
-                    self._tell_refused("transfer", refusal)
+                    if isinstance(event, BotCommand):
+                        self._tell_refused("transfer", refusal)
+                    else:
+                        self._log.warning("transfer by an operator failed", reason=refusal)
                 case BotCommand("digits", digits):
                     await self._press(digits)
 

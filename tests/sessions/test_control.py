@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from lxml import etree
+from structlog.testing import capture_logs
 
 from gateway.pool.facts import FactEvent
 from gateway.protocol.codes import EndReason
@@ -350,8 +351,35 @@ async def test_orders_are_bounded(gateway):
     await stream.until("media")
     outcomes = [await control.transfer(gateway.sessions, session, "+15550123") for _ in range(70)]
     assert outcomes[0] == Done() and isinstance(outcomes[-1], NotPossible)
+    assert isinstance(await control.hang_up(gateway.sessions, session), NotPossible)
     await asyncio.sleep(0)
     assert stream.code is None
+
+
+async def test_what_waits_for_no_words_is_done_in_a_flood_of_orders(gateway):
+    """The end of the call, and silence for a card's number in its recording."""
+    session, bot, stream = await begin(gateway)
+    bot.socket.send(b"\1\0" * 16000)
+    await stream.until("media")
+    for _ in range(70):
+        await control.transfer(gateway.sessions, session, "+15550123")
+    said = await control.pause_recording(gateway.sessions, session, pause=True)
+    assert said == NotPossible("this call is not recorded"), "and not that too many orders wait"
+    assert await control.hang_up(gateway.sessions, session, at_once=True) == Done()
+    assert (await bot.until("stop"))["reason"] == "api_hangup"
+
+
+async def test_an_operators_transfer_that_fails_is_not_told_to_the_bot(gateway):
+    """It has asked for nothing, and would take it for the answer to a command of its own."""
+    session, bot, stream = await begin(gateway)
+    gateway.memory.down = True
+    with capture_logs() as logs:
+        assert await control.transfer(gateway.sessions, session, "+15550123") == Done()
+        await until(lambda: [line for line in logs if line["event"] == "transfer by an operator failed"])
+    gateway.memory.down = False
+    bot.say(type="mark", name="heard")
+    await stream.until("mark", 2)
+    assert not bot.of("status") and stream.code is None
 
 
 # Where nothing of ours stands behind the stream.
