@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 
 from gateway.protocol import pcm
 from gateway.sockets import Socket
 from gateway.worker.conversation import Conversation
 
+log = logging.getLogger(__name__)
+
 MAX_PENDING = 256
-"""Messages, not audio, that wait for the next link. The oldest are dropped."""
+"""Messages, not audio, that wait for the next link. Beyond them the oldest is dropped, but none that ends the call."""
 
 
 class LinkWriter:
@@ -23,7 +26,8 @@ class LinkWriter:
         self.conversation = conversation
         self.turn = asyncio.Lock()
         self._socket: Socket | None = None
-        self._pending: deque[str] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[pcm.ToGateway] = deque()
+        self._said_full = False
         self._ready = False
         self._reader: asyncio.Future[None] | None = None
         self._speaker: asyncio.Future[None] | None = None
@@ -45,7 +49,7 @@ class LinkWriter:
         if self._ready:
             socket.send(pcm.encode(pcm.Ready()))
         while self._pending:
-            socket.send(self._pending.popleft())
+            socket.send(pcm.encode(self._pending.popleft()))
         self._wake()
 
     def detach(self) -> None:
@@ -74,7 +78,16 @@ class LinkWriter:
         if self._socket is not None:
             self._socket.send(pcm.encode(message))
         else:
-            self._pending.append(pcm.encode(message))
+            self._keep(message)
+
+    def _keep(self, message: pcm.ToGateway) -> None:
+        if len(self._pending) >= MAX_PENDING:
+            if not self._said_full:
+                self._said_full = True
+                log.warning("the gateway is away, and the bot asks for too much: its oldest messages are dropped")
+            oldest = (each for each in self._pending if not isinstance(each, pcm.Hangup | pcm.Transfer))
+            self._pending.remove(next(oldest, self._pending[0]))
+        self._pending.append(message)
 
     def say_audio(self, audio: bytes) -> None:
         """Send PCM at the link's rate, at most a second of it."""
