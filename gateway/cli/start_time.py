@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from gateway.errors import BotError
-from gateway.worker.process import Report, WorkerSpec
+from gateway.worker.process import WorkerReport, WorkerSpec
 from gateway.worker.spawn import END_TIMEOUT, Spawner, load_bot
 
 BASELINE = 1
@@ -50,7 +50,7 @@ async def _start_one(spawner: Spawner) -> float:
         unread = b""
         while data := await loop.sock_recv(ours, 65536):
             *lines, unread = (unread + data).split(b"\n")
-            for report in map(Report.read, lines):
+            for report in map(WorkerReport.read, lines):
                 if report.failed:
                     raise BotError(report.failed)
                 if report.state == "ready":

@@ -61,8 +61,8 @@ class Call:
     def __init__(self, writer: LinkWriter) -> None:
         self._writer = writer
         self._conversation = writer.conversation
-        self._half = b""
-        self._half_at = 0.0
+        self._odd_byte = b""
+        self._odd_byte_at = 0.0
         self._resampling: tuple[int, Resampler] | None = None
         self._cleared = 0
         start = writer.conversation.start
@@ -105,7 +105,7 @@ class Call:
                 return event
             if self._conversation.ended:
                 raise StopAsyncIteration
-            await self._writer.event()
+            await self._writer.wait_for_event()
 
     async def digits(self, max: int = 1, end: str = "", timeout: float = 5.0) -> str:  # noqa: A002
         """Return the keys that the caller presses: at most `max` of them, up to a key of `end`, or until a pause.
@@ -137,7 +137,7 @@ class Call:
                 if key:
                     pressed += key
                     until = loop.time() + timeout
-                elif conversation.ended or not await writer.key(until):
+                elif conversation.ended or not await writer.wait_for_key(until):
                     break
         finally:
             conversation.stop_collecting()
@@ -174,7 +174,7 @@ class Call:
     def clear(self) -> Awaitable[None]:
         """Be silent now: drop everything that the caller has not heard yet, a `play` that is under way included."""
         self._cleared += 1
-        self._half = b""
+        self._odd_byte = b""
         if self._resampling is not None:
             self._resampling[1].reset()
         self._writer.say(wire.Clear())
@@ -226,7 +226,7 @@ class Call:
 
     def _behind_audio(self, message: wire.ToGateway) -> Awaitable[None]:
         if not self._writer.turn.locked():
-            self._half = b""
+            self._odd_byte = b""
             self._finish_resampling()
         self._writer.say(message)
         return _DONE
@@ -234,10 +234,10 @@ class Call:
     def _whole_samples(self, audio: bytes) -> bytes:
         """The audio behind the half sample that the last piece has left; its own half waits."""
         now = asyncio.get_running_loop().time()
-        if self._half and now - self._half_at < HALF_SAMPLE:
-            audio = self._half + audio
+        if self._odd_byte and now - self._odd_byte_at < HALF_SAMPLE:
+            audio = self._odd_byte + audio
         whole = len(audio) & ~1
-        self._half, self._half_at = audio[whole:], now
+        self._odd_byte, self._odd_byte_at = audio[whole:], now
         return audio[:whole]
 
     async def _wait_for_room(self, cleared: int) -> None:
@@ -245,12 +245,12 @@ class Call:
         conversation, writer = self._conversation, self._writer
         while not conversation.ended and self._cleared == cleared:
             if not writer.attached:
-                await writer.change(None)
+                await writer.wait_for_change(None)
             elif conversation.unplayed < PLAY_AHEAD:
                 return
             else:
                 reports = conversation.reports
-                if not await writer.change(REPORT_TIMEOUT) and conversation.reports == reports:
+                if not await writer.wait_for_change(REPORT_TIMEOUT) and conversation.reports == reports:
                     conversation.forget_unplayed()
 
     def _at_link_rate(self, audio: bytes, rate: int) -> bytes:

@@ -24,7 +24,7 @@ from gateway.worker.credentials import Credentials
 from gateway.worker.end_log import EndLog
 from gateway.worker.handle import WorkerHandle
 from gateway.worker.options import HostOptions, worker_url
-from gateway.worker.process import Report, WorkerSpec
+from gateway.worker.process import WorkerReport, WorkerSpec
 from gateway.worker.spawn import END_TIMEOUT, Spawner, load_bot
 from gateway.worker.starts import Backoff, StartTimes
 from gateway.worker.watchdog import Watchdog
@@ -226,7 +226,7 @@ class Fleet:
         spec = WorkerSpec(name, listen, self._link_key, session, service, grace, quiet, self._credentials)
         ours.send(spec.line())
         now = self._loop.time()
-        process = WorkerHandle(name, listen if options.local else "", ours, now, now, Report(session=session))
+        process = WorkerHandle(name, listen if options.local else "", ours, now, now, WorkerReport(session=session))
         self._processes[name] = process
         self._empty.clear()
         self._loop.add_reader(ours, self._readable, process)
@@ -244,7 +244,7 @@ class Fleet:
         for report in reports:
             self._reported(process, report)
 
-    def _reported(self, process: WorkerHandle, report: Report) -> None:
+    def _reported(self, process: WorkerHandle, report: WorkerReport) -> None:
         if report.failed:  # at once, not when its process has ended: another may be asked for meanwhile
             process.retry_seconds = self._backoff.failed(process.started_at, self._loop.time())
             report = replace(report, session=process.report.session)
@@ -292,7 +292,7 @@ class Fleet:
     def _started(self, process: WorkerHandle, pid: int, failed: str) -> None:
         """Note that a worker has a process, or why it has none: then its channel ends, too."""
         if failed:
-            self._reported(process, Report(failed=failed))
+            self._reported(process, WorkerReport(failed=failed))
             return
         process.pid = pid
         if not process.end_noted:

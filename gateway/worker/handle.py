@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass, field
 
 from gateway.protocol.workers import Running, Worker
-from gateway.worker.process import Report
+from gateway.worker.process import WorkerReport
 from gateway.worker.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class WorkerHandle:
     channel: socket.socket
     started_at: float
     heard: float
-    report: Report = field(default_factory=Report)
+    report: WorkerReport = field(default_factory=WorkerReport)
     pid: int = 0
     ready_at: float = 0.0
     status: int | None = None
@@ -68,7 +68,7 @@ class WorkerHandle:
         """Say which session it serves, for a gateway that may have forgotten it."""
         return Running(self.report.session, self.report.fence, self.id)
 
-    def read(self) -> list[Report] | None:
+    def read(self) -> list[WorkerReport] | None:
         """The reports that have come; None at the channel's end."""
         try:
             data = self.channel.recv(65536)
@@ -83,7 +83,7 @@ class WorkerHandle:
         reports = []
         for line in filter(None, lines):
             try:
-                reports.append(Report.read(line))
+                reports.append(WorkerReport.read(line))
             except (ValueError, TypeError):
                 log.warning("worker %s: an invalid message on its channel was ignored", self.id)
         return reports

@@ -34,7 +34,7 @@ from gateway.worker.registration import Registration
 log = logging.getLogger(__name__)
 
 DRAIN_SIGNAL = signal.SIGUSR1
-"""A parent's word to end when the calls are done. Until we can hear it, it ends us at once, as signal(7) has it."""
+"""Sent by the parent: end when the calls are over. Before its handler is installed it ends the process, signal(7)."""
 
 
 async def run_host(options: HostOptions, drain: asyncio.Event | None = None) -> None:
@@ -79,7 +79,7 @@ class _Host:
         self._lag_timer: asyncio.TimerHandle | None = None
 
     async def run(self, drain: asyncio.Event) -> None:
-        tasks = [asyncio.ensure_future(self._obey(drain))]
+        tasks = [asyncio.ensure_future(self._drain_when_told(drain))]
         try:
             if not await self._started(drain):
                 return
@@ -87,7 +87,7 @@ class _Host:
                 self._alone_since = self._loop.time()
             tasks += [asyncio.ensure_future(registration.run()) for registration in self._registrations]
             self._measure_lag(self._loop.time())
-            why = await self._over(drain)
+            why = await self._wait_until_over(drain)
             log.info("the worker host ends: %s", why)
         finally:
             if self._lag_timer is not None:
@@ -115,7 +115,7 @@ class _Host:
     def talking(self) -> bool:
         return self._fleet.talking
 
-    async def _obey(self, drain: asyncio.Event) -> None:
+    async def _drain_when_told(self, drain: asyncio.Event) -> None:
         await drain.wait()
         self._drains = True
         for registration in self._registrations:
@@ -123,7 +123,7 @@ class _Host:
         self._fleet.drain()
         self._news.set()
 
-    async def _over(self, drain: asyncio.Event) -> str:
+    async def _wait_until_over(self, drain: asyncio.Event) -> str:
         """Wait for the end, and say which. Raises UserError if no gateway takes the host, and none ever has."""
         while True:
             self._news.clear()

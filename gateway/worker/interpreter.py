@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from gateway.errors import BotError
 from gateway.worker.logs import LOG_VARIABLE
-from gateway.worker.process import FORM
+from gateway.worker.process import CHANNEL_FIELDS
 
 ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -31,8 +31,8 @@ CHECK_TIMEOUT = 60.0
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """What workers see of our environment.
 
-    Without the gateway's settings, which hold keys; with one thread per numeric library and what LIBRARIES says, where
-    it says nothing else.
+    Without the gateway's settings, which hold keys; with one thread per numeric library, and with LIBRARIES, unless our
+    environment sets them already.
     """
     kept = {name: value for name, value in ours.items() if not name.startswith("GATEWAY_") or name == LOG_VARIABLE}
     return {**dict.fromkeys(ONE_THREAD, "1"), **LIBRARIES, **kept}
@@ -45,7 +45,7 @@ async def check_python(python: str) -> None:
         process = await asyncio.create_subprocess_exec(
             python,
             "-Pc",
-            "from gateway.worker.process import FORM; print(FORM)",
+            "from gateway.worker.process import CHANNEL_FIELDS; print(CHANNEL_FIELDS)",
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -69,5 +69,5 @@ async def check_python(python: str) -> None:
     if process.returncode != 0:
         why = lines[-1] if lines else f"exit status {process.returncode}"
         raise BotError(f"{python}: the gateway cannot be imported there: {why}; install it beside the bot: {install}")
-    if out.decode().strip() != FORM:
+    if out.decode().strip() != CHANNEL_FIELDS:
         raise BotError(f"{python}: the gateway there is of another version than this one: {install} --upgrade")

@@ -107,7 +107,7 @@ class LinkWriter:
             self._ready = True
             self.say(pcm.Ready())
 
-    async def event(self) -> None:
+    async def wait_for_event(self) -> None:
         """Wait for something to be read. Raises RuntimeError if another task waits already."""
         if self._reader is not None:
             raise RuntimeError("another task reads the events of this call: only one can")
@@ -117,7 +117,7 @@ class LinkWriter:
         finally:
             self._reader = None
 
-    async def key(self, until: float) -> bool:
+    async def wait_for_key(self, until: float) -> bool:
         """Wait for news of the call, of keys or of its end. until: loop time; False: it has passed."""
         self._collector = asyncio.get_running_loop().create_future()
         try:
@@ -129,7 +129,7 @@ class LinkWriter:
         finally:
             self._collector = None
 
-    async def change(self, seconds: float | None) -> bool:
+    async def wait_for_change(self, seconds: float | None) -> bool:
         """Wait, holding the turn, until there is news of the call. False: there was none for so long."""
         self._speaker = asyncio.get_running_loop().create_future()
         try:
@@ -142,7 +142,7 @@ class LinkWriter:
             self._speaker = None
 
     def wake_speaker(self) -> None:
-        """Make the task that waits in `change` look again."""
+        """Make the task that waits in `wait_for_change` look again."""
         if self._speaker is not None and not self._speaker.done():
             self._speaker.set_result(None)
 

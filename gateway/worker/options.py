@@ -11,8 +11,8 @@ import orjson
 
 from gateway.errors import UserError
 from gateway.protocol import workers
+from gateway.worker.call_server import WORKER_GRACE
 from gateway.worker.credentials import Credentials
-from gateway.worker.slot import WORKER_GRACE
 
 OPTIONS_FD_VARIABLE = "GATEWAY_WORKER_HOST_FD"
 """Environment variable: the number of a pipe that brings a host's options as JSON. They hold a key, which the

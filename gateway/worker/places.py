@@ -11,7 +11,7 @@ from gateway.errors import UserError
 
 MAX_PATH = 103
 """Bytes of a unix socket's path: 107 on Linux, 103 on macOS (`sun_path` of unix(7), less its final zero)."""
-LONGEST = len("/gw-xxxxxxxx/w9999999.sock")
+ADDED_PATH_LENGTH = len("/gw-xxxxxxxx/w9999999.sock")
 """What we add to the directory: mkdtemp's name, and a worker's."""
 
 
@@ -23,7 +23,7 @@ def make_run_dir(wanted: str) -> str:
     """
     trouble = ""
     for parent in [wanted] if wanted else _temporary():
-        if len(os.fsencode(parent)) + LONGEST > MAX_PATH:
+        if len(os.fsencode(parent)) + ADDED_PATH_LENGTH > MAX_PATH:
             trouble = trouble or f"{parent} is too long for the paths of unix sockets ({MAX_PATH} bytes)"
             continue
         try:

@@ -1,4 +1,4 @@
-"""A worker process: from the channel to its host, to a listening slot, to the exit status.
+"""A worker process: from the channel to its host, to a listening server, to the exit status.
 
 The channel is one end of a socket pair, given to us by the host. First it brings one line, the `WorkerSpec`. Then we
 report our state, a JSON line whenever it changes and every HEARTBEAT, so that a process that is stuck is seen to be.
@@ -28,11 +28,11 @@ from gateway.protocol.workers import WorkerState
 from gateway.sockets import server_protocol
 from gateway.worker import logs
 from gateway.worker.bot_loader import Bot, load
+from gateway.worker.call_server import CallServer
 from gateway.worker.credentials import Credentials, variables_of
-from gateway.worker.pcm_slot import PcmSlot
-from gateway.worker.relay_slot import RelaySlot
+from gateway.worker.pcm_call_server import PcmCallServer
+from gateway.worker.relay_call_server import RelayCallServer
 from gateway.worker.runner_arguments import import_arguments
-from gateway.worker.slot import Slot
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,14 @@ HEARTBEAT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is told at its birth.
+    """What a worker is told when it starts.
 
     id: its name.
     listen: `unix:/path.sock`, or the address of an interface, where it takes any free port.
     key: the bearer key of links.
     session: the only one to be served, "" for any.
     service: the service host, for the log.
-    grace: see slot.WORKER_GRACE.
+    grace: see call_server.WORKER_GRACE.
     quiet: others have failed before: a failure is told to the host only, without its traceback in the log.
     credentials: for a bot that speaks the carrier's own wire.
     """
@@ -74,7 +74,7 @@ class WorkerSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class WorkerReport:
     """A worker's state.
 
     port: where it listens, 0 on a unix socket.
@@ -92,22 +92,26 @@ class Report:
         return orjson.dumps(asdict(self)) + b"\n"
 
     @staticmethod
-    def read(line: bytes) -> Report:
-        """Read the report in a line. Raises ValueError for what is none: bots share our process, and may write here."""
+    def read(line: bytes) -> WorkerReport:
+        """Read the report in a line.
+
+        Raises ValueError for anything else: the bot shares the process and could write to the channel.
+        """
         fields = orjson.loads(line)
-        if not isinstance(fields, Mapping) or set(fields) != set(Report.__slots__):
+        if not isinstance(fields, Mapping) or set(fields) != set(WorkerReport.__slots__):
             raise ValueError("not a report")
-        return Report(**fields)
+        return WorkerReport(**fields)
 
 
-FORM = " ".join((*WorkerSpec.__slots__, *Report.__slots__))
-"""What a host and its workers say to each other: the same in both, though each has an environment of its own."""
+CHANNEL_FIELDS = " ".join((*WorkerSpec.__slots__, *WorkerReport.__slots__))
+"""Fields of the channel's two messages. A host compares them with those of the bot's own environment: a gateway of
+another version there is refused."""
 
 
 def ignore_signals() -> None:
     """Ignore what Ctrl-C and service managers send to the whole group; we obey our gateway.
 
-    A handler and not SIG_IGN, which what a bot executes (ffmpeg, say) would inherit.
+    A handler and not SIG_IGN, which what a bot executes (as ffmpeg) would inherit.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -157,7 +161,7 @@ def exit_now(status: int) -> NoReturn:
 def fail(channel: socket.socket, why: str) -> None:
     """Tell the host why this worker will not be ready."""
     with contextlib.suppress(OSError):
-        channel.sendall(Report(failed=why.replace("\n", " ")[:500]).line())
+        channel.sendall(WorkerReport(failed=why.replace("\n", " ")[:500]).line())
 
 
 def _remove(path: Path, *, host_gone: bool) -> None:
@@ -206,14 +210,14 @@ class _Channel:
         self.host_gone = asyncio.Event()
         self._end = end
         self._loop = asyncio.get_running_loop()
-        self._report = Report()
+        self._report = WorkerReport()
         end.setblocking(False)
         self._loop.add_reader(end, self._readable)
 
     def report(self, state: WorkerState, session: str, fence: int) -> None:
         """Tell the host of a change; what is logged from now on bears this session."""
         logs.context["session"] = session
-        self._report = Report(state, session, fence, self.port)
+        self._report = WorkerReport(state, session, fence, self.port)
         self._send()
 
     def beat(self) -> None:
@@ -242,13 +246,13 @@ async def _serve(end: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
     """Listen, report, and serve one call. Returns the exit status. Raises OSError if it cannot listen."""
     loop = asyncio.get_running_loop()
     channel = _Channel(end)
-    slot: Slot
+    call_server: CallServer
     if bot.protocol == "relay":
-        slot = RelaySlot(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
-        slot.credentials = spec.credentials
+        call_server = RelayCallServer(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
+        call_server.credentials = spec.credentials
     else:
-        slot = PcmSlot(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
-    protocol = server_protocol(slot.decide, plain=slot.plain)
+        call_server = PcmCallServer(bot, spec.key, channel.report, reserved=spec.session, grace=spec.grace)
+    protocol = server_protocol(call_server.decide, plain=call_server.plain)
     if spec.path:
         server = await loop.create_unix_server(protocol, spec.path)
     else:
@@ -258,21 +262,21 @@ async def _serve(end: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
     channel.report("ready", spec.session, 0)
     channel.beat()
     loop.call_soon(import_what_calls_need, bot)
-    status = await _until_over(slot, channel.host_gone)
+    status = await _until_over(call_server, channel.host_gone)
     server.close()
     return status
 
 
-async def _until_over(slot: Slot, gone: asyncio.Event) -> int:
+async def _until_over(call_server: CallServer, gone: asyncio.Event) -> int:
     """Wait for the call's end, and while there is no call for the host's."""
     host = asyncio.ensure_future(gone.wait())
     try:
-        await asyncio.wait((slot.finished, host), return_when=asyncio.FIRST_COMPLETED)
-        while not slot.finished.done():
-            if slot.free:
+        await asyncio.wait((call_server.finished, host), return_when=asyncio.FIRST_COMPLETED)
+        while not call_server.finished.done():
+            if call_server.free:
                 return 0
-            await asyncio.wait((slot.finished,), timeout=0.2)  # free again if the caller never comes
-        return slot.finished.result()
+            await asyncio.wait((call_server.finished,), timeout=0.2)  # free again if the caller never comes
+        return call_server.finished.result()
     finally:
         host.cancel()
 

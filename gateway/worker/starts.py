@@ -7,9 +7,9 @@ from collections.abc import Iterable
 
 BACKOFF_FIRST, BACKOFF_LAST = 0.2, 10.0
 """Seconds between two attempts while workers end before they are ready; doubled each time."""
-REMIND = 60.0
+REPEAT_LOG_SECONDS = 60.0
 """Seconds after which a reason that lasts is told again."""
-REMEMBERED = 10
+START_TIMES_KEPT = 10
 """Starts of which the longest counts."""
 
 
@@ -43,18 +43,18 @@ class Backoff:
         return max(0.0, self._not_before - now)
 
     def should_tell(self, reason: str, now: float) -> bool:
-        """True if this reason is new, or has not been told for REMIND."""
-        if reason == self._told and now - self._told_at < REMIND:
+        """True if this reason is new, or has not been told for REPEAT_LOG_SECONDS."""
+        if reason == self._told and now - self._told_at < REPEAT_LOG_SECONDS:
             return False
         self._told, self._told_at = reason, now
         return True
 
 
 class StartTimes:
-    """How long a worker takes from its birth to its readiness."""
+    """How long a worker takes from the request for its process to its readiness."""
 
     def __init__(self) -> None:
-        self._seconds: deque[float] = deque(maxlen=REMEMBERED)
+        self._seconds: deque[float] = deque(maxlen=START_TIMES_KEPT)
 
     @property
     def known(self) -> bool:

@@ -1,4 +1,4 @@
-"""A worker's slot in the test's own process, listening on a unix socket."""
+"""A worker's call server in the test's own process, listening on a unix socket."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from gateway.sockets import server_protocol
 from gateway.worker import Call
 from gateway.worker.bot_loader import Bot
-from gateway.worker.pcm_slot import PcmSlot
+from gateway.worker.pcm_call_server import PcmCallServer
 from tests.kit.waiting import PATIENCE
 
 KEY = "link-key"
@@ -20,33 +20,33 @@ KEY = "link-key"
 
 @dataclass
 class Served:
-    slot: Any
+    server: Any
     path: str
 
     @property
     def over(self) -> bool:
-        return bool(self.slot.finished.done())
+        return bool(self.server.finished.done())
 
 
 @contextlib.asynccontextmanager
 async def served(tmp_path: Path, run: Callable[[Call], Awaitable[None]] | Bot) -> AsyncIterator[Served]:
     """Serve one call with this bot."""
     bot = run if isinstance(run, Bot) else Bot("bot.py", run, None)
-    slot = PcmSlot(bot, KEY, lambda *_: None, grace=PATIENCE)
+    server = PcmCallServer(bot, KEY, lambda *_: None, grace=PATIENCE)
     path = tmp_path / "w.sock"
     shells: list[Any] = []
 
     def made() -> Any:
-        shells.append(server_protocol(slot.decide, plain=slot.plain)())
+        shells.append(server_protocol(server.decide, plain=server.plain)())
         return shells[-1]
 
     listener = await asyncio.get_running_loop().create_unix_server(made, str(path))
     try:
-        yield Served(slot, str(path))
+        yield Served(server, str(path))
     finally:
         listener.close()
         path.unlink(missing_ok=True)
         for shell in shells:
             shell.abort()
-        slot.finished.cancel()
+        server.finished.cancel()
         await asyncio.sleep(0.01)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.worker.handle import MAX_REPORT, WorkerHandle
-from gateway.worker.process import Report
+from gateway.worker.process import WorkerReport
 
 
 @pytest.fixture
@@ -19,12 +19,12 @@ def ends() -> Iterator[tuple[WorkerHandle, socket.socket]]:
 
 def test_reports_come_whole_whatever_the_pieces(ends: tuple[WorkerHandle, socket.socket]) -> None:
     handle, worker = ends
-    line = Report("ready", "s1", 7).line()
+    line = WorkerReport("ready", "s1", 7).line()
     assert handle.read() == []
     worker.send(line + line[:5])
-    assert handle.read() == [Report("ready", "s1", 7)]
+    assert handle.read() == [WorkerReport("ready", "s1", 7)]
     worker.send(line[5:])
-    assert handle.read() == [Report("ready", "s1", 7)]
+    assert handle.read() == [WorkerReport("ready", "s1", 7)]
     worker.close()
     assert handle.read() is None
 
@@ -33,8 +33,8 @@ def test_what_a_bot_writes_to_the_channel_is_no_report(
     ends: tuple[WorkerHandle, socket.socket], caplog: pytest.LogCaptureFixture
 ) -> None:
     handle, worker = ends
-    worker.send(b'nonsense\n{}\n[]\n{"state":"ready"}\n\n' + Report("busy").line())
-    assert handle.read() == [Report("busy")] and caplog.text.count("an invalid message") == 4
+    worker.send(b'nonsense\n{}\n[]\n{"state":"ready"}\n\n' + WorkerReport("busy").line())
+    assert handle.read() == [WorkerReport("busy")] and caplog.text.count("an invalid message") == 4
     for _ in range(40):
         worker.send(b"x" * 8192)
         handle.read()
@@ -55,7 +55,7 @@ def test_how_a_worker_ended(
     ends: tuple[WorkerHandle, socket.socket], status: int | None, failed: str, how: str
 ) -> None:
     handle, _ = ends
-    handle.status, handle.report = status, Report(failed=failed)
+    handle.status, handle.report = status, WorkerReport(failed=failed)
     assert handle.how_it_ended() == how
 
 
@@ -75,5 +75,5 @@ def test_what_helps_against_such_an_end(
     handle, _ = ends
     handle.status, handle.ready_at = status, ready_at
     assert handle.likely_cause() == mend
-    handle.report = Report(failed="no model")
+    handle.report = WorkerReport(failed="no model")
     assert handle.likely_cause() == ""

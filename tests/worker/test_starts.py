@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.worker.starts import REMIND, Backoff, StartTimes
+from gateway.worker.starts import REPEAT_LOG_SECONDS, Backoff, StartTimes
 
 
 def test_what_fails_again_is_tried_ever_later_up_to_ten_seconds() -> None:
@@ -33,7 +33,7 @@ def test_after_a_worker_that_stays_the_next_failure_is_the_first() -> None:
 def test_a_reason_that_lasts_is_told_once_a_minute() -> None:
     backoff = Backoff()
     times = [n * 10.0 for n in range(13)]
-    assert [t for t in times if backoff.should_tell("no model", t)] == [0.0, REMIND, 2 * REMIND]
+    assert [t for t in times if backoff.should_tell("no model", t)] == [0.0, REPEAT_LOG_SECONDS, 2 * REPEAT_LOG_SECONDS]
     assert backoff.should_tell("exit status 3", 121.0)
     backoff.succeeded()
     assert backoff.should_tell("exit status 3", 122.0)

@@ -1,4 +1,4 @@
-"""A worker's slot on the carrier's own wire. The bot's WebSocket is Starlette's; Pipecat itself is in tests/pipecat."""
+"""A worker's call on the carrier's own wire. The bot's WebSocket is Starlette's; Pipecat itself is in tests/pipecat."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from gateway.errors import LinkRefused
 from gateway.sockets import Socket, connect, server_protocol
-from gateway.worker import asgi_link
-from gateway.worker import slot as slots
+from gateway.worker import asgi_link, call_server
 from gateway.worker.bot_loader import Bot
 from gateway.worker.credentials import Credentials
 from gateway.worker.pipecat_style import PipecatStyle
-from gateway.worker.relay_slot import RelaySlot
+from gateway.worker.relay_call_server import RelayCallServer
 from tests.kit.waiting import PATIENCE, SCALE, until
 
 KEY = "link-key"
@@ -80,8 +79,8 @@ class Link:
 
 
 class Worker:
-    def __init__(self, slot: RelaySlot, path: str, reports: list[tuple[str, str, int]]) -> None:
-        self.slot, self.path, self.reports = slot, path, reports
+    def __init__(self, server: RelayCallServer, path: str, reports: list[tuple[str, str, int]]) -> None:
+        self.server, self.path, self.reports = server, path, reports
 
     async def dial(
         self, session: str = "s1", fence: int = 1, *, key: str = KEY, query: str = "", known: Any = None
@@ -98,7 +97,7 @@ class Worker:
         return link
 
     async def status(self) -> int:
-        return await asyncio.wait_for(asyncio.shield(self.slot.finished), PATIENCE)
+        return await asyncio.wait_for(asyncio.shield(self.server.finished), PATIENCE)
 
 
 @contextlib.asynccontextmanager
@@ -107,22 +106,22 @@ async def worker(
 ) -> AsyncIterator[Worker]:
     reports: list[tuple[str, str, int]] = []
     bot = Bot("bot.py", run, None, PipecatStyle(Arguments, ours=False))
-    slot = RelaySlot(bot, KEY, lambda *report: reports.append(report), grace=grace)
+    server = RelayCallServer(bot, KEY, lambda *report: reports.append(report), grace=grace)
     path = str(tmp_path / "w.sock")
     made: list[Any] = []
 
     def accept() -> Any:
-        made.append(server_protocol(slot.decide, plain=slot.plain)())
+        made.append(server_protocol(server.decide, plain=server.plain)())
         return made[-1]
 
     listener = await asyncio.get_running_loop().create_unix_server(accept, path)
     try:
-        yield Worker(slot, path, reports)
+        yield Worker(server, path, reports)
     finally:
         listener.close()
         for connection in made:
             connection.abort()
-        slot.finished.cancel()
+        server.finished.cancel()
         await asyncio.sleep(0.01)
 
 
@@ -198,7 +197,7 @@ async def test_the_bot_closes_its_websocket_and_wraps_up(tmp_path: Path) -> None
     async with worker(tmp_path, bot) as w:
         gateway = (await w.dial()).send(CONNECTED)
         assert await gateway.end() == 1000
-        assert w.reports[-1][0] == "done" and not w.slot.finished.done()
+        assert w.reports[-1][0] == "done" and not w.server.finished.done()
         with pytest.raises(LinkRefused, match="503"):
             await w.dial("s1", 2)
         go_on.set()
@@ -215,7 +214,7 @@ async def test_a_bot_that_raises_closes_1011_with_its_own_frames_alone(
         gateway = (await w.dial()).send(CONNECTED)
         assert await gateway.end() == 1011 and await w.status() == 1
     [record] = [r for r in caplog.records if "the bot raised RuntimeError" in r.getMessage()]
-    assert "(test_relay_slot.py, line " in record.getMessage() and record.session == "s1"
+    assert "(test_relay_call_server.py, line " in record.getMessage() and record.session == "s1"
     assert str(record.exc_text).count('File "') == 1
 
 
@@ -238,7 +237,7 @@ async def test_a_caller_who_never_comes_leaves_the_slot_as_new(tmp_path: Path) -
 
     async with worker(tmp_path, bot) as w:
         (await w.dial("s1")).socket.close(1000)
-        await until(lambda: w.slot.free)
+        await until(lambda: w.server.free)
         gateway = (await w.dial("s2")).send(CONNECTED)
         assert await gateway.end() == 1000
 
@@ -246,7 +245,7 @@ async def test_a_caller_who_never_comes_leaves_the_slot_as_new(tmp_path: Path) -
 async def test_a_link_without_a_message_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def bot(arguments: Arguments) -> None: ...
 
-    monkeypatch.setattr(slots, "START_TIMEOUT", 0.02 * SCALE)
+    monkeypatch.setattr(call_server, "START_TIMEOUT", 0.02 * SCALE)
     async with worker(tmp_path, bot) as w:
         assert await (await w.dial()).end() == 1008
 
@@ -294,7 +293,7 @@ async def test_a_gateway_that_takes_the_call_over_is_spoken_to_at_once(tmp_path:
         first = (await w.dial("s1", 1)).send(CONNECTED)
         await until(lambda: heard)
         first.socket.abort()
-        await until(lambda: not w.slot._attached)
+        await until(lambda: not w.server._attached)
         second = await w.dial("s1", 2)
         speak.set()
         await until(lambda: second.said == ["going on"])
@@ -310,7 +309,7 @@ async def test_a_newer_link_supersedes_an_older_one(tmp_path: Path) -> None:
 
     async with worker(tmp_path, bot) as w:
         first = (await w.dial("s1", 1)).send(CONNECTED)
-        await until(lambda: w.slot._begun)
+        await until(lambda: w.server._begun)
         second = await w.dial("s1", 2)
         assert await first.end() == 4001
         second.send("end")
@@ -361,9 +360,9 @@ async def test_the_credentials_are_those_of_the_calls_account(
 
     for name in ("TWILIO_ACCOUNT_SID", "PLIVO_AUTH_ID"):
         monkeypatch.delenv(name, raising=False)
-        monkeypatch.setenv(name, "")  # so that what the slot sets is undone
+        monkeypatch.setenv(name, "")  # so that what is set for a call is undone
     async with worker(tmp_path, bot) as w:
-        w.slot.credentials = (
+        w.server.credentials = (
             Credentials("twilio", "AC1", {"TWILIO_ACCOUNT_SID": "AC1"}),
             Credentials("twilio", "AC2", {"TWILIO_ACCOUNT_SID": "AC2"}),
             Credentials("plivo", "MA1", {"PLIVO_AUTH_ID": "MA1"}),
@@ -390,9 +389,9 @@ async def test_a_bot_that_does_not_read_loses_the_oldest_audio_only(
         gateway = (await w.dial()).send(CONNECTED)
         await began.wait()
         gateway.send(START, *media)
-        await until(lambda: w.slot._call is not None and w.slot._call.dropped == 4)
+        await until(lambda: w.server._call is not None and w.server._call.dropped == 4)
         gateway.socket.close(1000)
-        await until(lambda: w.slot._over)
+        await until(lambda: w.server._over)
         read.set()
         assert await w.status() == 0
     assert heard == [CONNECTED, START, media[5]]  # the end takes a place too

@@ -1,11 +1,12 @@
-"""One worker's slot: who may connect, which link counts, when the bot runs and when it is over.
+"""Serves the one call of a worker: who may connect, which link counts, when the bot runs and when it is over.
 
-    free ──upgrade──▶ held ──call begins──▶ talking ──call ends, or the bot returns──▶ done
-      ▲                 │                    │  ▲
-      └── link closed ──┘        link broken ┘  └─ a new link (higher fence), within WORKER_GRACE
+    free ──decide──▶ held ──_start_bot──▶ talking ──_finish_call──▶ wrapping up ──_bot_ended──▶ done
+      ▲                │                   │ ▲ └─────────────────────_bot_ended───────────────────▲
+      └──── closed ────┘            closed ▼ │ opened: a new link, of a higher fence
+                                        waiting ──WORKER_GRACE is over: _finish_call──▶ wrapping up
 
-A slot serves one call; its process ends after it, so that nothing leaks from caller to caller. What the links carry is
-in `pcm_slot` and `relay_slot`.
+The process ends after its call, so that nothing leaks from caller to caller. What the links carry is in
+`pcm_call_server` and `relay_call_server`.
 """
 
 from __future__ import annotations
@@ -34,11 +35,11 @@ RESERVED = 30.0
 """Seconds for which a worker that was started for a session waits for it; then it is free for any. A claim lives as
 long."""
 
-Report: TypeAlias = Callable[[WorkerState, str, int], None]
+OnStateChange: TypeAlias = Callable[[WorkerState, str, int], None]
 """Called with state, session and fence, whenever one of them has changed."""
 
 
-class Slot(ABC):
+class CallServer(ABC):
     """See the module's docstring.
 
     key: the bearer key that links must bring, "" for none.
@@ -50,7 +51,9 @@ class Slot(ABC):
     SUBPROTOCOL: str | None = None
     """Of the links."""
 
-    def __init__(self, bot: Bot, key: str, report: Report, *, reserved: str = "", grace: float = WORKER_GRACE) -> None:
+    def __init__(
+        self, bot: Bot, key: str, report: OnStateChange, *, reserved: str = "", grace: float = WORKER_GRACE
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._bot = bot
         self._key = f"Bearer {key}".encode() if key else b""
@@ -99,7 +102,7 @@ class Slot(ABC):
         """Note that the call's link is gone, or is about to be another one."""
 
     @abstractmethod
-    def _end(self, reason: EndReason, code: int) -> None:
+    def _tell_bot_the_end(self, reason: EndReason, code: int) -> None:
         """Tell the bot that the call is over. code: what a close of the link would have."""
 
     # Who may come in.
@@ -151,17 +154,17 @@ class Slot(ABC):
         if self._begun:
             self._detach()
         self._report("busy", self._session, self._fence)
-        self._after(START_TIMEOUT, self._no_start)
+        self._set_timer(START_TIMEOUT, self._no_start)
 
     def closed(self, link: Link, code: int) -> None:
         """Note that a link is gone."""
         if link is not self._link:
             return
         self._link = None
-        if not self._begun:  # the caller never came: the slot is as new, and free for any session
+        if not self._begun:  # the caller never came: the worker is as new, and free for any session
             self._reserved = ""
             self._held, self._session, self._fence = False, "", 0
-            self._after(0, None)
+            self._cancel_timer()
             self._report("ready", "", 0)
             return
         self._detach()
@@ -171,7 +174,7 @@ class Slot(ABC):
             self._finish_call(EndReason.UNKNOWN_END, code)
         else:
             log.warning("the gateway is gone (%d), waiting %g s", code, self._grace, extra={"session": self._session})
-            self._after(self._grace, lambda: self._finish_call(EndReason.STREAM_LOST, code))
+            self._set_timer(self._grace, lambda: self._finish_call(EndReason.STREAM_LOST, code))
 
     def _no_start(self) -> None:
         if self._link is not None and self._link.socket is not None:
@@ -200,24 +203,24 @@ class Slot(ABC):
             self._status = 1
         if self._status == 0 and not self._attached and not self._over:
             return  # waits for the next link, to tell it; bounded by the grace
-        self._close()
+        self._bot_ended()
 
     def _finish_call(self, reason: EndReason, code: int) -> None:
-        self._end(reason, code)
-        self._call_over()
+        self._tell_bot_the_end(reason, code)
+        self._wrap_up()
 
-    def _call_over(self) -> None:
-        """The caller is gone: the bot reads the end and wraps up, for as long as its host lets it."""
-        self._after(0, None)
+    def _wrap_up(self) -> None:
+        """Let the bot, whose caller is gone, read the end and wrap up, for as long as its host lets it."""
+        self._cancel_timer()
         self._report("done", self._session, self._fence)
         if self._status is not None:
-            self._close()
+            self._bot_ended()
 
-    def _close(self) -> None:
-        """The bot has ended: the link ends too, then the process."""
+    def _bot_ended(self) -> None:
+        """Note that the bot has ended: the link ends too, then the process."""
         assert self._status is not None
         code = CloseCode.BOT_RAISED if self._status else CloseCode.NORMAL_CLOSURE
-        self._end(EndReason.BOT_ERROR if self._status else EndReason.BOT_HANGUP, code)
+        self._tell_bot_the_end(EndReason.BOT_ERROR if self._status else EndReason.BOT_HANGUP, code)
         self._report("done", self._session, self._fence)
         link = self._link
         if link is None or link.socket is None:
@@ -225,39 +228,43 @@ class Slot(ABC):
             return
         link.socket.close(code)
         link.on_closed = self._finish
-        self._after(CLOSE_TIMEOUT + 0.5, self._finish)
+        self._set_timer(CLOSE_TIMEOUT + 0.5, self._finish)
 
     def _finish(self) -> None:
         if not self.finished.done():
             self.finished.set_result(self._status or 0)
 
-    def _after(self, seconds: float, then: Callable[[], None] | None) -> None:
-        """Set the one timer: what happens if nothing else does. None: nothing."""
+    def _set_timer(self, seconds: float, then: Callable[[], None]) -> None:
+        """Set the one timer: what happens if nothing else does."""
+        self._cancel_timer()
+        self._timer = self._loop.call_later(seconds, then)
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, then) if then is not None else None
+            self._timer = None
 
 
 class Link:
     """The handler of one link. upgrade: what it came with. started: its call's start has come by it."""
 
-    def __init__(self, slot: Slot, upgrade: Upgrade) -> None:
+    def __init__(self, server: CallServer, upgrade: Upgrade) -> None:
         self.socket: Socket | None = None
         self.upgrade = upgrade
         self.started = False
         self.on_closed: Callable[[], None] | None = None
-        self._slot = slot
+        self._server = server
 
     def opened(self, socket: Socket) -> None:
         self.socket = socket
-        self._slot.opened(self)
+        self._server.opened(self)
 
     def received(self, data: bytes, text: bool) -> None:
-        self._slot.received(self, data, text)
+        self._server.received(self, data, text)
 
     def closed(self, code: int, reason: str) -> None:
         self.socket = None
-        self._slot.closed(self, code)
+        self._server.closed(self, code)
         if self.on_closed is not None:
             self.on_closed()
 

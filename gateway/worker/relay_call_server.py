@@ -1,4 +1,4 @@
-"""A slot whose links carry the carrier's own messages: the call begins with the first of them.
+"""Serves a call whose links carry the carrier's own messages: the call begins with the first of them.
 
 That is the contract of Pipecat Cloud's worker image; the bot is one that is written for it, or for Pipecat's runner.
 """
@@ -9,12 +9,12 @@ import os
 
 from gateway.protocol.codes import EndReason
 from gateway.worker.asgi_link import AsgiLink
+from gateway.worker.call_server import CallServer, Link
 from gateway.worker.credentials import Credentials, variables_of
 from gateway.worker.runner_arguments import is_client, known_of, relayed_arguments
-from gateway.worker.slot import Link, Slot
 
 
-class RelaySlot(Slot):
+class RelayCallServer(CallServer):
     """See the module's docstring. credentials: of the carriers' accounts, for the one of the call."""
 
     credentials: tuple[Credentials, ...] = ()
@@ -52,14 +52,14 @@ class RelaySlot(Slot):
 
     def _start(self, link: Link) -> None:
         link.started = True
-        self._after(0, None)
+        self._cancel_timer()
         assert link.socket is not None
         if self._call is None:
             call = self._call = AsgiLink(self._closed_by_bot)
             self._start_bot(lambda: self._serve(call, link))
         self._call.attach(link.socket)
         if self._status is not None:  # the bot has ended while there was no link
-            self._close()
+            self._bot_ended()
 
     async def _serve(self, call: AsgiLink, link: Link) -> None:
         known = known_of(link.upgrade)
@@ -71,7 +71,7 @@ class RelaySlot(Slot):
 
     def _closed_by_bot(self, code: int) -> None:
         """The bot has closed its WebSocket: the stream ends, and the bot may go on for a while."""
-        self._after(0, None)
+        self._cancel_timer()
         self._report("done", self._session, self._fence)
         if self._link is not None and self._link.socket is not None:
             self._link.socket.close(code)
@@ -80,6 +80,6 @@ class RelaySlot(Slot):
         if self._call is not None:
             self._call.detach()
 
-    def _end(self, reason: EndReason, code: int) -> None:
+    def _tell_bot_the_end(self, reason: EndReason, code: int) -> None:
         assert self._call is not None
         self._call.end(code)

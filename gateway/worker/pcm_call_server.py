@@ -1,17 +1,17 @@
-"""A slot whose links speak `gateway.pcm.v1`: the call begins with the gateway's `start`."""
+"""Serves a call whose links speak `gateway.pcm.v1`: the call begins with the gateway's `start`."""
 
 from __future__ import annotations
 
 from gateway.protocol import pcm
 from gateway.protocol.codes import EndReason
 from gateway.worker.api import Call
+from gateway.worker.call_server import CallServer, Link
 from gateway.worker.conversation import Conversation
 from gateway.worker.link_writer import LinkWriter
 from gateway.worker.runner_arguments import pcm_arguments
-from gateway.worker.slot import Link, Slot
 
 
-class PcmSlot(Slot):
+class PcmCallServer(CallServer):
     """See the module's docstring."""
 
     SUBPROTOCOL = pcm.SUBPROTOCOL
@@ -38,13 +38,13 @@ class PcmSlot(Slot):
             assert self._writer is not None
             self._writer.received(data, text)
             if self._writer.conversation.ended:
-                self._call_over()
+                self._wrap_up()
         elif text and isinstance(start := pcm.decode_to_worker(data), pcm.Start):
             self._start(link, start)
 
     def _start(self, link: Link, start: pcm.Start) -> None:
         link.started = True
-        self._after(0, None)
+        self._cancel_timer()
         self._session = self._session or start.session_id
         self._fence = max(self._fence, start.fence)
         self._report("busy", self._session, self._fence)
@@ -58,7 +58,7 @@ class PcmSlot(Slot):
         self._writer.conversation.attached()
         self._writer.attach(link.socket)
         if self._status is not None:  # the bot has hung up while there was no link
-            self._close()
+            self._bot_ended()
 
     async def _serve(self, call: Call) -> None:
         if self._bot.pipecat is None:
@@ -70,6 +70,6 @@ class PcmSlot(Slot):
         if self._writer is not None:
             self._writer.detach()
 
-    def _end(self, reason: EndReason, code: int) -> None:
+    def _tell_bot_the_end(self, reason: EndReason, code: int) -> None:
         assert self._writer is not None
         self._writer.end(reason)

@@ -12,9 +12,9 @@ import pytest
 from gateway.errors import LinkRefused
 from gateway.protocol import pcm
 from gateway.sockets import connect, server_protocol
-from gateway.worker import Audio, Call, Status, slot
+from gateway.worker import Audio, Call, Status, call_server
 from gateway.worker.bot_loader import Bot
-from gateway.worker.pcm_slot import PcmSlot
+from gateway.worker.pcm_call_server import PcmCallServer
 from tests.kit.fake_gateway import Link
 from tests.kit.waiting import PATIENCE, SCALE, until
 
@@ -22,21 +22,21 @@ KEY = "link-key"
 
 
 class Worker:
-    def __init__(self, slot: PcmSlot, path: str, reports: list[tuple[str, str, int]]) -> None:
-        self.slot, self.path, self.reports = slot, path, reports
+    def __init__(self, server: PcmCallServer, path: str, reports: list[tuple[str, str, int]]) -> None:
+        self.server, self.path, self.reports = server, path, reports
 
     async def dial(self, session: str = "s1", fence: int | str = 1, key: str = KEY) -> Link:
         return await Link(8000, PATIENCE).dial(f"unix:{self.path}", key, session, fence)
 
     async def status(self) -> int:
-        return await asyncio.wait_for(asyncio.shield(self.slot.finished), PATIENCE)
+        return await asyncio.wait_for(asyncio.shield(self.server.finished), PATIENCE)
 
     async def reported(self, state: str) -> None:
         await until(lambda: self.reports and self.reports[-1][0] == state, complain=lambda: f"{state}: {self.reports}")
 
     async def alone(self) -> None:
         """It has noticed that its link is gone."""
-        await until(lambda: self.slot._link is None)
+        await until(lambda: self.server._link is None)
 
 
 @contextlib.asynccontextmanager
@@ -44,23 +44,23 @@ async def worker(
     tmp_path: Path, run: Callable[[Call], Awaitable[None]], *, reserved: str = "", grace: float = PATIENCE
 ) -> AsyncIterator[Worker]:
     reports: list[tuple[str, str, int]] = []
-    slot = PcmSlot(Bot("bot.py", run, None), KEY, lambda *r: reports.append(r), reserved=reserved, grace=grace)
+    server = PcmCallServer(Bot("bot.py", run, None), KEY, lambda *r: reports.append(r), reserved=reserved, grace=grace)
     path = str(tmp_path / "w.sock")
     shells: list[Any] = []
 
     def made() -> Any:
-        shells.append(server_protocol(slot.decide, plain=slot.plain)())
+        shells.append(server_protocol(server.decide, plain=server.plain)())
         return shells[-1]
 
     listener = await asyncio.get_running_loop().create_unix_server(made, path)
     try:
-        yield Worker(slot, path, reports)
+        yield Worker(server, path, reports)
     finally:
         listener.close()
         Path(path).unlink(missing_ok=True)
         for shell in shells:
             shell.abort()
-        slot.finished.cancel()
+        server.finished.cancel()
         await asyncio.sleep(0.01)
 
 
@@ -118,8 +118,9 @@ async def test_a_bot_that_raises_closes_1011_and_is_logged_here_only(
         gateway.start()
         assert await gateway.end() == 1011 and await w.status() == 1
     (record,) = [r for r in caplog.records if "raised" in r.getMessage()]
-    assert "(test_pcm_slot.py, line " in record.getMessage() and record.session == "s1"
-    assert 'slot.py", line' not in str(record.exc_text).replace("test_pcm_slot.py", "")  # not under our own frames
+    assert "(test_pcm_call_server.py, line " in record.getMessage() and record.session == "s1"
+    ours = str(record.exc_text).replace("test_pcm_call_server.py", "")
+    assert 'call_server.py", line' not in ours, "not under our own frames"
     assert ("by returning, or by call.hangup()" in record.getMessage()) == isinstance(error, SystemExit)
     assert gateway.said == [] and f"the bot raised {type(error).__name__}" in caplog.text
 
@@ -129,7 +130,7 @@ async def test_who_may_come_in(tmp_path: Path) -> None:
         for key in ("", "wrong", KEY + "x", "ключ"):
             with pytest.raises(LinkRefused, match="401"):
                 await w.dial(key=key.encode().decode("latin-1"))
-        assert w.slot.free and w.reports == []
+        assert w.server.free and w.reports == []
         with pytest.raises(LinkRefused, match="404"):
             await connect(f"unix:{w.path}", Link(), headers={}, timeout=PATIENCE, target="/other")
         gateway = await w.dial("s1", 5)
@@ -221,8 +222,8 @@ async def test_a_bot_that_hangs_up_without_a_link_tells_the_next_gateway(tmp_pat
         old.socket.abort()
         await w.alone()
         gone.set()
-        await until(lambda: w.slot._status is not None, complain="the bot has ended")
-        assert not w.slot.finished.done()
+        await until(lambda: w.server._status is not None, complain="the bot has ended")
+        assert not w.server.finished.done()
         new = await w.dial("s1", 2)
         new.start(fence=2)
         assert await new.end() == 1000 and await w.status() == 0
@@ -268,10 +269,10 @@ async def test_after_the_call_no_link_may_come_in(tmp_path: Path) -> None:
 async def test_a_link_that_ends_before_start_leaves_the_slot_as_new(tmp_path: Path) -> None:
     async with worker(tmp_path, listen) as w:
         gateway = await w.dial("s1", 5)
-        assert not w.slot.free
+        assert not w.server.free
         gateway.socket.close(1000)
         await w.reported("ready")
-        assert w.slot.free
+        assert w.server.free
         other = await w.dial("s2", 1)
         other.start("s2")
         other.tell(pcm.Stop("caller_hangup"))
@@ -280,7 +281,7 @@ async def test_a_link_that_ends_before_start_leaves_the_slot_as_new(tmp_path: Pa
 
 
 async def test_a_start_that_never_comes_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slot, "START_TIMEOUT", 0.02 * SCALE)
+    monkeypatch.setattr(call_server, "START_TIMEOUT", 0.02 * SCALE)
     async with worker(tmp_path, listen) as w:
         gateway = await w.dial()
         assert await gateway.end() == 1008
@@ -294,14 +295,14 @@ async def test_a_reserved_worker_is_for_its_session_only_and_not_for_ever(
         with pytest.raises(LinkRefused, match="503"):
             await w.dial("s1")
         assert w.reports == []
-    monkeypatch.setattr(slot, "RESERVED", 0.3 * SCALE)
+    monkeypatch.setattr(call_server, "RESERVED", 0.3 * SCALE)
     async with worker(tmp_path, listen, reserved="s7") as w:
         await w.reported("ready")
         assert w.reports == [("ready", "", 0)]
         await w.dial("s1")
     async with worker(tmp_path, listen, reserved="s7") as w:
         await w.dial("s7")
-        await until(lambda: not w.slot._reserved)
+        await until(lambda: not w.server._reserved)
         assert w.reports == [("busy", "s7", 1)]
 
 
