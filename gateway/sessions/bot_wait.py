@@ -9,7 +9,11 @@ from gateway.pool.registry import Claim
 
 
 class BotWait:
-    """One for each session. facts: what was known when it began. now: seconds, of a clock that only grows."""
+    """Measure a session's waits for its bots.
+
+    facts: what was known when the session began here.
+    now: seconds, of a clock that only grows.
+    """
 
     def __init__(self, facts: Facts, now: Callable[[], float]) -> None:
         self._hold_ms = facts.hold_ms
@@ -18,15 +22,22 @@ class BotWait:
         self._on_hold = self._cold = False
 
     def begin(self, claim: Claim | None, *, first: bool) -> None:
-        """A worker is looked for. claim: what the stream brought. first: without one its caller is on hold."""
+        """Measure from now on, as a worker is looked for.
+
+        claim: what the stream brought.
+        first: the session has had no bot yet: without a claim its caller is on hold.
+        """
         self._since = self._now()
         self._on_hold = first and claim is None
         self._cold = claim is not None and claim.worker is None
 
-    def claimed(self, claim: Claim | None) -> None:
-        """The search has this claim now; None: it is queued."""
-        self._on_hold |= claim is None
-        self._cold |= claim is not None and claim.worker is None
+    def note_queued(self) -> None:
+        """Count the wait as one on hold: no slot is free."""
+        self._on_hold = True
+
+    def note_starting(self) -> None:
+        """Count the wait as one for a worker that is being started."""
+        self._cold = True
 
     def over(self, starts: int) -> FactEvent:
         """Return what is to be remembered now that a bot has the call. starts: of workers, with this one."""

@@ -24,7 +24,7 @@ from gateway.node.tokens import WEBSOCKET, StreamToken
 from gateway.pool.facts import FactEvent, Facts, merge
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import CloseCode, EndReason
-from gateway.sessions.facts_sync import FactWrites
+from gateway.sessions.facts_sync import FactWrites, as_event
 from gateway.sessions.open_link import call_header
 from gateway.sessions.worker_search import (
     Connected,
@@ -140,7 +140,7 @@ class ClientSession:
         self.facts = merge(self.facts, event)
         told = await self._writes.write(self.facts, event)
         if told is not None:
-            self.facts = merge(self.facts, told)
+            self.facts = merge(self.facts, as_event(told))
         return told is not None
 
     def _from_bot(self, data: bytes, text: bool) -> None:

@@ -19,15 +19,12 @@ class FactWrites:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._lost = self._repeated = 0
-        """Two counts, as a write may be lost while the one that repeats an earlier one is on its way."""
+        self.unsaved = False
+        """True if the registry may lack something: it did not answer a write, nor one that repeats it."""
+        self._lost = 0
+        """Writes that were not answered. Counted, as one may be lost while another that repeats it is on its way."""
 
-    @property
-    def unsaved(self) -> bool:
-        """True if the registry may lack something: it did not answer a write, nor the one that repeats it."""
-        return self._lost > self._repeated
-
-    async def write(self, facts: Facts, event: FactEvent) -> FactEvent | None:
+    async def write(self, facts: Facts, event: FactEvent) -> Facts | None:
         """Merge the event into the registry's facts; restore them if it has lost them.
 
         facts: ours, with the event in them. Returns what the registry knows then. None: it did not answer; the next
@@ -39,11 +36,12 @@ class FactWrites:
             if facts.call_id and not told.call_id:
                 told = await registry.merge(facts.session, as_event(facts))
         except RegistryUnavailable:  # a running call goes on without it
-            self._lost += 1
+            self._lost, self.unsaved = self._lost + 1, True
             self._node.records.note(facts)
             return None
-        self._repeated = max(self._repeated, lost)
-        return as_event(told)
+        if self._lost == lost:
+            self.unsaved = False
+        return told
 
 
 def as_event(facts: Facts) -> FactEvent:

@@ -40,7 +40,7 @@ from gateway.sessions.events import (
     Superseded,
     WorkerEnded,
 )
-from gateway.sessions.facts_sync import FactWrites
+from gateway.sessions.facts_sync import FactWrites, as_event
 from gateway.sessions.last_facts import last_facts
 from gateway.sessions.orders import FLOOD, Orders
 from gateway.sessions.preconnect import PreopenedLinks
@@ -390,6 +390,6 @@ class Session:
         """Merge the event into the facts, ours and the registry's. False: not into the registry's yet."""
         self.facts = merge(self.facts, event)
         told = await self._writes.write(self.facts, event)
-        if told is not None:
-            self.learn(told)
+        if told is not None and told != self.facts:
+            self.learn(as_event(told))
         return told is not None

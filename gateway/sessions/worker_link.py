@@ -98,7 +98,7 @@ class WorkerLink:
         self._preopened = preopened
         self._now = asyncio.get_running_loop().time
         self._wait = BotWait(session.facts, self._now)
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[EndReason | Superseded | None] | None = None
         self._attached_at = 0.0
         self._lost_worker = False
         self._newer_here = False
@@ -132,7 +132,8 @@ class WorkerLink:
             # If a worker is looked for by an older claim, that search must not find itself superseded by our own.
             self.stop()
             self.state, self.end = State.SEARCHING, None
-            self._task = self._node.spawn(self._run(self.claim), f"worker of {self._session.id}")
+            self._task = self._node.spawn(self._serve(self.claim), f"worker of {self._session.id}")
+            self._task.add_done_callback(self._served)
 
     def keep_claim(self, claim: Claim | None) -> None:
         """Release this with the session: the claim of a stream that it cannot take."""
@@ -148,20 +149,6 @@ class WorkerLink:
             self._session.current.bridge.tell(news)
 
     # The task.
-
-    async def _run(self, claim: Claim | None) -> None:
-        """Serve the session with workers, and post how it is to end if there is none."""
-        # The default is NO_WORKER, so that a bug of ours does not leave the caller with hold audio.
-        end: EndReason | Superseded | None = EndReason.NO_WORKER
-        try:
-            end = await self._serve(claim)
-        except asyncio.CancelledError:
-            end = None
-            raise
-        finally:
-            if end is not None:
-                self.end = end
-                self._session.post(WorkerEnded())
 
     async def _serve(self, claim: Claim | None) -> EndReason | Superseded | None:
         """Attach one worker after another. Returns how the session ends if there is none; None if the bot is done."""
@@ -182,7 +169,7 @@ class WorkerLink:
             self.link, self.state = None, State.SEARCHING
             current.bridge.detach_link()
             brief = self._now() - self._attached_at < MIN_STABLE_SECONDS
-            if brief and not found.link.spoke:
+            if brief and not found.link.spoke and isinstance(current.bridge, Relay):
                 self._stream_of_bot.forget()  # it may not have had its `start`; twice does no harm
             if await is_done(self._node, found.claim, found.link, code):
                 current.bridge.detach_link(final=True)
@@ -202,6 +189,15 @@ class WorkerLink:
             if not avoid and not (found.claim.worker is not None and found.claim.worker.is_local):
                 await asyncio.sleep(limits.redial)  # a process of this machine that is gone refuses at once
             claim = None
+
+    def _served(self, task: asyncio.Task[EndReason | Superseded | None]) -> None:
+        """Post how the session is to end if the task has found no worker for it."""
+        if task is not self._task or task.cancelled():  # a newer stream has started another, or the session ends
+            return
+        # A bug of ours must not leave the caller with hold audio.
+        self.end = task.result() if task.exception() is None else EndReason.NO_WORKER
+        if self.end is not None:
+            self._session.post(WorkerEnded())
 
     async def _await_announcement(self, link: LinkEndpoint) -> None:
         """Wait until the caller has heard what they hear before their first bot."""
@@ -231,7 +227,10 @@ class WorkerLink:
 
     def _on_claim(self, claim: Claim | None) -> None:
         """See `OnClaim`."""
-        self._wait.claimed(claim)
+        if claim is None:
+            self._wait.note_queued()
+        elif claim.worker is None:
+            self._wait.note_starting()
         if claim is None or self.claim is None or claim.fence >= self.claim.fence:
             self.claim = claim
             if self._occupied is not None or (claim is not None and claim.static):

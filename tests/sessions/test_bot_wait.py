@@ -14,20 +14,21 @@ STARTING = Claim("s1", "support.acme", "h1", None, 1, 7, 100.0)
 
 
 @pytest.mark.parametrize(
-    "brought, claims, expected",
+    "brought, notes, expected",
     [
-        (READY, [READY], FactEvent(starts=1, bot_start_ms=250)),
-        (STARTING, [READY], FactEvent(starts=1, bot_start_ms=250, cold=True)),
-        (None, [None, READY], FactEvent(starts=1, bot_start_ms=250, hold_ms=250)),
-        (None, [STARTING, READY], FactEvent(starts=1, bot_start_ms=250, hold_ms=250, cold=True)),
+        (READY, [], FactEvent(starts=1, bot_start_ms=250)),
+        (STARTING, [], FactEvent(starts=1, bot_start_ms=250, cold=True)),
+        (READY, [BotWait.note_queued], FactEvent(starts=1, bot_start_ms=250, hold_ms=250)),
+        (None, [], FactEvent(starts=1, bot_start_ms=250, hold_ms=250)),
+        (None, [BotWait.note_starting], FactEvent(starts=1, bot_start_ms=250, hold_ms=250, cold=True)),
     ],
 )
-def test_the_first_bot(brought, claims, expected):
+def test_the_first_bot(brought, notes, expected):
     now = [10.0]
     wait = BotWait(Facts(), lambda: now[0])
     wait.begin(brought, first=True)
-    for claim in claims:
-        wait.claimed(claim)
+    for note in notes:
+        note(wait)
     now[0] = 10.25
     assert wait.over(1) == expected
 
@@ -36,10 +37,9 @@ def test_a_wait_for_the_next_bot_is_added():
     now = [10.0]
     wait = BotWait(Facts(hold_ms=100), lambda: now[0])
     wait.begin(None, first=False)
-    wait.claimed(READY)
     now[0] = 11.0
     assert wait.over(2) == FactEvent(starts=2, hold_ms=100)
     wait.begin(None, first=False)
-    wait.claimed(None)
+    wait.note_queued()
     now[0] = 13.0
     assert wait.over(3) == FactEvent(starts=3, hold_ms=2100)
