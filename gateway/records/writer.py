@@ -71,6 +71,8 @@ class RecordWriter(Records):
         self.away = False
         """The database does not answer."""
         self.migrated = asyncio.Event()
+        self.tried = asyncio.Event()
+        """The tables are there, or the database was away at the first try, which takes some seconds at most."""
         self.on_events: Callable[[], None] = lambda: None
         """Called when rows of the outbox have been written: they are delivered at once, not at the next look."""
         self._node = node
@@ -242,6 +244,8 @@ class RecordWriter(Records):
                 self._note_away(error)
             except Exception:
                 log.exception("the schema of records is not migrated, to be tried again: a bug")
+            finally:
+                self.tried.set()
             await asyncio.sleep(pause)
             pause = min(2 * pause, self._limits.max_retry)
         self._note_away(None)

@@ -38,7 +38,7 @@ POOL_STATE_SECONDS = 0.5
 
 
 def health_routes(node: Node, ready: Callable[[], bool]) -> list[Route]:
-    """ready: has every local host had its `min_warm`?"""
+    """ready: has every local host had its `min_warm`, and are the tables of the records there?"""
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse("alive\n")
@@ -73,7 +73,7 @@ def status_operation(node: Node, ready: Callable[[], bool]) -> Operation:
         if node.draining:
             why = "draining"
         elif not ready():
-            why = "not every worker host has had its min_warm"
+            why = "not every worker host has had its min_warm, or the tables of the records are still being made"
         else:
             why = await pools.lacks(time.monotonic())
         known = {"status": "not ready", "reason": why} if why else {"status": "ready"}

@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -57,6 +58,11 @@ def key_for_local_hosts(settings: Settings) -> str:
     return hmac.new(secret, b"worker hosts of this machine", hashlib.sha256).hexdigest()
 
 
+def _is_ready(hosts: LocalHosts, keeping: RecordKeeping | None) -> bool:
+    """Whether calls find a bot, and the tables of their records; a database that is away holds nothing up."""
+    return hosts.ready() and (keeping is None or keeping.writer.tried.is_set())
+
+
 @dataclass
 class Server:
     """A gateway process.
@@ -88,11 +94,12 @@ class Server:
         processes = HostProcesses(self.settings, self.sock.getsockname(), local_key) if self.parent is None else None
         hosts = LocalHosts(node, self.settings, processes)
         dialout = make_dialout(sessions, self.settings)
-        web = self._web(authorizer, hosts, make_parts(sessions, self.settings, dialout, keeping))
+        ready = partial(_is_ready, hosts, keeping)
+        web = self._web(authorizer, ready, make_parts(sessions, self.settings, dialout, keeping))
         stop = self._drain(sessions, dialout)
         self._listen_for_the_end(stop)
         node.ticker.start()
-        ops = self._serve_ops(node, hosts.ready)
+        ops = self._serve_ops(node, ready)
         for note in self.notes:
             log.warning(note)
         serving = asyncio.create_task(web.serve(sockets=[self.sock]), name="http")
@@ -102,7 +109,7 @@ class Server:
         try:
             hosts.start()
             stopping = asyncio.create_task(stop.wait(), name="stop")
-            announcing = asyncio.create_task(self._announce(node, hosts), name="announce")
+            announcing = asyncio.create_task(self._announce(node, hosts, keeping), name="announce")
             upkeep += [announcing, stopping]
             await asyncio.wait({serving, announcing, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if announcing.done():
@@ -151,10 +158,10 @@ class Server:
         if self.parent is not None:
             loop.add_reader(self.parent, stop.on_orphaned, self.parent)
 
-    def _web(self, authorizer: UpgradeAuthorizer, hosts: LocalHosts, api: Api) -> HttpServer:
+    def _web(self, authorizer: UpgradeAuthorizer, ready: Callable[[], bool], api: Api) -> HttpServer:
         """Prepare the listener for webhooks and streams."""
         node = api.node
-        app: ASGIApp = make_app(api.sessions, hosts.ready, api)
+        app: ASGIApp = make_app(api.sessions, ready, api)
         decide: Callable[[Upgrade], Decision] = authorizer.decide
         if self.dev:
             guard = BrowserGuard(node)
@@ -203,7 +210,7 @@ class Server:
                 tasks.append(node.spawn(probe_static_workers(node, host), f"static workers of {section.host}"))
         return tasks
 
-    async def _announce(self, node: Node, hosts: LocalHosts) -> None:
+    async def _announce(self, node: Node, hosts: LocalHosts, keeping: RecordKeeping | None) -> None:
         for carrier in node.carriers.values():
             await asyncio.to_thread(carrier.warm_up)
         await asyncio.to_thread(node.http_client.warm_up)
@@ -215,5 +222,7 @@ class Server:
         # Not before: what importing SDKs costs the loop says nothing about calls.
         node.ticker.add(LoopLagMonitor(node, OverloadLimits(enter=self.settings.server.overload_lag_ms / 1000)))
         await hosts.until_ready()
+        if keeping is not None:
+            await keeping.writer.tried.wait()
         log.info("ready", public_url=node.public_url, carriers=sorted(node.carriers))
         self.on_ready(node)

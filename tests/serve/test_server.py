@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,9 @@ import pytest
 from gateway.__main__ import main
 from gateway.simulator import CallPlan, place_call
 from gateway.simulator.exotel import ExotelAccount
-from tests.acceptance.program import EXOTEL_SECRET, Gateway, run, service, settings
+from tests.acceptance.program import EXOTEL_SECRET, Gateway, Program, run, service, settings
 from tests.kit.bots import place_bot
-from tests.kit.waiting import until
+from tests.kit.waiting import until, wait_for
 
 ECHO = "gateway.worker.echo:bot"
 DEV = ("serve", "--dev", "--port", "0")
@@ -133,6 +134,33 @@ def test_without_an_ops_address_there_is_none(tmp_path):
         assert httpx.get(f"{gateway.url}/readyz").status_code == 200
         gateway.terminate()
         assert gateway.wait() == 0
+
+
+def test_it_is_ready_when_the_tables_of_its_records_are_made(tmp_path):
+    database = tmp_path / "gateway.db"
+    text = settings(f'host = "a.b"\nbot = "{ECHO}"').replace(
+        'records = ""', f'records = "sqlite+aiosqlite:///{database}"'
+    )
+    with contextlib.closing(sqlite3.connect(database, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("BEGIN IMMEDIATE")  # the migrations wait for this as for another gateway's
+        with Program("serve", "--config", config(tmp_path, text), "--dev", "--port", "0") as gateway:
+            url = gateway.log("metrics and health", timeout=20)["ops"]
+            ready = 'gateway_worker_slots{service_host="a.b",state="ready"} 1.0'
+            wait_for(lambda: ready in httpx.get(f"{url}/metrics").text, 20)
+            assert httpx.get(f"{url}/readyz").status_code == 503
+            other.execute("COMMIT")
+            gateway.log("ready", timeout=20)
+            assert httpx.get(f"{url}/readyz").status_code == 200
+            assert other.execute("SELECT count(*) FROM calls").fetchone() == (0,)
+
+
+def test_a_database_that_is_away_keeps_no_gateway_from_being_ready(tmp_path):
+    away = 'records = "postgresql+asyncpg://nobody:nothing@127.0.0.1:9/calls"'
+    text = settings(f'host = "a.b"\nbot = "{ECHO}"').replace('records = ""', away)
+    with Gateway.of(tmp_path, text, "--dev") as gateway:
+        assert gateway.log("the database of records is away")
+        assert httpx.get(f"{gateway.url}/readyz").status_code == 200
 
 
 @pytest.mark.parametrize(("seconds", "closed"), [("1", True), ("620", False)])
