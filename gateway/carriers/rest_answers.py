@@ -33,6 +33,9 @@ _BY_STATUS: Mapping[int, RefusalKind] = {
     520: "unanswered",
     524: "unanswered",
 }
+_NOT_DONE = frozenset({425, 429, 503})
+"""What says with Retry-After that it was not done, and may be asked again (RFC 9110, section 10.2.3; RFC 8470; RFC
+6585). A 500 says nothing of the kind: it may come after the call was placed."""
 _OUTCOMES: Mapping[str, Outcome] = {word: word for word in get_args(Outcome)}
 
 
@@ -93,7 +96,7 @@ def refusal(
         code=_printable(code, _MAX_CODE) or str(status),
         text=_printable(text, _MAX_TEXT) or f"HTTP status {status}",
         kind=kind,
-        retry_after=_retry_after(headers),
+        retry_after=_retry_after(headers) if status in _NOT_DONE else None,
     )
 
 

@@ -241,7 +241,7 @@ def _watch_parent(fd: int, drain: asyncio.Event) -> None:
 
     def died() -> None:
         loop.remove_reader(fd)
-        log.info("the gateway that started this host is gone: no new calls")
+        log.debug("the gateway that started this host is gone: no new calls")
         drain.set()
 
     loop.add_reader(fd, died)

@@ -174,6 +174,13 @@ def test_when_to_try_again(told: dict[str, str], seconds: float | None) -> None:
     assert refusal.retry_after == seconds
 
 
+@pytest.mark.parametrize(("status", "seconds"), [(500, None), (503, 7.0)])
+def test_a_500_does_not_say_that_nothing_was_dialled(status: int, seconds: float | None) -> None:
+    refusal = carrier().read_placed(status, b"{}", {"retry-after": "7"})
+    assert isinstance(refusal, CarrierRefusal)
+    assert refusal.retry_after == seconds
+
+
 @pytest.mark.parametrize(
     ("word", "state"),
     [

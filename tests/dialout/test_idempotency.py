@@ -17,7 +17,6 @@ from tests.kit.waiting import until
 
 RINGS = Plan(rings=5.0, delay=0.1)
 BUSY = Plan(rings=0.02, result="busy")
-REJECTED = Plan(create="invalid")
 
 
 async def test_a_repeated_key_gives_the_first_answer(tmp_path):
@@ -57,12 +56,15 @@ async def test_a_key_used_at_once_on_two_nodes_dials_once(tmp_path):
         assert len(made.carriers.calls) == 1
 
 
-async def test_a_refusal_of_the_carrier_is_an_answer_too(tmp_path):
-    async with rig(tmp_path, plan=REJECTED) as made:
+@pytest.mark.parametrize("create", ["invalid", "error"])
+async def test_a_refusal_of_the_carrier_is_an_answer_too(tmp_path, create):
+    """So is its 500, after which nobody knows whether it has dialled: by the same key it must not dial twice."""
+    async with rig(tmp_path, plan=Plan(create=create)) as made:
         [gateway] = made.gateways
         asked = request("twilio", idempotency_key="k1")
         first = await gateway.dialout.place(asked)
         assert isinstance(first, DialRefusal) and first.status == 502
+        made.carriers.plan = RINGS
         assert await gateway.dialout.place(asked) == first
         assert len(made.carriers.requests) == 1
 
