@@ -100,8 +100,7 @@ class Server:
         self._listen_for_the_end(stop)
         node.ticker.start()
         ops = self._serve_ops(node, ready)
-        for note in self.notes:
-            log.warning(note)
+        self._log_notes()
         serving = asyncio.create_task(web.serve(sockets=[self.sock]), name="http")
         upkeep = self._upkeep(sessions, dialout)
         if keeping is not None:
@@ -145,6 +144,10 @@ class Server:
         await node.registry.close()
         if ops is not None:
             await ops.stop()
+
+    def _log_notes(self) -> None:
+        for note in self.notes:
+            log.warning(note)
 
     def _drain(self, sessions: Sessions, dialout: DialOut) -> Drain:
         others = self.settings.registry != "memory"
