@@ -171,6 +171,7 @@ async def test_what_was_written_and_what_was_not_is_counted(writer, tmp_path):
         'gateway_records_total{result="dropped"} 0.0',
         "gateway_recordings_waiting 0.0",
         'gateway_recordings_total{result="made"} 0.0',
+        'gateway_recordings_total{result="cut_short"} 0.0',
         'gateway_recordings_total{result="empty"} 0.0',
         'gateway_recordings_total{result="failed"} 0.0',
         'gateway_recordings_total{result="discarded"} 0.0',
