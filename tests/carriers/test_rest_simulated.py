@@ -218,7 +218,7 @@ async def test_wrong_credentials_are_told_from_a_bad_order(desk: Desk) -> None:
 @pytest.mark.parametrize(("create", "dialled"), [("unanswered", 1), ("lost", 0)])
 async def test_silence_says_nothing_of_what_was_done(desk: Desk, create: str, dialled: int) -> None:
     desk.carriers.plan = replace(Plan(rings=60.0), create=create)
-    assert await desk.place(desk.order(), seconds=0.3) == Unanswered("TimeoutError")
+    assert await desk.place(desk.order(), seconds=2.0) == Unanswered("TimeoutError")
     assert len(desk.dialled()) == dialled
 
 

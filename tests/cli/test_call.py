@@ -54,6 +54,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     never = folder / "never.py"
     never.write_text("def prewarm():\n    raise RuntimeError('no model')\n\nasync def bot(call): pass\n")
     text = f"""
+records = ""
 [server]
 ops_bind = "127.0.0.1:0"
 drain_seconds = 2

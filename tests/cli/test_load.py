@@ -26,6 +26,7 @@ NOBODY = "http://127.0.0.1:9"
 RIGHT = ("load", "--carrier", "twilio", "--url", NOBODY, "--calls", "1", "--rate", "1", "--seconds", "1")
 
 SETTINGS = f"""
+records = ""
 [server]
 ops_bind = "127.0.0.1:0"
 drain_seconds = 2

@@ -64,7 +64,7 @@ def test_several_services_of_which_one_is_the_default(dev: bool, default: str) -
 def test_the_one_service_of_a_file_answers_in_dev(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From outside: the bot of the file hangs up, which the echo would not."""
     (tmp_path / "bot.py").write_text("async def bot(call):\n    await call.hangup('enough')\n")
-    text = f'[server]\nops_bind = ""\n[[services]]\nhost = "a.b"\nbot = "{tmp_path / "bot.py"}"\n'
+    text = f'records = ""\n[server]\nops_bind = ""\n[[services]]\nhost = "a.b"\nbot = "{tmp_path / "bot.py"}"\n'
     with Gateway.of(tmp_path, text, "--dev") as gateway:
         assert main(["call", "--carrier", "plivo", "--url", gateway.url, "--seconds", "5"]) == 0
         assert "ended          by the gateway" in capsys.readouterr().out
@@ -72,7 +72,7 @@ def test_the_one_service_of_a_file_answers_in_dev(tmp_path: Path, capsys: pytest
 
 
 def test_the_echo_bot_is_named_in_the_log(tmp_path: Path) -> None:
-    with Gateway("--dev", "--port", "0", env={"GATEWAY_SERVER__OPS_BIND": '""'}) as gateway:
+    with Gateway("--dev", "--port", "0", env={"GATEWAY_SERVER__OPS_BIND": '""', "GATEWAY_RECORDS": '""'}) as gateway:
         assert "as no service is configured" in gateway.log("the echo bot answers every call")["event"]
 
 

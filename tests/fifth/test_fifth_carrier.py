@@ -18,6 +18,7 @@ from tests.acceptance.program import Gateway, run
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 CONFIG = """
+records = ""
 [server]
 ops_bind = ""
 [carriers.acme]

@@ -88,7 +88,7 @@ def test_the_guard_stands_before_a_real_dev_gateway_and_its_metrics():
             sock.sendall(f"GET /livez HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             return sock.recv(4096).split()[1]
 
-    with Gateway("--dev", "--port", "0") as gateway:
+    with Gateway("--dev", "--port", "0", env={"GATEWAY_RECORDS": '""'}) as gateway:
         for url in (gateway.url, gateway.log("metrics and health")["ops"]):
             assert status(url, "evil.example") == b"403"
             assert status(url, "127.0.0.1") == b"200"

@@ -488,7 +488,7 @@ def resident(pid: int) -> int:
 
 
 async def test_60_megabytes_of_headers_cost_the_program_nothing():
-    with Gateway("--dev", "--port", "0") as gateway:
+    with Gateway("--dev", "--port", "0", env={"GATEWAY_RECORDS": '""'}) as gateway:
         before = resident(gateway.process.pid)
         sent = 0
         async with client(int(gateway.url.rpartition(":")[2])) as stranger:

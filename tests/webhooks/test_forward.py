@@ -18,6 +18,7 @@ from tests.simulator.plans import speech
 NUMBER = "+15550123456"
 CALL = {"CallSid": "e" * 32, "CallFrom": "09494865411", "CallTo": "08040000000", "Direction": "incoming"}
 CONFIG = f"""
+records = ""
 [server]
 ops_bind = ""
 [dialout]
