@@ -217,9 +217,12 @@ async def test_wrong_credentials_are_told_from_a_bad_order(desk: Desk) -> None:
 
 @pytest.mark.parametrize(("create", "dialled"), [("unanswered", 1), ("lost", 0)])
 async def test_silence_says_nothing_of_what_was_done(desk: Desk, create: str, dialled: int) -> None:
+    desk.carriers.plan = Plan(rings=0.01, result="busy")
+    assert isinstance(await desk.place(desk.order()), Placed)  # the first order imports an SDK, which may take seconds
+    before = len(desk.dialled())
     desk.carriers.plan = replace(Plan(rings=60.0), create=create)
     assert await desk.place(desk.order(), seconds=2.0) == Unanswered("TimeoutError")
-    assert len(desk.dialled()) == dialled
+    assert len(desk.dialled()) == before + dialled
 
 
 async def test_a_ringing_call_is_ended_by_the_id_that_a_webhook_told(desk: Desk) -> None:
