@@ -17,11 +17,11 @@ BacklogItem: TypeAlias = bytes | str
 class CallerBacklog:
     """Keeps the newest audio, up to a bound, with the keys in their order.
 
-    most: bytes of audio.
+    max_bytes: of audio.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._items: deque[BacklogItem] = deque()
         self._bytes = 0
         self._keys = 0
@@ -30,7 +30,7 @@ class CallerBacklog:
         """Keep this. Returns how many older messages of audio had to go."""
         self._items.append(pcm)
         self._bytes += len(pcm)
-        return self.limit(self._most)
+        return self.limit(self._max_bytes)
 
     def add_key(self, message: str) -> bool:
         """Keep a key behind the audio so far. False: too many wait already."""
@@ -40,11 +40,11 @@ class CallerBacklog:
         self._keys += 1
         return True
 
-    def limit(self, most: int) -> int:
+    def limit(self, max_bytes: int) -> int:
         """Keep so many bytes of audio from now on. Returns how many messages had to go."""
-        self._most = most
+        self._max_bytes = max_bytes
         dropped, keys = 0, list[BacklogItem]()
-        while self._bytes > most:
+        while self._bytes > max_bytes:
             oldest = self._items.popleft()
             if isinstance(oldest, bytes):
                 self._bytes -= len(oldest)

@@ -5,6 +5,14 @@ for release, padding and every deadline. It belongs to the session, not to a con
 go under it, and what the caller has still to hear, or the bot to be told, stays here.
 
 Frames cross in one step: decode, transcode, send. No task, no queue, no log line for a frame.
+
+What the bot asks for behind its speech waits
+
+| what | where | until |
+|---|---|---|
+| keys, a recording that is resumed | `playout` | we estimate that the speech has been played |
+| hang-up, transfer | `playback_barriers` | the carrier's mark says so, or a deadline has passed |
+| all that follows keys which the carrier presses outside of the stream | `deferred` | the new stream is there |
 """
 
 from __future__ import annotations
@@ -16,7 +24,7 @@ from gateway.audio.format import FRAME_SECONDS, AudioFormat
 from gateway.call_recording.recorder import CallRecorder
 from gateway.media.caller_audio import CallerAudio
 from gateway.media.deferred import COMMANDS, PORTION, TOO_MUCH_WAITS, AfterKeys, DeferredItem, DeferredMessages
-from gateway.media.hold import BLOCK_SECONDS, Hold
+from gateway.media.hold import BLOCK_SECONDS, HoldAudio
 from gateway.media.playback_barriers import MAX_COMMANDS, PlaybackBarriers, is_ours
 from gateway.media.playing import PlayingStream
 from gateway.media.playout import Dropped
@@ -46,7 +54,7 @@ class Bridge:
         self._stream: PlayingStream | None = None
         self._caller = CallerAudio(self.pcm_format, limits, self.counts)
         self._next_played = 0.0
-        self._hold = Hold(hold_audio, self.pcm_format.bytes_for_ms(BLOCK_SECONDS * 1000), limits.hold_after)
+        self._hold = HoldAudio(hold_audio, self.pcm_format.bytes_for_ms(BLOCK_SECONDS * 1000), limits.hold_after)
         self.tap = RecordingTap()
         self._played_offset_ms = 0
         """Added to what this stream has played, ms; the sum is what was heard of the present bot, on all streams."""
@@ -68,7 +76,7 @@ class Bridge:
     def unplayed(self, now: float) -> float:
         """Seconds of audio that the caller has still to hear, as far as it is known."""
         # What waits behind keys has no known length: not zero, so that it is not taken for a pause.
-        at_least = FRAME_SECONDS if self._deferred.waiting else 0.0
+        at_least = FRAME_SECONDS if self._deferred.must_defer else 0.0
         return max(at_least, self._stream.playout.unplayed(now)) if self._stream is not None else at_least
 
     def attach_stream(self, stream: Stream, now: float) -> None:
@@ -139,10 +147,10 @@ class Bridge:
         self.tap.bot_joined(now)
         self._tell_flushed(flushed)
 
-    def detach_link(self, *, final: bool = False) -> None:
+    def detach_link(self, now: float, *, final: bool = False) -> None:
         """No bot for now: the caller's audio waits. final: no other bot comes, so the caller is not on hold."""
         self._caller.detach()
-        self._hold.begin(final=final)
+        self._hold.bot_left(final=final, at=now)
 
     def tell(self, message: pcm.ToWorker) -> None:
         """Say something to the bot."""
@@ -150,7 +158,7 @@ class Bridge:
 
     def link_received(self, data: bytes, text: bool, now: float) -> None:
         """One message of the bot's."""
-        if not text and not self._deferred.waiting:  # the usual case
+        if not text and not self._deferred.must_defer:  # the usual case
             self._bot_audio(data, now)
             return
         self._take_in_order(pcm.decode_to_gateway(data) if text else data, now)
@@ -158,7 +166,7 @@ class Bridge:
     def _take_in_order(self, message: DeferredItem | None, now: float) -> None:
         if isinstance(message, pcm.ResumeRecording):  # as of now: a pause that comes while it waits is newer
             message = AfterKeys(partial(self._resume_recording, self.tap.pauses))
-        if self._deferred.waiting and not isinstance(message, AT_ONCE | None):
+        if self._deferred.must_defer and not isinstance(message, AT_ONCE | None):
             self._defer(message)
         else:
             self._take(message, now)
@@ -231,26 +239,14 @@ class Bridge:
         self._barriers.finish()
 
     def _drop_unplayed(self, stream: PlayingStream, now: float) -> Dropped:
-        """Clear the stream, here and at the carrier. Returns what was not heard."""
-        stream.to_carrier.reset()
         self.tap.cut(now)
-        marks = tuple(mark.name for mark in stream.serializer.flush_marks())
-        self._send_text(stream.serializer.clear())
-        dropped = stream.playout.clear(now)
-        return Dropped(marks + dropped.marks, dropped.ms)
+        return stream.drop_unplayed(now)
 
     def _played(self, now: float) -> int:
         """Milliseconds of the present bot's audio that have been heard."""
         return self._played_offset_ms + (self._stream.playout.played_ms(now) if self._stream is not None else 0)
 
     # Hold.
-
-    def _play_hold(self, stream: PlayingStream, now: float) -> None:
-        """Queue a block of hold audio, if it is due and less than a block is unplayed."""
-        if self._hold.due(now):
-            self._caller.hold()
-            if block := self._hold.next(stream.playout.unplayed(now)):
-                stream.play(block, now)
 
     def announce(self, audio: bytes, now: float) -> float:
         """Play this ahead of the bot. audio: PCM at the link's rate. Returns how many seconds it lasts.
@@ -261,7 +257,7 @@ class Bridge:
             return 0.0
         self._stream.play(audio, now)
         unplayed = self._stream.playout.unplayed(now)
-        self._hold.begin(at=now + unplayed)
+        self._hold.bot_left(at=now + unplayed)
         return unplayed
 
     def _end_hold(self, now: float) -> tuple[str, ...]:
@@ -269,7 +265,7 @@ class Bridge:
 
         They are of a bot that was lost, and stand behind speech that may not have been heard.
         """
-        if not self._hold.end() or self._stream is None:
+        if not self._hold.bot_joined() or self._stream is None:
             return ()
         dropped = self._drop_unplayed(self._stream, now)
         self._barriers.finish()
@@ -332,7 +328,7 @@ class Bridge:
         At the latest `playback_grace` after we expect that: where no mark can be sent, or none comes back, the deadline
         is what is left. Behind what waits already, in order: any of it may yet be refused.
         """
-        if self._deferred.waiting:
+        if self._deferred.must_defer:
             self._deferred.add_action(AfterKeys(lambda later: self._add_barrier(action, later)))
         else:
             self._add_barrier(action, now)
@@ -372,17 +368,17 @@ class Bridge:
         self.tap.tick(now)
         if self._stream is not None:
             self._tick_stream(self._stream, now)
-        if self._deferred.waiting:
+        if self._deferred.must_defer:
             self._take_deferred(now)
         self._barriers.tick(now)
         if self._caller.tick(now):
-            self.detach_link()
+            self.detach_link(now)
             self._events.link_dead()
 
     def _take_deferred(self, now: float) -> None:
         """Take a portion of what has waited behind keys."""
         for _ in range(PORTION):
-            if (message := self._deferred.next()) is not None:
+            if (message := self._deferred.pop_due()) is not None:
                 self._take(message, now)
 
     def _tick_stream(self, stream: PlayingStream, now: float) -> None:
@@ -392,8 +388,8 @@ class Bridge:
         stream.keep_alive(self._limits.silence_after, now)
         if stream.keepalive.tick(now):
             self._events.stream_dead()
-        if self._caller.link is None:
-            self._play_hold(stream, now)
+        if self._caller.link is None and self._hold.tick(stream, now):
+            self._caller.keep_less()
         if now >= self._next_played:
             self._next_played = now + PLAYED_EVERY
             if stream.playout.unplayed(now) > 0:

@@ -29,8 +29,8 @@ class CallerAudio:
         """Bytes: audio up to this long is passed on as it came."""
         self._bytes_per_second = pcm_format.bytes_for_ms(1000)
         self._backlog = CallerBacklog(int(limits.backlog * self._bytes_per_second))
-        self._came_bytes = 0
-        """Since the last tick: told to the clock in one call per tick instead of one per frame."""
+        self._bytes_since_tick = 0
+        """Bytes of audio, told to the clock in one call per tick instead of one per frame."""
 
     def attach(self, link: Socket, first: Iterable[pcm.ToWorker], now: float) -> None:
         """Tell the bot this first, then all that the caller has said meanwhile."""
@@ -48,7 +48,7 @@ class CallerAudio:
         """Keep what comes from now on."""
         self.link = self._keepalive = None
 
-    def hold(self) -> None:
+    def keep_less(self) -> None:
         """Keep less from now on: the caller hears hold audio."""
         if self._on_hold:
             return
@@ -63,8 +63,8 @@ class CallerAudio:
         data: PCM of the caller.
         lost: it is silence for media that were numbered and did not come.
         """
-        if not self._clock.owed:
-            self._came_bytes += len(data)
+        if not self._clock.silence_owed:
+            self._bytes_since_tick += len(data)
         elif not self._still_wanted(len(data), now, lost):
             self._counts.dropped["late"] += 1
             return
@@ -76,13 +76,13 @@ class CallerAudio:
 
     def _still_wanted(self, size: int, now: float, lost: bool) -> bool:
         """Whether to pass this on; the clock takes note of it then. False: silence has been heard in its place."""
-        if self._came_bytes:
+        if self._bytes_since_tick:
             self._note_came(now)
-        return self._clock.keep(size / self._bytes_per_second, now, lost=lost)
+        return self._clock.admit_late_audio(size / self._bytes_per_second, now, lost=lost)
 
     def _note_came(self, now: float) -> None:
-        self._clock.note(self._came_bytes / self._bytes_per_second, now)
-        self._came_bytes = 0
+        self._clock.audio_came(self._bytes_since_tick / self._bytes_per_second, now)
+        self._bytes_since_tick = 0
 
     def tell(self, message: pcm.ToWorker) -> None:
         """Say something to the bot.
@@ -96,16 +96,16 @@ class CallerAudio:
 
     def tick(self, now: float) -> bool:
         """Fill in for media that did not come. True: the worker is lost."""
-        if self._came_bytes:
+        if self._bytes_since_tick:
             self._note_came(now)
-        missing = self._clock.missing(now)
+        missing = self._clock.silence_due(now)
         if self._keepalive is None:  # no bot, no clock: silence would only take the place of words in the backlog
             return False
         if missing:
             frames = int(missing * 1000 / FRAME_MS + 0.5)
             for _ in range(frames):
                 self._pass(self._silence)
-            self._clock.fill(frames * FRAME_MS / 1000, now)
+            self._clock.silence_given(frames * FRAME_MS / 1000, now)
         return self._keepalive.tick(now)
 
     def _pass(self, data: bytes) -> None:

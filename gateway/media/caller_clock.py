@@ -42,15 +42,15 @@ class CallerClock:
 
     All values are in seconds; `now` is monotonic.
 
-    For each piece of audio, `note` it; while silence is owed, ask `keep` instead, which notes what is kept. Each tick,
-    give `missing()` seconds of silence, and tell `fill`. The relay, which learns a length only afterwards, uses
-    `note_unknown`, then `lengthen`.
+    Tell it of each piece of audio by `audio_came`; while silence is owed, ask `admit_late_audio` instead. Each tick,
+    give the bot `silence_due()` seconds of silence, and tell `silence_given`. The relay, which learns a length only
+    afterwards, uses `audio_of_unknown_length_came`, then `set_length`.
 
-    owed: silence that was heard and whose audio may still come.
+    silence_owed: silence that was heard and whose audio may still come.
     """
 
     def __init__(self) -> None:
-        self.owed = 0.0
+        self.silence_owed = 0.0
         self._due: float | None = None  # when the next audio is due; None: none has come yet
         self._heard = 0.0  # when media came last, less the time in which this process did not run
         self._ticked = 0.0
@@ -61,32 +61,32 @@ class CallerClock:
 
     def begin(self, now: float) -> None:
         """Start a new bot's clock."""
-        self.owed, self._late_since = 0.0, None
+        self.silence_owed, self._late_since = 0.0, None
         if self._due is not None:
             self._due = now
 
-    def note(self, seconds: float, now: float) -> None:
+    def audio_came(self, seconds: float, now: float) -> None:
         """Take note of audio that has come since the last tick, and was passed on."""
         due = now if self._due is None else self._due
         if self._late_since is not None or now - due > LATE:
             self._note_late(now - due, now)
-        if due > now and not self.owed:  # the quickest so far sets the schedule
+        if due > now and not self.silence_owed:  # the quickest so far sets the schedule
             due = now
         self._heard = now
         self._due = due + seconds + seconds * DRIFT
 
-    def note_unknown(self, now: float) -> None:
+    def audio_of_unknown_length_came(self, now: float) -> None:
         """Take note of audio whose length is not known: the next is due now."""
         self._due = self._heard = now
         self._late_since = None
 
-    def lengthen(self, seconds: float) -> None:
+    def set_length(self, seconds: float) -> None:
         """Say how long the audio was that was not known."""
         if self._due is not None:
             self._due += seconds
 
-    def keep(self, seconds: float, now: float, *, lost: bool = False) -> bool:
-        """Return whether to pass this on, while silence is owed.
+    def admit_late_audio(self, seconds: float, now: float, *, lost: bool = False) -> bool:
+        """Return whether to pass this on, while silence is owed; what is passed on is taken note of.
 
         False: silence has been heard in its place.
 
@@ -98,20 +98,20 @@ class CallerClock:
         self._in_burst = late and not lost
         self._heard = now
         if late:
-            self.owed = max(0.0, self.owed - seconds)
+            self.silence_owed = max(0.0, self.silence_owed - seconds)
             return False
-        self.note(seconds, now)
+        self.audio_came(seconds, now)
         return True
 
-    def missing(self, now: float) -> float:
+    def silence_due(self, now: float) -> float:
         """Return how much silence is due. Called once a tick.
 
-        What is given of it is told to `fill`.
+        What is given of it is told to `silence_given`.
         """
         elapsed, self._ticked = now - self._ticked, now
         if self._due is None:
             return 0.0
-        if elapsed > MAX_TICK:  # or the first tick; media that came since have been heard now, and not later
+        if elapsed > MAX_TICK:  # after a suspension, or at the first tick, unread media count as heard just now
             self._heard = min(now, self._heard + elapsed - MAX_TICK)
         if now - self._heard > STOPPED:  # the carrier has stopped
             self._late_since = None
@@ -120,15 +120,15 @@ class CallerClock:
         if self._late_since is not None and now - self._late_since > SETTLED:  # it goes on, and something was lost
             self._late_since = None
             return min(self._least_late, MAX_SECONDS)
-        if self.owed and now > self._settled_at:
-            self.owed = 0.0
+        if self.silence_owed and now > self._settled_at:
+            self.silence_owed = 0.0
         return 0.0
 
-    def fill(self, seconds: float, now: float) -> None:
+    def silence_given(self, seconds: float, now: float) -> None:
         """Take note of silence that was given to the bot."""
         if self._due is not None:
             self._due += seconds
-        self.owed += seconds
+        self.silence_owed += seconds
         self._settled_at = now + SETTLED
 
     def _note_late(self, late: float, now: float) -> None:

@@ -42,17 +42,17 @@ class DeferredMessages:
         self._items: deque[DeferredItem] = deque()
         self._bytes = 0
         self._paused = False
-        self.waiting = False
+        self.must_defer = False
         """True while what the bot sends must wait, too. Asked for each frame."""
 
     def pause(self) -> None:
         """Keep everything from now on."""
-        self._paused = self.waiting = True
+        self._paused = self.must_defer = True
 
     def resume(self) -> None:
         """Give out what has waited."""
         self._paused = False
-        self.waiting = bool(self._items)
+        self.must_defer = bool(self._items)
 
     def add(self, item: DeferredItem) -> bool:
         """Keep this. False: too much is waiting already."""
@@ -61,7 +61,7 @@ class DeferredMessages:
         if len(self._items) + self._paused >= MAX_MESSAGES or self._bytes + size > self._max_bytes:
             return False
         self._items.append(item)
-        self.waiting = True
+        self.must_defer = True
         self._bytes += size
         return True
 
@@ -71,14 +71,14 @@ class DeferredMessages:
         There is one for each end of a worker.
         """
         self._items.append(action)
-        self.waiting = True
+        self.must_defer = True
 
-    def next(self) -> DeferredItem | None:
+    def pop_due(self) -> DeferredItem | None:
         """Return what is due next, if it may be given out."""
         if self._paused or not self._items:
             return None
         item = self._items.popleft()
-        self.waiting = bool(self._items)
+        self.must_defer = bool(self._items)
         if isinstance(item, bytes):
             self._bytes -= len(item)
         return item
@@ -87,6 +87,6 @@ class DeferredMessages:
         """Drop the audio and the marks that wait. Returns the marks."""
         marks = [item for item in self._items if isinstance(item, pcm.SetMark)]
         self._items = deque(item for item in self._items if not isinstance(item, bytes | pcm.SetMark))
-        self.waiting = self._paused or bool(self._items)
+        self.must_defer = self._paused or bool(self._items)
         self._bytes = 0
         return marks

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 
+from gateway.media.playing import PlayingStream
+
 BLOCK_SECONDS = 0.2
-"""As long as the longest message that a carrier asks for (Exotel: 3,200 bytes): the rest of a half would be silence.
-"""
+"""As long as the longest message that a carrier asks for, Exotel's 3,200 bytes: half of one would be padded."""
 
 
-class Hold:
-    """The time of a caller without a bot.
+class HoldAudio:
+    """What a caller without a bot hears, and when.
 
-    audio: PCM, played over and over; b"" is silence. block: bytes of it that are played at once, `BLOCK_SECONDS`.
+    audio: PCM, played over and over; b"" is silence.
+    block: bytes of it that are played at once, `BLOCK_SECONDS`.
     after: seconds without a bot from which hold audio is due.
     """
 
@@ -25,26 +27,34 @@ class Hold:
         self._alone_since: float | None = None
         """None while there is a bot, and until the first tick without one; infinite once no other bot comes."""
 
-    def begin(self, *, final: bool = False, at: float | None = None) -> None:
-        """The bot is gone. final: no other comes. at: the caller counts as alone from then on, else from now on."""
+    def bot_left(self, *, final: bool = False, at: float | None = None) -> None:
+        """Count the time without a bot.
+
+        final: no other comes.
+        at: loop time from which on it counts; None: from the next tick.
+        """
         self._alone_since = math.inf if final else at
 
-    def due(self, now: float) -> bool:
-        """True if the caller, who has no bot, has been alone for so long that hold audio is due."""
+    def tick(self, stream: PlayingStream, now: float) -> bool:
+        """Queue a block, if it is due and less than a block is unplayed; called while there is no bot.
+
+        Returns whether the caller has been without a bot for so long that hold audio is due.
+        """
         if self._alone_since is None:
             self._alone_since = now
-        return now - self._alone_since >= self._after
+        if now - self._alone_since < self._after:
+            return False
+        if self._audio and stream.playout.unplayed(now) < BLOCK_SECONDS:
+            self._playing = True
+            stream.play(self._next_block(), now)
+        return True
 
-    def next(self, unplayed: float) -> bytes:
-        """Return the next block, b"" while enough is unplayed. unplayed: seconds."""
-        if not self._audio or unplayed >= BLOCK_SECONDS:
-            return b""
-        self._playing = True
+    def _next_block(self) -> bytes:
         block = self._audio[self._at : self._at + self._block]
         self._at = (self._at + self._block) % len(self._audio) if len(block) == self._block else 0
         return block
 
-    def end(self) -> bool:
-        """There is a bot. Returns whether hold audio was playing; it begins from the start next time."""
+    def bot_joined(self) -> bool:
+        """End the hold audio, which begins from its start next time. Returns whether it was playing."""
         playing, self._playing, self._at, self._alone_since = self._playing, False, 0, None
         return playing

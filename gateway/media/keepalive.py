@@ -1,4 +1,4 @@
-"""Finds out whether the other end is still there: bytes handed to TCP prove nothing, media and pongs do. Sans-I/O.
+"""Finds out whether the other end is still there: bytes handed to TCP prove nothing, media and pongs do.
 
 Ticked by the bridge or the relay: what is watched for and how long is the same for all of them.
 """

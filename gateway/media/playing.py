@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gateway.audio.format import FRAME_MS, AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.media.keepalive import StreamKeepalive
-from gateway.media.playout import Playout
+from gateway.media.playout import Dropped, Playout
 from gateway.media.types import BridgeLimits, Stream
 from gateway.sockets import Socket
 from serializers.base import Serializer
@@ -58,6 +58,14 @@ class PlayingStream:
     def play(self, audio: bytes, now: float) -> None:
         """Queue audio of our own. audio: in the bot's format."""
         self.playout.play(self.to_carrier.feed(audio), now)
+
+    def drop_unplayed(self, now: float) -> Dropped:
+        """Clear it, here and at the carrier. Returns what was not heard, with the marks of both."""
+        self.to_carrier.reset()
+        marks = tuple(mark.name for mark in self.serializer.flush_marks())
+        self.socket.send(self.serializer.clear())
+        dropped = self.playout.clear(now)
+        return Dropped(marks + dropped.marks, dropped.ms)
 
     def keep_alive(self, after: float, now: float) -> None:
         """Send silence to a carrier that drops a call to which nothing is sent. after: seconds without audio.

@@ -2,8 +2,9 @@
 
 The carrier plays what it is sent back to back, and drops what it has not played when told to clear. So we keep an
 estimate of when it will have played all that it was sent (the playback's end), and send at once while it has less than
-the target buffer unplayed; the rest waits here, where a clear costs nothing. What must happen *behind* the audio (keys,
-hang-up, transfer) waits in the same queue until the playback has ended.
+the target buffer unplayed; the rest waits here, where a clear costs nothing. Keys, and recordings that are resumed,
+wait in the same queue until we estimate that the audio before them has been played. Hang-up and transfer wait for the
+carrier's mark: see `playback_barriers`.
 
 Audio leaves in whole units: 20 ms frames, or the carrier's own chunks. A remainder is carried to the next audio, and
 padded with silence when none comes: padded too early it would put a gap into a word, too late it would cut its end.
@@ -91,7 +92,8 @@ class Playout:
     ) -> None:
         self.format = audio
         self._limits = limits
-        self._target_buffer = limits.target_buffer - 1e-6  # ten frames of 20 ms are, in floats, a hair less than 200
+        # Ten frames of 20 ms are, in floats, a hair less than 200: an eleventh would be sent.
+        self._target_buffer = limits.target_buffer - 1e-6
         self._send_audio = send_audio
         self._send_mark = send_mark
         # The least that the carrier takes in one message.

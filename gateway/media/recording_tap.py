@@ -8,7 +8,7 @@ from gateway.audio.format import AudioFormat
 from gateway.call_recording.recorder import CallRecorder
 from gateway.media.playout import Playout
 
-BOT_SAYS = 1.0
+PAUSE_REPEAT_SECONDS = 1.0
 """Seconds in which a bot that goes on with its call on another node has said again that the recording is paused."""
 
 
@@ -29,7 +29,7 @@ class RecordingTap:
         self.on_switch: Callable[[bool], None] = lambda paused: None
         self.pauses = 0
         """How many there have been: a resume that is older than the newest of them counts no more."""
-        self._waits_for_bot = False
+        self._paused_until_bot_joins = False
         self._resume_at: float | None = None
         self._stream: tuple[AudioFormat, AudioFormat, float] | None = None
         """The last stream's formats, and when it came."""
@@ -37,22 +37,20 @@ class RecordingTap:
     def begin(self, recorder: CallRecorder | None, *, paused: bool, wait_for_bot: bool) -> None:
         """Record; None: no more.
 
-        paused: begin with a pause, until it is resumed. wait_for_bot: else it is paused until `BOT_SAYS` after a bot
-        has come.
+        paused: begin with a pause, until it is resumed.
+        wait_for_bot: else it is paused until `PAUSE_REPEAT_SECONDS` after a bot has come.
         """
-        self.recorder, self._waits_for_bot = recorder, wait_for_bot and not paused
+        self.recorder, self._paused_until_bot_joins = recorder, wait_for_bot and not paused
         self.said = _not_recorded if recorder is None else recorder.said
         if recorder is not None:
             recorder.start(paused=paused or wait_for_bot)
-            if (
-                self._stream is not None
-            ):  # a caller who was on hold, and whose bot speaks another protocol than expected
+            if self._stream is not None:  # a caller on hold, whose bot speaks another protocol than expected
                 recorder.stream(*self._stream)
 
     def bot_joined(self, now: float) -> None:
         """A bot has been told of the call."""
-        if self._waits_for_bot:
-            self._waits_for_bot, self._resume_at = False, now + BOT_SAYS
+        if self._paused_until_bot_joins:
+            self._paused_until_bot_joins, self._resume_at = False, now + PAUSE_REPEAT_SECONDS
 
     def stream(self, inbound: AudioFormat, outbound: AudioFormat, now: float) -> None:
         """A stream has come. inbound, outbound: the formats of what it brings and of what is sent to it."""
@@ -74,7 +72,7 @@ class RecordingTap:
 
     def pause(self, now: float) -> None:
         """Record silence from now on, at once."""
-        self._waits_for_bot, self._resume_at = False, None
+        self._paused_until_bot_joins, self._resume_at = False, None
         self.pauses += 1
         if self.recorder is not None:
             self.recorder.pause(now)
@@ -82,7 +80,7 @@ class RecordingTap:
 
     def resume(self) -> None:
         """Record again, from now on."""
-        self._waits_for_bot, self._resume_at = False, None
+        self._paused_until_bot_joins, self._resume_at = False, None
         if self.recorder is not None:
             self.recorder.resume()
             self.on_switch(False)

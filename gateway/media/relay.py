@@ -26,6 +26,9 @@ from serializers.base import MediaFormat, Serializer, Stop
 from serializers.for_bots import without_own_parameters
 from serializers.silent_media import SilentMedia
 
+MAX_STOP_BYTES = 2048
+"""The longest `stop` that is read. Those of the four carriers name ids and a reason, in 150 to 400 bytes."""
+
 
 class Relay:
     """One session's messages, in the place of a `Bridge`."""
@@ -36,18 +39,19 @@ class Relay:
         self._events = events
         self._stream: Socket | None = None
         self._serializer: Serializer | None = None
-        """Of the newest stream."""
+        """The newest stream's."""
         self._stream_keepalive: StreamKeepalive | None = None
         self._link: Socket | None = None
         self._link_keepalive: LinkKeepalive | None = None
         self._handshake: tuple[bytes, ...] = ()
         self._hold = hold or RelayHold(b"", 16000, limits)
         self._stream_id = ""
-        """Of the newest stream."""
-        self._told_id = ""
-        """Of the stream whose `start` the present bot has had."""
-        self.bot_knows: str | None = None
-        """The same, of a bot that has had one and comes back by the next link: set before it is attached."""
+        """Id of the newest stream."""
+        self._bot_stream_id = ""
+        """Id of the stream whose `start` the present bot has had."""
+        self.known_stream_id: str | None = None
+        """Id of the stream whose `start` the bot of the next link has had before; None: it has had none. Set before the
+        link is attached."""
         self._inbound: MediaFormat | None = None
         self._backlog = RelayBacklog()
         self._clock = CallerClock()
@@ -56,13 +60,11 @@ class Relay:
         self._last_media = b""
         self._silence: SilentMedia | None = None
         """Messages of silence that follow the last media."""
-        self._full_since: float | None = None
+        self._slow_since: float | None = None
         """Since when the carrier does not read enough, and the bot is kept waiting for a time."""
         self._excused = 0.0
         """Until when the bot's pongs are not missed."""
         self._alone_since = 0.0  # when the stream came, or the last worker was lost
-        self._ticked = 0.0
-        """Time of the last tick: `detach_link` is given no time."""
 
     @property
     def streaming(self) -> bool:
@@ -98,8 +100,7 @@ class Relay:
         self.counts.from_carrier += 1
         if self._stream_keepalive is not None:
             self._stream_keepalive.heard = now
-        # only a stop matters, and it is short
-        if not audio and self._serializer is not None and len(data) < 512:
+        if not audio and self._serializer is not None and len(data) <= MAX_STOP_BYTES:  # only a stop matters here
             for event in self._serializer.decode(data, text=text, now=now):
                 if isinstance(event, Stop):
                     self._events.stream_stopped(event.reason)
@@ -113,15 +114,15 @@ class Relay:
             self._media = data
         if link.unsent > self._limits.link_unsent or (audio and keepalive.slow):
             self.counts.dropped["link_slow"] += 1
-        elif audio and self._clock.owed and self._is_late(now):
+        elif audio and self._clock.silence_owed and self._is_late(now):
             self.counts.dropped["late"] += 1
         else:
             self.counts.to_bot += 1
-            link.send(self._named(data.decode(errors="replace"), self._told_id) if text else data)
+            link.send(self._named(data.decode(errors="replace"), self._bot_stream_id) if text else data)
 
     def _named(self, message: str, stream_id: str) -> str:
         """Write a message so that it names the stream that its reader knows, where that is not its writer's."""
-        if self._told_id == self._stream_id or self._serializer is None:
+        if self._bot_stream_id == self._stream_id or self._serializer is None:
             return message
         return self._serializer.with_stream_id(message, stream_id)
 
@@ -135,16 +136,16 @@ class Relay:
 
         Their length is not read: they are taken to be as long as the last before the silence.
         """
-        return self._silence is not None and not self._clock.keep(self._silence.seconds, now)
+        return self._silence is not None and not self._clock.admit_late_audio(self._silence.seconds, now)
 
     def _fill_in(self, now: float) -> None:
         """Send silence for media that did not come."""
         if self._media is not None:
             self._last_media, self._media = self._media, None
-            if not self._clock.owed:
-                self._clock.note_unknown(now)
+            if not self._clock.silence_owed:
+                self._clock.audio_of_unknown_length_came(now)
                 self._silence = None
-        missing, link, keepalive = self._clock.missing(now), self._link, self._link_keepalive
+        missing, link, keepalive = self._clock.silence_due(now), self._link, self._link_keepalive
         if not missing or link is None or keepalive is None:
             return
         if self._silence is None:
@@ -152,7 +153,7 @@ class Relay:
             if self._silence is None:
                 return
             # the last media's own length, which was not known until now, is not missing
-            self._clock.lengthen(self._silence.seconds)
+            self._clock.set_length(self._silence.seconds)
             missing -= self._silence.seconds
         messages = int(missing / self._silence.seconds + 0.5)
         for _ in range(messages):
@@ -160,8 +161,8 @@ class Relay:
                 self.counts.dropped["link_slow"] += 1
             else:
                 self.counts.to_bot += 1
-                link.send(self._named(self._silence.next(), self._told_id))
-        self._clock.fill(messages * self._silence.seconds, now)
+                link.send(self._named(self._silence.next(), self._bot_stream_id))
+        self._clock.silence_given(messages * self._silence.seconds, now)
 
     def take_backlog(self, now: float) -> list[RelayedMessage]:
         """Take what has waited for a worker; of audio only the last moment, if the caller was held."""
@@ -174,7 +175,7 @@ class Relay:
 
     def clear(self, now: float) -> None:
         """Drop what the caller has not heard of hold audio. What a bot has said is the carrier's."""
-        self._hold.end(now)
+        self._hold.bot_joined(now)
 
     def attach_link(self, link: Socket, start: pcm.Start, now: float, news: Sequence[pcm.Status] = ()) -> None:
         """Send the handshake, then what has waited.
@@ -182,28 +183,28 @@ class Relay:
         The worker needs no `start` of ours: it has the carrier's, and no words for news. A caller who was held is heard
         from now on: of the audio only the last moment is sent.
         """
-        self._full_since = None
-        self._hold.end(now)
+        self._slow_since = None
+        self._hold.bot_joined(now)
         backlog = self.take_backlog(now)
         self._link, self._link_keepalive = link, LinkKeepalive(link, self._limits, now)
         self._clock.begin(now)
-        self._told_id = self._stream_id if self.bot_knows is None else self.bot_knows
-        if self.bot_knows is None:
+        self._bot_stream_id = self._stream_id if self.known_stream_id is None else self.known_stream_id
+        if self.known_stream_id is None:
             for message in self._handshake:
                 self._to_bot(message, True, False, now)
-        self.bot_knows = None
+        self.known_stream_id = None
         for data, text, audio, _ in backlog:
             self._to_bot(data, text, audio, now)
 
-    def detach_link(self, *, final: bool = False) -> None:
+    def detach_link(self, now: float, *, final: bool = False) -> None:
         """The worker is gone; another one begins with the handshake. final: none does, so the caller is not on hold."""
         if self._link is not None:
-            self._alone_since = self._ticked
+            self._alone_since = now
         if self._link is not None or final:
-            self._hold.begin(final=final)
-        if self._full_since is not None and self._link is not None:
+            self._hold.bot_left(final=final)
+        if self._slow_since is not None and self._link is not None:
             self._link.hold_reading(False)  # for its end to be seen
-        self._link = self._link_keepalive = self._full_since = None
+        self._link = self._link_keepalive = self._slow_since = None
 
     def tell(self, message: pcm.ToWorker) -> None:
         """Close the link where the session ends: the carrier's wire has no other words."""
@@ -222,20 +223,20 @@ class Relay:
             self.counts.to_carrier += 1
             self.counts.first_audio = self.counts.first_audio or now
             stream.send(self._named(data.decode(errors="replace"), self._stream_id) if text else data)
-            if stream.unsent > self._limits.stream_full and self._full_since is None and self._link is not None:
-                self._full_since = now
+            if stream.unsent > self._limits.stream_backpressure and self._slow_since is None and self._link is not None:
+                self._slow_since = now
                 self._link.hold_reading(True)
 
     def _read_on(self, now: float) -> None:
         """Read the bot again that was kept waiting, once the carrier has taken what there was, or does not take it."""
         stream, link = self._stream, self._link
-        if self._full_since is not None:
-            taken = stream is None or stream.unsent <= self._limits.stream_full // 2
-            if link is not None and (taken or now - self._full_since > self._limits.stream_full_for):
+        if self._slow_since is not None:
+            taken = stream is None or stream.unsent <= self._limits.stream_backpressure // 2
+            if link is not None and (taken or now - self._slow_since > self._limits.backpressure_max_seconds):
                 link.hold_reading(False)
             self._excused = now + self._limits.link_dead
             if taken:
-                self._full_since = None
+                self._slow_since = None
         if now < self._excused and self._link_keepalive is not None:
             self._link_keepalive.excuse(now)  # its pongs stand behind what it could not get rid of
 
@@ -259,7 +260,6 @@ class Relay:
 
         Workers of others answer a ping, too: RFC 6455 5.5.2 demands it.
         """
-        self._ticked = now
         self._fill_in(now)
         self._read_on(now)
         if self._link is None:
@@ -267,5 +267,5 @@ class Relay:
         if self._stream_keepalive is not None and self._stream_keepalive.tick(now):
             self._events.stream_dead()
         if self._link_keepalive is not None and self._link_keepalive.tick(now):
-            self.detach_link()
+            self.detach_link(now)
             self._events.link_dead()

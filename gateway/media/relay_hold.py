@@ -1,10 +1,10 @@
-"""Hold audio for callers of relayed bots, in the carrier's wire: our own PCM, as a bridge plays it. Sans-I/O."""
+"""Hold audio for callers of relayed bots, in the carrier's wire: our own PCM, as a bridge plays it."""
 
 from __future__ import annotations
 
 from gateway.audio.format import AudioFormat
 from gateway.errors import UnsupportedCodec
-from gateway.media.hold import BLOCK_SECONDS, Hold
+from gateway.media.hold import BLOCK_SECONDS, HoldAudio
 from gateway.media.playing import PlayingStream
 from gateway.media.types import BridgeLimits, Stream
 
@@ -15,7 +15,7 @@ class RelayHold:
     def __init__(self, audio: bytes, rate: int, limits: BridgeLimits) -> None:
         self._limits = limits
         self._pcm = AudioFormat.of("l16", rate)
-        self._hold = Hold(audio, self._pcm.bytes_for_ms(BLOCK_SECONDS * 1000), limits.hold_after)
+        self._hold = HoldAudio(audio, self._pcm.bytes_for_ms(BLOCK_SECONDS * 1000), limits.hold_after)
         self._stream: PlayingStream | None = None
 
     def attach_stream(self, stream: Stream, now: float) -> None:
@@ -31,26 +31,22 @@ class RelayHold:
     def detach_stream(self) -> None:
         self._stream = None
 
-    def begin(self, *, final: bool = False) -> None:
-        """The bot is gone. final: no other one comes."""
-        self._hold.begin(final=final)
+    def bot_left(self, *, final: bool = False) -> None:
+        """Note that the bot is gone. final: no other one comes."""
+        self._hold.bot_left(final=final)
 
     def tick(self, now: float) -> None:
         """Call it while there is no bot: queue a block, if it is due."""
         stream = self._stream
-        if stream is None or not self._hold.due(now):
+        if stream is None or not self._hold.tick(stream, now):
             return
-        if block := self._hold.next(stream.playout.unplayed(now)):
-            stream.play(block, now)
         stream.keep_alive(self._limits.silence_after, now)
         stream.playout.tick(now)
 
-    def end(self, now: float) -> None:
+    def bot_joined(self, now: float) -> None:
         """There is a bot: drop what is left, here and at the carrier."""
-        if self._hold.end() and self._stream is not None:
-            self._stream.to_carrier.reset()
-            self._stream.playout.clear(now)
-            self._stream.socket.send(self._stream.serializer.clear())
+        if self._hold.bot_joined() and self._stream is not None:
+            self._stream.drop_unplayed(now)
 
     def _send(self, payload: bytes, now: float) -> None:
         stream = self._stream

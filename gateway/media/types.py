@@ -19,26 +19,27 @@ class BridgeLimits:
     backlog: float = 3.0
     """Caller audio kept while there is no bot to hear it; the oldest is dropped."""
     backlog_on_hold: float = 0.3
-    """The same once the caller hears hold audio: what was said under it is old, and would make the bot late."""
+    """Caller audio kept once they hear hold audio: what was said under it is old, and would make the bot late."""
     stream_unsent: int = 256 * 1024
     """Bytes not yet taken by the kernel for a carrier beyond which audio is dropped: it does not read."""
-    stream_full: int = 64 * 1024
-    """The same, beyond which a relayed bot is not read until it is less: it waits, as where it has the carrier's socket
-    to itself. Five seconds of mulaw; a carrier that reads has a few frames at most."""
-    stream_full_for: float = 4.0
+    stream_backpressure: int = 64 * 1024
+    """Bytes not yet taken by the kernel for a carrier beyond which a relayed bot is not read until they are half: it
+    waits, as where it has the carrier's socket to itself. Five seconds of mulaw; a carrier that reads has a few frames
+    at most."""
+    backpressure_max_seconds: float = 4.0
     """A relayed bot is kept waiting so long at most: a link whose pongs are not read would be taken for dead."""
     link_unsent: int = 256 * 1024
     """Bytes not yet taken by the kernel for a worker beyond which its audio is dropped: it hangs or is too slow."""
     link_ping: float = 1.0
     """Between pings to a worker. They queue behind the audio, so a pong proves that the audio before it has arrived."""
     link_slow: float = 5.0
-    """Unanswered this long: new audio is dropped and counted rather than piled up in front of the bot."""
+    """Pings unanswered this long: new audio is dropped and counted rather than piled up in front of the bot."""
     link_dead: float = 10.0
-    """Unanswered this long: the worker is lost."""
+    """Pings unanswered this long: the worker is lost."""
     stream_quiet: float = 10.0
     """A carrier that sends no media is asked by a ping; a leg on hold is silent, so silence alone proves nothing."""
     stream_pong: float = 5.0
-    """And given this long to answer."""
+    """The carrier has this long to answer that ping."""
     silence_after: float = 10.0
     """Carriers that drop a call to which nothing is sent get a frame of silence this often."""
     hold_after: float = 1.0

@@ -167,12 +167,12 @@ class WorkerLink:
                 await self._await_announcement(found.link)
             code = await found.link.wait_closed() if self._attach(found) else CloseCode.ABNORMAL_CLOSURE
             self.link, self.state = None, State.SEARCHING
-            current.bridge.detach_link()
+            current.bridge.detach_link(self._now())
             brief = self._now() - self._attached_at < MIN_STABLE_SECONDS
             if brief and not found.link.spoke and isinstance(current.bridge, Relay):
                 self._stream_of_bot.forget()  # it may not have had its `start`; twice does no harm
             if await is_done(self._node, found.claim, found.link, code):
-                current.bridge.detach_link(final=True)
+                current.bridge.detach_link(self._now(), final=True)
                 self.state = State.FINISHED
                 current.bridge.after_playback(lambda: session.post(BotFinished()), self._now())
                 return None
@@ -260,7 +260,7 @@ class WorkerLink:
             return False
         self._count_replacement("attached")
         if isinstance(bridge, Relay) and not claim.starts_bot_per_link:
-            bridge.bot_knows = self._stream_of_bot.note_start(claim.worker_id, call.stream_id or "")
+            bridge.known_stream_id = self._stream_of_bot.note_start(claim.worker_id, call.stream_id or "")
         bridge.attach_link(socket, self._start_message(claim, call), now, self._news.for_new_bot(now))
         self._node.spawn(self._session.remember(self._wait.over(self.starts)), f"facts {self._session.id}")
         self._log.info("bot joined", worker=claim.worker_id, starts=self.starts)
@@ -296,7 +296,7 @@ class WorkerLink:
     def close(self, code: CloseCode) -> None:
         """Close the link, if there is one."""
         self.stop()
-        self._session.current.bridge.detach_link()
+        self._session.current.bridge.detach_link(self._now())
         link, self.link = self.link, None
         if link is not None:
             link.close(code)

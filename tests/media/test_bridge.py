@@ -285,7 +285,7 @@ TRANSFER = b'{"type":"transfer","to":"+15550100009"}'
 def test_a_bot_that_ends_after_a_refused_transfer_has_hung_up(joined, stream_socket, listener):
     """The session refuses the transfer; the caller must not be left with hold music."""
     joined.link_received(TRANSFER, True, 0.0)
-    joined.detach_link()
+    joined.detach_link(0.0)
     joined.after_playback(lambda: listener.bot_hangup("done"), 0.0)
     for mark in stream_socket.of("mark"):
         joined.stream_received(echo(mark), True, 0.1)
@@ -332,7 +332,7 @@ def test_a_bot_that_loops_on_its_commands_is_refused_but_its_end_is_not(joined, 
     joined.link_received(tone(100), False, 0.0)
     for _ in range(1000):
         joined.link_received(TRANSFER, True, 0.0)
-    joined.detach_link()
+    joined.detach_link(0.0)
     joined.after_playback(lambda: listener.bot_hangup("done"), 0.0)
     joined.clear(0.1)
     assert len(listener.heard) <= 20
@@ -388,7 +388,7 @@ def test_no_hold_audio_follows_the_last_words_of_the_last_bot(listener, stream_s
     attach_stream(bridge, stream_socket)
     bridge.attach_link(link_socket, LINK_START, 0.0)
     bridge.link_received(tone(3000), False, 0.0)
-    bridge.detach_link(final=True)
+    bridge.detach_link(0.0, final=True)
     for n in range(250):
         bridge.tick(n * 0.02)
     heard = b"".join(base64.b64decode(message["media"]["payload"]) for message in stream_socket.of("media"))
@@ -402,7 +402,7 @@ def lose_the_bot_for_long(bridge, stream_socket, link_socket, *messages: bytes) 
     bridge.link_received(tone(40), False, 0.0)
     for message in messages:
         bridge.link_received(message, True, 0.0)
-    bridge.detach_link()
+    bridge.detach_link(0.0)
     for n in range(75):
         bridge.tick(n * 0.02)
     assert len(stream_socket.of("media")) > 2, "hold audio"
@@ -436,7 +436,7 @@ def test_hold_audio_that_is_silent_behind_a_late_bot_ends_the_tick(listener, str
         bridge.tick(now)
         for _ in range(count):
             bridge.link_received(tone(20), False, now)
-    bridge.detach_link()
+    bridge.detach_link(now)
     assert bridge.unplayed(now) > 0.12
     for n in range(1, 50):
         bridge.tick(now + n * 0.02)

@@ -29,16 +29,16 @@ class Line:
             came = 0.0
             while waiting and waiting[0] <= now:
                 at = waiting.pop(0)
-                if not self.clock.owed:
+                if not self.clock.silence_owed:
                     came += self.frame
-                elif not self.clock.keep(self.frame, at):
+                elif not self.clock.admit_late_audio(self.frame, at):
                     self.left_out += self.frame
                     continue
                 self.heard += self.frame
             if came:
-                self.clock.note(came, now)
-            missing = int(self.clock.missing(now) / FRAME + 0.5) * FRAME
-            self.clock.fill(missing, now)
+                self.clock.audio_came(came, now)
+            missing = int(self.clock.silence_due(now) / FRAME + 0.5) * FRAME
+            self.clock.silence_given(missing, now)
             self.silence += missing
             tick += 1
 
@@ -133,22 +133,22 @@ def test_a_clock_that_drifts_brings_no_silence(drift):
 def test_media_that_numbers_name_as_lost_are_silence_once():
     clock, now = CallerClock(), 0.0
     for now in times((0, 1)):
-        clock.note(FRAME, now)
+        clock.audio_came(FRAME, now)
     for now in times((1, 4)):
-        clock.fill(round(clock.missing(now) / FRAME) * FRAME, now)
-    lost = [clock.keep(FRAME, 4.0, lost=True) for _ in range(150)]
+        clock.silence_given(round(clock.silence_due(now) / FRAME) * FRAME, now)
+    lost = [clock.admit_late_audio(FRAME, 4.0, lost=True) for _ in range(150)]
     assert sum(lost) <= 2
-    assert all(clock.keep(FRAME, at) for at in times((4.0, 6.0)))
+    assert all(clock.admit_late_audio(FRAME, at) for at in times((4.0, 6.0)))
 
 
 def test_a_process_that_was_stopped_reads_first_what_has_come():
     clock = CallerClock()
-    clock.missing(0.0)
-    clock.note(FRAME, 0.0)
-    assert clock.missing(30.0) == 0
-    assert not clock.owed
-    clock.note(1500 * FRAME, 30.0)
-    assert clock.missing(30.02) == 0
+    clock.silence_due(0.0)
+    clock.audio_came(FRAME, 0.0)
+    assert clock.silence_due(30.0) == 0
+    assert not clock.silence_owed
+    clock.audio_came(1500 * FRAME, 30.0)
+    assert clock.silence_due(30.02) == 0
 
 
 def silence(clock: CallerClock, begin: float, seconds: float) -> float:
@@ -156,8 +156,8 @@ def silence(clock: CallerClock, begin: float, seconds: float) -> float:
     given = 0.0
     for tick in range(round(seconds / FRAME)):
         now = begin + tick * FRAME
-        missing = clock.missing(now)
-        clock.fill(missing, now)
+        missing = clock.silence_due(now)
+        clock.silence_given(missing, now)
         given += missing
     return given
 
@@ -165,30 +165,30 @@ def silence(clock: CallerClock, begin: float, seconds: float) -> float:
 def test_media_before_the_first_tick_begin_the_clock_too():
     """The bridge is made between two ticks, at any time of a clock that has run for long."""
     clock = CallerClock()
-    clock.note(FRAME, 7000.0)
+    clock.audio_came(FRAME, 7000.0)
     assert silence(clock, 7000.01, 3) == pytest.approx(3, abs=2 * FRAME)
 
 
 def test_media_read_before_the_first_tick_after_a_stop_begin_the_clock_too():
     clock = CallerClock()
-    clock.note(FRAME, 0.0)
-    clock.missing(0.0)
-    clock.note(FRAME, 60.0)  # the process was stopped for a minute, and reads before it ticks
+    clock.audio_came(FRAME, 0.0)
+    clock.silence_due(0.0)
+    clock.audio_came(FRAME, 60.0)  # the process was stopped for a minute, and reads before it ticks
     assert silence(clock, 60.01, 3) > 2.9
 
 
 def test_silence_at_once_is_bounded():
     clock = CallerClock()
-    clock.note(FRAME, 0.0)
+    clock.audio_came(FRAME, 0.0)
     most = 0.0
     for tick in range(1, 100):
-        most = max(most, clock.missing(tick * 60.0))
+        most = max(most, clock.silence_due(tick * 60.0))
     assert 0 < most <= MAX_SECONDS
 
 
 def test_a_new_bot_begins_with_now():
     clock = CallerClock()
-    clock.note(FRAME, 0.0)
+    clock.audio_came(FRAME, 0.0)
     clock.begin(100.0)
-    assert clock.missing(100.0) == 0
-    assert not clock.owed
+    assert clock.silence_due(100.0) == 0
+    assert not clock.silence_owed

@@ -63,7 +63,7 @@ def leave_behind(bridge, listener, *messages: bytes) -> None:  # noqa: F811
     bridge.link_received(keys("1"), True, 0.0)
     for message in messages:
         bridge.link_received(message, message.startswith(b"{"), 0.0)
-    bridge.detach_link()
+    bridge.detach_link(0.0)
     bridge.after_playback(lambda: listener.finished(), 0.0)
 
 
@@ -120,10 +120,10 @@ def test_a_flood_behind_keys_is_bounded_and_taken_in_portions():
     deferred.pause()
     kept = sum(deferred.add(pcm.SendDtmf("1")) for _ in range(2 * MAX_MESSAGES))
     assert kept == MAX_MESSAGES - 1
-    assert deferred.next() is None, "paused"
+    assert deferred.pop_due() is None, "paused"
     deferred.resume()
-    assert sum(deferred.next() is not None for _ in range(PORTION)) == PORTION
-    assert deferred.waiting
+    assert sum(deferred.pop_due() is not None for _ in range(PORTION)) == PORTION
+    assert deferred.must_defer
 
 
 def test_an_action_of_ours_finds_its_place_in_a_full_queue():
@@ -133,10 +133,10 @@ def test_an_action_of_ours_finds_its_place_in_a_full_queue():
         pass
     deferred.add_action(AfterKeys(lambda now: None))
     deferred.resume()
-    *messages, last = iter(deferred.next, None)
+    *messages, last = iter(deferred.pop_due, None)
     assert len(messages) == MAX_MESSAGES - 1
     assert type(last) is AfterKeys
-    assert not deferred.waiting
+    assert not deferred.must_defer
 
 
 def test_audio_behind_keys_is_bounded_in_bytes():
@@ -145,4 +145,4 @@ def test_audio_behind_keys_is_bounded_in_bytes():
     assert [deferred.add(bytes(400)) for _ in range(3)] == [True, True, False]
     deferred.add_action(AfterKeys(lambda now: None))
     deferred.resume()
-    assert [type(deferred.next()) for _ in range(4)] == [bytes, bytes, AfterKeys, type(None)]
+    assert [type(deferred.pop_due()) for _ in range(4)] == [bytes, bytes, AfterKeys, type(None)]

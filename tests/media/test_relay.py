@@ -113,6 +113,12 @@ def test_the_carriers_stop_is_passed_on_and_told(joined, link_socket, listener):
     assert listener.heard == [("stream_stopped", "")]
 
 
+def test_a_long_stop_is_read_too(joined, listener):
+    """A reason or an id may be longer than those of today."""
+    joined.stream_received(STOP.replace(b"CA1", b"C" * 1000), True, 1.0)
+    assert listener.heard == [("stream_stopped", "")]
+
+
 def test_the_end_of_the_session_closes_the_link(joined, link_socket):
     joined.tell(pcm.Status("anything", {}))
     assert link_socket.closed is None
@@ -138,7 +144,7 @@ def test_a_drain_has_nothing_to_wait_for(joined):
     done = []
     joined.after_playback(lambda: done.append(True), 0.0)
     joined.tick(1.0)
-    joined.detach_link()
+    joined.detach_link(1.0)
     assert done
 
 
@@ -211,7 +217,7 @@ def test_a_worker_counts_from_when_it_came(relay, stream_socket, link_socket, li
 
 
 def test_who_has_left_is_not_watched(joined, stream_socket, link_socket, listener):
-    joined.detach_link()
+    joined.detach_link(0.0)
     joined.detach_stream(0.0)
     for n in range(1, 60):
         joined.tick(float(n))
@@ -263,5 +269,5 @@ def test_a_bot_that_is_kept_waiting_is_not_taken_for_dead(joined, stream_socket,
 def test_the_end_of_a_bot_that_is_kept_waiting_is_read(joined, stream_socket, link_socket):
     stream_socket.unsent = 65 * 1024
     joined.link_received(MEDIA, True, 1.0)
-    joined.detach_link()
+    joined.detach_link(1.0)
     assert not link_socket.held

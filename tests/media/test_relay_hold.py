@@ -89,7 +89,7 @@ def test_a_caller_without_a_bot_for_a_moment_hears_no_hold_audio(call, link_sock
     call.wait(0.5)
     call.relay.attach_link(link_socket, LINK_START, call.now)
     call.wait(0.5)
-    call.relay.detach_link()
+    call.relay.detach_link(call.now)
     call.wait(0.5)
     call.relay.attach_link(link_socket, LINK_START, call.now)
     assert not call.socket.sent
@@ -97,12 +97,12 @@ def test_a_caller_without_a_bot_for_a_moment_hears_no_hold_audio(call, link_sock
 
 def test_it_begins_again_where_a_bot_is_lost_and_not_where_one_is_done(call, link_socket):
     call.relay.attach_link(link_socket, LINK_START, 0.0)
-    call.relay.detach_link()
+    call.relay.detach_link(call.now)
     call.wait(2.0)
     assert call.played
     call.relay.attach_link(link_socket, LINK_START, call.now)
     call.socket.sent.clear()
-    call.relay.detach_link(final=True)
+    call.relay.detach_link(call.now, final=True)
     call.wait(2.0)
     assert not call.socket.sent
 
