@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.audio.format import FRAME_MS, AudioFormat
-from gateway.media.backlog import CallerBacklog
+from gateway.audio.quiet import is_quiet
+from gateway.media.backlog import BacklogItem, CallerBacklog
 from gateway.media.caller_clock import CallerClock
 from gateway.media.keepalive import LinkKeepalive
 from gateway.media.types import BridgeLimits, Counts
@@ -19,6 +20,8 @@ class CallerAudio:
     def __init__(self, pcm_format: AudioFormat, limits: BridgeLimits, counts: Counts) -> None:
         self.link: Socket | None = None
         self._on_hold = False
+        self._heard_before = False
+        """There was a bot already."""
         self._keepalive: LinkKeepalive | None = None
         self._limits = limits
         self._counts = counts
@@ -38,11 +41,12 @@ class CallerAudio:
         self._clock.begin(now)
         for message in first:
             link.send(pcm.encode(message))
-        for said in self._backlog.take():
+        waited = self._backlog.take()
+        for said in waited if self._heard_before else without_first_silence(waited):
             self._counts.to_bot += 1
             link.send(said)
         self._backlog.limit(int(self._limits.backlog * self._bytes_per_second))
-        self._on_hold = False
+        self._on_hold, self._heard_before = False, True
 
     def detach(self) -> None:
         """Keep what comes from now on."""
@@ -117,3 +121,12 @@ class CallerAudio:
         else:
             self._counts.to_bot += 1
             link.send(data)
+
+
+def without_first_silence(waited: list[BacklogItem]) -> list[BacklogItem]:
+    """Return what has waited for the session's first bot, without the silence that it begins with.
+
+    A bot that answers as it hears, an echo, an interpreter, would be late by it for the whole call.
+    """
+    spoken = next((at for at, item in enumerate(waited) if isinstance(item, bytes) and not is_quiet(item)), len(waited))
+    return [item for item in waited[:spoken] if isinstance(item, str)] + waited[spoken:]

@@ -65,6 +65,7 @@ class Call:
         self._odd_byte_at = 0.0
         self._resampling: tuple[int, Resampler] | None = None
         self._cleared = 0
+        self._listening = False
         start = writer.conversation.start
         self.session_id = start.session_id
         """The key of this conversation, everywhere: API, logs, records."""
@@ -99,6 +100,9 @@ class Call:
     async def __anext__(self) -> Event:
         """The next event. Ends when the call has, and all that was heard before has been read."""
         self._writer.ready()
+        if not self._listening:
+            self._listening = True
+            self._conversation.skip_first_silence()
         while True:
             event = self._conversation.next_event()
             if event is not None:

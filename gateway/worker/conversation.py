@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
+from gateway.audio.quiet import is_quiet
 from gateway.protocol import pcm
 
 MAX_BACKLOG = 30.0
@@ -168,6 +169,23 @@ class Conversation:
         self._events.popleft()
 
     # To the bot.
+
+    def skip_first_silence(self) -> None:
+        """Forget the silence that has waited ahead of the caller's first word, as the bot begins to listen.
+
+        A bot that answers as it hears, an echo, an interpreter, would be late by it for the whole call.
+        """
+        kept = list[Event]()
+        while self._events:
+            event = self._events[0]
+            if isinstance(event, Audio) and not is_quiet(event.pcm):
+                break
+            self._events.popleft()
+            if isinstance(event, Audio):
+                self._backlog -= len(event.pcm)
+            else:
+                kept.append(event)
+        self._events.extendleft(reversed(kept))
 
     def next_event(self) -> Event | None:
         """Take what the bot hears next, None if there is nothing (yet)."""

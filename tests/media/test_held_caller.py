@@ -52,3 +52,42 @@ def test_a_relayed_bot_hears_the_last_moment_behind_the_handshake(listener, stre
     held(bridge, stream_socket, link_socket, 10.0)
     assert len(link_socket.sent) <= 16
     assert bridge.counts.dropped["no_bot"] >= 484
+
+
+SILENCE, WORD = b"\xff" * 160, b"\x20" * 160
+
+
+def said_before_the_bot(bridge, stream_socket, link_socket, *frames: bytes) -> list[bool]:
+    """Whether each frame that the bot hears then is a word."""
+    attach_stream(bridge, stream_socket)
+    for n, frame in enumerate(frames):
+        bridge.stream_received(media(frame), True, n * 0.02)
+    bridge.attach_link(link_socket, LINK_START, len(frames) * 0.02)
+    return [any(frame) for frame in link_socket.sent if isinstance(frame, bytes)]
+
+
+def test_the_first_bot_is_not_late_by_silence_before_the_first_word(listener, stream_socket, link_socket):
+    bridge = Bridge(16000, BridgeLimits(), listener)
+    frames = (SILENCE, SILENCE, WORD, WORD, WORD)
+    assert said_before_the_bot(bridge, stream_socket, link_socket, *frames) == [True] * 3
+    assert not bridge.counts.dropped["no_bot"]
+
+
+def test_a_key_in_the_first_silence_is_kept(listener, stream_socket, link_socket):
+    bridge = Bridge(16000, BridgeLimits(), listener)
+    attach_stream(bridge, stream_socket)
+    bridge.stream_received(media(SILENCE), True, 0.0)
+    bridge.stream_received(b'{"event":"dtmf","streamSid":"MZ1","dtmf":{"digit":"7"}}', True, 0.0)
+    bridge.attach_link(link_socket, LINK_START, 0.02)
+    assert (link_socket.audio, len(link_socket.of("dtmf"))) == (b"", 1)
+
+
+def test_a_bot_whose_link_was_lost_hears_the_silence_meanwhile(listener, stream_socket, link_socket):
+    """It tells time by what it hears, and has heard the call so far."""
+    bridge = Bridge(16000, BridgeLimits(), listener)
+    said_before_the_bot(bridge, stream_socket, link_socket, WORD)
+    bridge.detach_link()
+    link_socket.sent.clear()
+    bridge.stream_received(media(SILENCE), True, 0.04)
+    bridge.attach_link(link_socket, LINK_START, 0.06)
+    assert len(link_socket.audio) == 640

@@ -123,3 +123,37 @@ def test_nothing_that_a_gateway_says_raises(messages: list[tuple[bytes, bool]]) 
         c.received(data, text)
     events(c)
     assert c.unplayed >= 0
+
+
+SILENT = bytes(640)
+
+
+def test_a_bot_begins_to_listen_at_the_callers_first_word() -> None:
+    c = Conversation(START)
+    for said in (SILENT, SILENT, FRAME, SILENT):
+        c.received(said, text=False)
+    c.skip_first_silence()
+    assert events(c) == [Audio(FRAME, 16000), Audio(SILENT, 16000)]
+
+
+def test_keys_and_news_among_the_first_silence_are_kept_in_order() -> None:
+    c = Conversation(START)
+    c.received(SILENT, text=False)
+    c.received(b'{"type":"status","status":"answered"}', text=True)
+    c.received(SILENT, text=False)
+    c.received(b'{"type":"dtmf","digit":"5"}', text=True)
+    c.skip_first_silence()
+    assert events(c) == [Status("answered"), Dtmf("5")]
+
+
+@given(st.lists(st.sampled_from([SILENT, FRAME])))
+def test_from_the_first_word_on_nothing_is_skipped(said: list[bytes]) -> None:
+    c = Conversation(START)
+    for frame in said:
+        c.received(frame, text=False)
+    c.skip_first_silence()
+    first = said.index(FRAME) if FRAME in said else len(said)
+    assert events(c) == [Audio(frame, 16000) for frame in said[first:]]
+    for frame in [FRAME] * 1600:  # what was skipped takes no room of what waits
+        c.received(frame, text=False)
+    assert len([event for event in events(c) if isinstance(event, Audio)]) == 1500

@@ -66,21 +66,21 @@ async def test_other_events_still_reach_the_iteration() -> None:
     reader = asyncio.create_task(anext(scene.call))
     await settle()
     press(scene, "1")
-    scene.hear(b"\1\0")
+    scene.hear(b"\1\1")
     scene.hear({"type": "status", "status": "ending", "seconds": 30})
     press(scene, "2")
     assert await entry == "12"
-    assert await reader == Audio(b"\1\0", RATE)
+    assert await reader == Audio(b"\1\1", RATE)
     assert await anext(scene.call) == Status(Status.ENDING, {"seconds": 30})
 
 
 async def test_keys_of_the_iteration_that_were_not_read_count_first() -> None:
     scene = Scene()
     press(scene, "1")
-    scene.hear(b"\1\0")
+    scene.hear(b"\1\1")
     press(scene, "234")
     assert await scene.call.digits(max=2, timeout=LONG) == "12"
-    assert [await anext(scene.call) for _ in range(3)] == [Dtmf("3"), Dtmf("4"), Audio(b"\1\0", RATE)]
+    assert [await anext(scene.call) for _ in range(3)] == [Dtmf("3"), Dtmf("4"), Audio(b"\1\1", RATE)]
 
 
 async def test_the_end_of_the_call_returns_what_came() -> None:
