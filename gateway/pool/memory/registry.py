@@ -11,14 +11,14 @@ from gateway.pool.memory.attempts import Attempts
 from gateway.pool.memory.expiry import ExpiryQueue, whole_ms
 from gateway.pool.memory.hold_queue import HoldQueues
 from gateway.pool.memory.hosts import HostState, Slot
-from gateway.pool.memory.kept import Kept
+from gateway.pool.memory.shared_state import SharedState
 from gateway.pool.memory.slot_notifier import SlotNotifier
 from gateway.pool.outage import Outage
 from gateway.pool.registry import FENCE_AHEAD, Claim, ClaimResult, Full, Host, Leases, Queued, Slots, Stale
 from gateway.protocol.workers import Running, Worker
 
 
-class MemoryRegistry(Kept):
+class MemoryRegistry(SharedState):
     """See `gateway.pool.registry.Registry`.
 
     clock: of the leases; it only grows, while unix time may be set. unix_time: of a claim's end and its fence.
@@ -238,7 +238,7 @@ class MemoryRegistry(Kept):
         for host_id in self._retired_ends.due(now):
             self._hosts[host_id].retired.clear()
             self._tidy(host_id)
-        self._purge_kept(now)
+        self._purge_shared(now)
 
     def _load(self, session: str, now: float) -> Slot | None:
         """Return the session's slot, without a pending attempt that has expired."""

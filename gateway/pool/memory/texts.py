@@ -1,4 +1,4 @@
-"""Small records that are changed in one step, in memory, until they expire."""
+"""Texts that are changed in one step, in memory, until they expire."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ the longest ago."""
 
 
 class Texts:
-    """Of one registry, by key; those changed last are last."""
+    """Texts by key, the least recently used first."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial, wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 import structlog
 
@@ -17,6 +18,7 @@ from gateway.pool.runtime_timeout import runtime_timeout
 
 log = structlog.get_logger(__name__)
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 ANSWER_TIMEOUT = 0.25
@@ -176,6 +178,34 @@ class RedisClient:
             await self._pool.disconnect(inuse_connections=False)
         except self._failures:
             pass
+
+
+class HasClient(Protocol):
+    """What asks by `one_question`."""
+
+    _client: RedisClient
+
+
+H = TypeVar("H", bound=HasClient)
+
+
+def one_question(
+    question: Callable[Concatenate[H, P], Awaitable[T]],
+) -> Callable[Concatenate[H, P], Coroutine[Any, Any, T]]:
+    """Make a method one question to the server: see `RedisClient.run`. It must not await another such method, as each
+    has one of the client's turns: with all turns taken by such, none would get its second.
+    """
+
+    @wraps(question)
+    async def method(self: H, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._client.run(partial(question, self, *args, **kwargs))
+
+    return method
+
+
+def milliseconds(seconds: float) -> int:
+    """Return a time as Redis takes it, which takes none below 1."""
+    return max(1, round(seconds * 1000))
 
 
 def _is_of_one_key(error: str) -> bool:

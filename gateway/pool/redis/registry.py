@@ -1,9 +1,10 @@
 """The registry of many nodes, on Redis >= 6.2 or Valkey: every step is one Lua script, by the server's clock.
 
-Keys of a service are `PREFIX:{SERVICE}:…`; the braces are the hash tag, and `common.lua` lists them. The others are
-`PREFIX:kind:{NAME}`: `session` and `host`, which name the service that has them, `facts`, `alias`, `once`, `text` and
-`mailbox`; and `birth`, by which a node sees that the server has started empty. The server must not evict
-(`maxmemory-policy noeviction`, the default).
+Keys of a service are `PREFIX:{SERVICE}:…`, and `common.lua` lists them. The others are `PREFIX:kind:{NAME}`: `session`
+and `host`, which name the service that has them, `facts`, `alias`, `once`, `text` and `mailbox` (see `shared_state`);
+and `birth`, by which a node sees that the server has started empty. The braces are hash tags, for proxies that split
+keys by them: one script needs the keys of one tag. Redis Cluster itself is not supported: `client` speaks to one
+server. The server must not evict (`maxmemory-policy noeviction`, the default).
 
 Running calls need none of it: what a node has confirmed it remembers, and after an outage, or over a registry that
 forgot everything, `renew` enters its claims again.
@@ -16,33 +17,18 @@ import math
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
-from gateway.errors import BadAnswer, RegistryUnavailable
-from gateway.pool.facts import FactEvent, Facts, merge
+from gateway.errors import BadAnswer
 from gateway.pool.redis import codec
-from gateway.pool.redis.client import CONNECTIONS, RedisClient
+from gateway.pool.redis.client import CONNECTIONS, RedisClient, milliseconds, one_question
 from gateway.pool.redis.scripts import SERVER_TIME
-from gateway.pool.registry import (
-    MAX_MESSAGES,
-    MESSAGE_SECONDS,
-    Claim,
-    ClaimResult,
-    Host,
-    Leases,
-    Queued,
-    SetResult,
-    Slots,
-    Stale,
-    TextChange,
-)
+from gateway.pool.redis.shared_state import SharedState
+from gateway.pool.registry import Claim, ClaimResult, Host, Leases, Queued, Slots, Stale
 from gateway.protocol.workers import Running, Worker
 
-MERGE_TRIES = 64
-"""Writers of one session's facts at the same time; each round, one of them gets through."""
 RENEW_AT_ONCE = 250
 """Claims per script: the server does nothing else meanwhile."""
 FREED_POLL = 0.08, 0.12
@@ -67,23 +53,7 @@ class _KnownClaim:
     seen: float
 
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def asked(
-    question: Callable[Concatenate[RedisRegistry, P], Awaitable[T]],
-) -> Callable[Concatenate[RedisRegistry, P], Coroutine[Any, Any, T]]:
-    """Make a method one question to the server: see `RedisClient.run`. It must not await another such method."""
-
-    @wraps(question)
-    async def method(self: RedisRegistry, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._client.run(partial(question, self, *args, **kwargs))
-
-    return method
-
-
-class RedisRegistry:
+class RedisRegistry(SharedState):
     """See `gateway.pool.registry.Registry`, and `RedisClient` for url, clock and monotonic.
 
     prefix: of all keys; several deployments may share one server.
@@ -100,8 +70,8 @@ class RedisRegistry:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.leases = leases or Leases()
-        self._client = RedisClient(url, connections=connections, clock=clock, monotonic=monotonic)
-        self._prefix = prefix
+        client = RedisClient(url, connections=connections, clock=clock, monotonic=monotonic)
+        super().__init__(client, self.leases, prefix)
         self._monotonic = monotonic
         self._birth = ""
         self._known_claims: dict[str, _KnownClaim] = {}
@@ -109,16 +79,16 @@ class RedisRegistry:
         times = self.leases
         # In the order of common.lua.
         self._lease_args = tuple(
-            map(_ms, (times.host, times.reserved, times.confirmed, times.queued, times.ended, times.static))
+            map(milliseconds, (times.host, times.reserved, times.confirmed, times.queued, times.ended, times.static))
         )
-        self._pointer_ttl = _ms(max(times.ended, 2 * times.reserved, 2 * times.confirmed))
+        self._pointer_ttl = milliseconds(max(times.ended, 2 * times.reserved, 2 * times.confirmed))
 
     async def close(self) -> None:
         await self._client.close()
 
     # Hosts.
 
-    @asked
+    @one_question
     async def put_host(self, host: Host, running: Sequence[Running] = ()) -> bool:
         # A host that has gone to another service leaves the old one first.
         before = codec.read_text(await self._client.command("GET", self._key("host", host.id)))
@@ -140,7 +110,7 @@ class RedisRegistry:
             await self._write_pointers("session", believed, host.service)
         return known
 
-    @asked
+    @one_question
     async def beat(self, host_id: str, epoch: int, workers: Sequence[Worker], seq: int = 0) -> tuple[str, ...] | None:
         pointer = await self._client.command("GETEX", self._key("host", host_id), "PX", self._pointer_ttl)
         service = codec.read_text(pointer)
@@ -150,11 +120,11 @@ class RedisRegistry:
         known, waiting = codec.read_flag_and_names(await self._on_service(service, "beat", host_id, epoch, seq, *said))
         return waiting if known else None
 
-    @asked
+    @one_question
     async def drop_host(self, host_id: str, epoch: int) -> None:
         await self._on_host("drop_host", host_id, epoch, 0)
 
-    @asked
+    @one_question
     async def drain_host(self, host_id: str, epoch: int) -> None:
         await self._on_host("drain_host", host_id, epoch)
 
@@ -165,7 +135,7 @@ class RedisRegistry:
 
     # Claims.
 
-    @asked
+    @one_question
     async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
         """One round trip: say in which service the session is, and claim."""
         avoid = sorted(set(avoid))
@@ -180,12 +150,12 @@ class RedisRegistry:
             self._freed[service] = (time.monotonic(), result.freed)
         return result
 
-    @asked
+    @one_question
     async def confirm(self, session: str, attempt: int) -> Claim | Stale:
         [service] = await self._check_birth(("GET", self._key("session", session)))
         return await self._ask_claim(codec.read_text(service), "confirm", session, attempt)
 
-    @asked
+    @one_question
     async def get_claim(self, session: str, fence: int | None) -> Claim | Stale:
         service = codec.read_text(await self._client.command("GET", self._key("session", session)))
         return await self._ask_claim(service, "get_claim", session, -1 if fence is None else fence)
@@ -209,7 +179,7 @@ class RedisRegistry:
         self._forget_claims(lost)
         return lost
 
-    @asked
+    @one_question
     async def _renew(self, claims: Mapping[str, int]) -> set[str]:
         await self._check_birth()
         remembered = {session: self._known_claim(session, fence) for session, fence in claims.items()}
@@ -264,7 +234,7 @@ class RedisRegistry:
         self._birth = birth
         return answers
 
-    @asked
+    @one_question
     async def release(self, session: str, fence: int) -> None:
         known = self._known_claims.get(session)
         if known is not None and known.fence == fence:
@@ -273,71 +243,11 @@ class RedisRegistry:
         if service is not None:
             await self._on_service(service, "release", session, fence)
 
-    @asked
+    @one_question
     async def leave_queue(self, service: str, session: str) -> None:
         await self._on_service(service, "leave_queue", session)
 
-    # Facts, keys, hints.
-
-    @asked
-    async def merge(self, session: str, event: FactEvent) -> Facts:
-        """Compare and set: `facts.merge` is the one function that merges, here as in memory."""
-        key = self._key("facts", session)
-        found = codec.read_text(await self._client.command("GET", key)) or ""
-        for _ in range(MERGE_TRIES):
-            known, aliases = codec.read_facts(found) if found else (Facts(session=session), frozenset[str]())
-            facts = merge(known, event)
-            aliases |= set(event.aliases)
-            ttl = _ms(self.leases.ended if facts.closed else self.leases.facts)
-            written = codec.write_facts(facts, aliases)
-            other = codec.read_found(await self._client.script("compare_and_set", key, found, written, ttl))
-            if other is None:
-                await self._write_aliases(session, aliases, ttl)
-                return facts
-            found = other
-        raise RegistryUnavailable("too many write the facts of this session at once")
-
-    async def _write_aliases(self, session: str, aliases: Iterable[str], ttl: int) -> None:
-        """Each alias stays with the session that had it first, and lives as long as its facts."""
-        names = [self._key("alias", alias) for alias in aliases]
-        commands = [("SET", name, session, "NX", "PX", ttl) for name in names] + [("GET", name) for name in names]
-        owners = (await self._client.commands(commands))[len(names) :]
-        ours = [name for name, owner in zip(names, owners, strict=True) if owner == session]
-        await self._client.commands([("PEXPIRE", name, ttl) for name in ours])
-
-    @asked
-    async def find(self, alias: str) -> Facts | None:
-        session = codec.read_text(await self._client.command("GET", self._key("alias", alias)))
-        key = self._key("facts", alias if session is None else session)
-        found = codec.read_text(await self._client.command("GET", key))
-        return codec.read_facts(found)[0] if found else None
-
-    @asked
-    async def set_if_absent(self, key: str, ttl: float, value: str = "") -> SetResult:
-        answer = await self._client.script("set_if_absent", self._key("once", key), _ms(ttl), value)
-        return codec.read_set_result(answer, value)
-
-    @asked
-    async def change(self, key: str, ttl: float, change: TextChange[T]) -> T:
-        """Compare and set, as `merge` does."""
-        name = self._key("text", key)
-        _, found, now = codec.read_change(await self._client.script("change", name))
-        for _ in range(MERGE_TRIES):
-            text, result = change(found, now)
-            done, found, now = codec.read_change(await self._client.script("change", name, found, text, _ms(ttl)))
-            if done:
-                return result
-        raise RegistryUnavailable("too many change this text at once")
-
-    @asked
-    async def send(self, mailbox: str, message: str) -> None:
-        key = self._key("mailbox", mailbox)
-        kept = ("LTRIM", key, -MAX_MESSAGES, -1), ("PEXPIRE", key, _ms(MESSAGE_SECONDS))
-        await self._client.commands((("RPUSH", key, message), *kept))
-
-    @asked
-    async def receive(self, mailbox: str) -> list[str]:
-        return codec.read_texts(await self._client.command("LPOP", self._key("mailbox", mailbox), MAX_MESSAGES))
+    # Hints.
 
     async def wait_free(self, service: str, timeout: float, freed: int | None = None) -> None:
         before = await self._read_freed_count(service) if freed is None else freed
@@ -357,13 +267,13 @@ class RedisRegistry:
             return count
         return await self._read_freed_count(service)
 
-    @asked
+    @one_question
     async def _read_freed_count(self, service: str) -> int:
         count = codec.read_count(await self._client.command("HGET", f"{self._tag(service)}:meta", "freed"))
         self._freed[service] = (time.monotonic(), count)
         return count
 
-    @asked
+    @one_question
     async def slots(self, service: str) -> Slots:
         return codec.read_slots(await self._on_service(service, "slots"))
 
@@ -391,10 +301,3 @@ class RedisRegistry:
 
     def _tag(self, service: str) -> str:
         return f"{self._prefix}:{{{service}}}"
-
-    def _key(self, kind: str, name: str = "") -> str:
-        return f"{self._prefix}:{kind}:{{{name}}}"
-
-
-def _ms(seconds: float) -> int:
-    return max(1, round(seconds * 1000))

@@ -10,7 +10,8 @@ import pytest
 from gateway.errors import BadAnswer, RegistryUnavailable
 from gateway.pool.facts import FactEvent
 from gateway.pool.redis.client import RedisClient, _is_of_one_key
-from gateway.pool.redis.registry import MERGE_TRIES, RedisRegistry
+from gateway.pool.redis.registry import RedisRegistry
+from gateway.pool.redis.shared_state import MERGE_TRIES
 from gateway.pool.registry import Claim, Full, Stale
 from gateway.protocol.workers import Running
 from tests.kit.waiting import PATIENCE, SCALE, until

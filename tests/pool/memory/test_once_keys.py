@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from gateway.pool.memory import records
-from gateway.pool.memory.records import LONG, LongKeys, Records
-from tests.pool.kit import LEASES
+from gateway.pool.memory import once_keys
+from gateway.pool.memory.once_keys import LONG, LongKeys, OnceKeys
 
 WEEK = 7 * 24 * 3600.0
 
 
 def test_a_key_is_remembered_for_its_life_and_then_set_again():
-    kept = Records(LEASES)
+    kept = OnceKeys()
     assert kept.set_if_absent("k", WEEK, "v", 0.0).first
     again = kept.set_if_absent("k", WEEK, "other", WEEK - 1)
     assert (again.first, again.value, again.age) == (False, "v", WEEK - 1)
@@ -27,8 +26,8 @@ def test_one_of_a_shorter_life_behind_it_ends_in_time():
 
 
 def test_of_too_many_the_oldest_go(monkeypatch):
-    monkeypatch.setattr(records, "MAX_LONG_KEYS", 100)
-    kept = Records(LEASES)
+    monkeypatch.setattr(once_keys, "MAX_LONG_KEYS", 100)
+    kept = OnceKeys()
     for n in range(1000):
         kept.set_if_absent(f"k{n}", WEEK, "", float(n))
     assert len(kept) <= 100
@@ -37,7 +36,7 @@ def test_of_too_many_the_oldest_go(monkeypatch):
 
 
 def test_nothing_is_left_of_them_when_they_have_expired():
-    kept = Records(LEASES)
+    kept = OnceKeys()
     for n in range(100):
         kept.set_if_absent(f"k{n}", LONG + 1 + n, "", 0.0)
     kept.purge(LONG + 200)
