@@ -269,8 +269,8 @@ class Registry(Protocol):
     async def change(self, key: str, ttl: float, change: TextChange[T]) -> T:
         """Change the text under `key` in one step, keep it for `ttl` seconds from now, and return what `change` says.
 
-        For small records that several nodes write, as `merge` does for facts. `change` may be called more than once, so
-        it does nothing else; "" deletes the text.
+        For texts that several nodes write, as `merge` does for facts. `change` may be called more than once, so it does
+        nothing else. "" deletes the text. One that it leaves as it is is only read: it is kept no longer by that.
         """
 
     async def send(self, mailbox: str, message: str) -> None:

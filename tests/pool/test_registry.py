@@ -534,6 +534,14 @@ async def test_a_text_goes_when_it_is_emptied_or_left_alone(registry, clock):
     assert await registry.change("k", 60.0, lambda text, _: (text, text)) == ""
 
 
+async def test_a_text_that_is_only_read_is_kept_no_longer(registry, clock):
+    await registry.change("k", 60.0, lambda _, __: ("x", None))
+    await clock.advance(40)
+    assert await registry.change("k", 60.0, lambda text, _: (text, text)) == "x"
+    await clock.advance(21)
+    assert await registry.change("k", 60.0, lambda text, _: (text, text)) == ""
+
+
 async def test_any_number_of_writers_of_the_same_facts_lose_nothing(registry):
     events = [FactEvent(starts=n, aliases=(f"a{n}",)) for n in range(30)]
     await asyncio.gather(*(registry.merge("s1", event) for event in events))

@@ -6,7 +6,7 @@ from gateway.pool.memory.expiry import ExpiryQueue
 from gateway.pool.registry import T, TextChange
 
 MAX_TEXTS = 50_000
-"""At most so many are kept, some 30 MB: answers to idempotency keys live for a day. Of more, those go that were changed
+"""At most so many are kept, some 30 MB: answers to idempotency keys live for a day. Of more, those go that were used
 the longest ago."""
 
 
@@ -23,11 +23,13 @@ class Texts:
 
     def change(self, key: str, ttl: float, change: TextChange[T], now: float, unix_time: float) -> T:
         """See `Registry.change`."""
-        text, result = change(self._texts.get(key, ""), unix_time)
+        found = self._texts.get(key, "")
+        text, result = change(found, unix_time)
         self._texts.pop(key, None)
         if text:
-            self._texts[key] = text
-            self._ends.set(key, now + ttl)
+            self._texts[key] = text  # behind the others
+            if text != found:
+                self._ends.set(key, now + ttl)
             if len(self._texts) > MAX_TEXTS:
                 self._drop(next(iter(self._texts)))
         else:

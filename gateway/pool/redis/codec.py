@@ -131,7 +131,9 @@ def read_found(answer: Any) -> str | None:
 
 
 def read_change(answer: Any) -> tuple[bool, str, float]:
-    """Read the answer of `change.lua`: whether it was done, the text that was there, and unix seconds."""
+    """Read the answers of `read_text.lua` and `change_text.lua`: whether it was done, the text that was there, and when
+    that was, unix seconds.
+    """
     match _list(answer):
         case [int(done), str(text), now]:
             return bool(done), text, _int(now) / 1000

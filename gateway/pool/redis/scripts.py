@@ -17,7 +17,7 @@ _ON_A_SERVICE = (
 )  # fmt: skip
 _ENTER_RUNNING_CALLS = ("put_host", "renew")
 """Those of them that have `restore.lua` besides."""
-_ALONE = ("set_if_absent", "compare_and_set", "change")
+_ALONE = ("set_if_absent", "compare_and_set", "read_text", "change_text")
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,12 +67,13 @@ class SharedState:
     async def change(self, key: str, ttl: float, change: TextChange[T]) -> T:
         """Compare and set, as `merge` does."""
         name = self._key("text", key)
-        _, found, now = codec.read_change(await self._client.script("change", name))
+        _, found, now = codec.read_change(await self._client.script("read_text", name))
         for _ in range(MERGE_TRIES):
             text, result = change(found, now)
-            done, found, now = codec.read_change(
-                await self._client.script("change", name, found, text, milliseconds(ttl))
-            )
+            if text == found:
+                return result
+            answer = await self._client.script("change_text", name, found, text, milliseconds(ttl))
+            done, found, now = codec.read_change(answer)
             if done:
                 return result
         raise RegistryUnavailable("too many change this text at once")

@@ -41,7 +41,7 @@ QUESTIONS: dict[str, tuple[Callable[[Any], Awaitable[Any]], Any, Any]] = {
     "merge": (lambda r: r.merge("s1", FactEvent(status="ended")), [], Facts),
     "find": (lambda r: r.find("CA1"), FACTS, Facts | None),
     "set_if_absent": (lambda r: r.set_if_absent("k", 1.0, "v"), ["v", 5], SetResult),
-    "change": (lambda r: r.change("k", 1.0, lambda text, now: (text, now)), [1, "v", 5], float),
+    "change": (lambda r: r.change("k", 1.0, lambda text, now: (f"{text}x", now)), [1, "v", 5], float),
     "send": (lambda r: r.send("n1", "hello"), 1, None),
     "receive": (lambda r: r.receive("n1"), 1, list),
     "wait_free": (lambda r: r.wait_free(SERVICE, 0.001), 1, None),

@@ -1,12 +1,9 @@
--- KEYS[1]; the text expected ('' for none), the new one ('' for none), ttl ms; or nothing, to read only
+-- KEYS[1]; the text expected ('' for none), the new one ('' for none), ttl ms
 -- Returns 1 if that was done, else 0 as another text was found; the text that was there; and the time in ms.
 
 local clock = {{CLOCK}}
 local now = math.floor(clock[1] * 1000 + clock[2] / 1000)
 local found = redis.call('GET', KEYS[1]) or ''
-if #ARGV == 0 then
-  return { 1, found, now }
-end
 if found ~= ARGV[1] then
   return { 0, found, now }
 end
