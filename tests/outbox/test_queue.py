@@ -236,13 +236,12 @@ async def test_a_stopped_node_gives_its_claims_back(world: World) -> None:
 async def test_a_row_is_delivered_as_soon_as_it_is_written(world: World) -> None:
     async with receiving(Receiver(verify=False)) as receiver:
         queue = world.queue(receiver.url)
+        queue.limits = type(queue.limits)(poll=1000.0)
         running = asyncio.create_task(queue.run())
         await until(lambda: queue.has_looked)
         await world.write("a 1 ended")
-        before = time.monotonic()
         queue.wake()
         await until(lambda: receiver.took)
-        assert time.monotonic() - before < queue.limits.poll
         await queue.stop()
         await running
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -248,12 +249,12 @@ async def test_what_waits_is_written_at_the_end(writer, records_url):
 
 
 async def test_facts_are_noted_fast_enough_for_a_webhook(writer):
-    """Some microseconds; here no more than a frame, on whatever machine."""
+    """Some microseconds; here no more than a frame of CPU, on whatever machine, however busy."""
     facts = facts_of(INBOUND, STREAM)
-    began = asyncio.get_running_loop().time()
+    began = time.process_time()
     for n in range(100):
         writer.note(replace(facts, session=f"s{n % 3}", starts=n))
-    assert asyncio.get_running_loop().time() - began < 100 * 0.02
+    assert time.process_time() - began < 100 * 0.02
 
 
 async def test_no_words_of_a_call_are_in_what_is_logged_of_an_error(engine):

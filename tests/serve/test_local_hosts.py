@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from gateway.serve.local_hosts import HostProcesses
 from gateway.settings import ServiceSettings, Settings
 from tests.kit.fake_gateway import KEY, FakeGateway
 from tests.kit.proc import descendants
-from tests.kit.waiting import SCALE, until
+from tests.kit.waiting import PATIENCE, until
 
 CapFd = pytest.CaptureFixture[str]
 Start = Callable[[str], HostProcesses]
@@ -190,6 +190,6 @@ async def test_hosts_that_never_reached_their_gateway_end_with_it_at_once(tmp_pa
     processes.start()
     await until(lambda: len(descendants(os.getpid())) >= 2)
     with capture_logs() as logs:
-        began = time.monotonic()
-        await processes.stop()
-    assert time.monotonic() - began < 4.0 * SCALE and logs == []
+        async with asyncio.timeout(PATIENCE):  # its import takes ten minutes
+            await processes.stop()
+    assert logs == []

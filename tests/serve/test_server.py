@@ -22,7 +22,7 @@ from gateway.simulator import CallPlan, place_call
 from gateway.simulator.exotel import ExotelAccount
 from tests.acceptance.program import EXOTEL_SECRET, Gateway, Program, run, service, settings
 from tests.kit.bots import place_bot
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, until
 
 ECHO = "gateway.worker.echo:bot"
 DEV = ("serve", "--dev", "--port", "0")
@@ -172,7 +172,7 @@ def test_a_database_that_is_away_keeps_no_gateway_from_being_ready(tmp_path):
 def test_idle_connections_are_kept_as_long_as_the_settings_say(seconds, closed):
     with (
         Gateway(*DEV[1:], env={"GATEWAY_SERVER__KEEP_ALIVE_SECONDS": seconds}) as gateway,
-        socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])), timeout=3) as balancer,
+        socket.create_connection(("127.0.0.1", int(gateway.url.rpartition(":")[2])), timeout=PATIENCE) as balancer,
     ):
         balancer.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         answer = b""
@@ -181,6 +181,7 @@ def test_idle_connections_are_kept_as_long_as_the_settings_say(seconds, closed):
         if closed:
             assert balancer.recv(4096) == b""
         else:
+            balancer.settimeout(3)
             with pytest.raises(TimeoutError):
                 balancer.recv(4096)
 
