@@ -18,7 +18,7 @@ TICK = 0.02
 
 
 MAX_FAILURES = 50
-"""Ticks in a row, a second, that may fail before whoever added the member is told."""
+"""Ticks in a row, a second, that may fail before its owner is told."""
 LOG_EVERY = 1.0
 """Seconds between two log lines of failed ticks."""
 

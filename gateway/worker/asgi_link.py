@@ -16,7 +16,7 @@ from gateway.sockets import Socket
 MAX_WAITING = 1500
 """Messages that wait for a bot that does not read: 30 s of 20 ms audio. What is older needs no answer."""
 MAX_WAITING_BYTES = 4 * 1024 * 1024
-"""The same in bytes: 60 s of 16 bit audio at 24 kHz in base64."""
+"""Bytes of such messages: 60 s of 16 bit audio at 24 kHz in base64."""
 MAX_UNSENT = 256 * 1024
 """Bytes that the gateway has not taken from which a `send` waits: it always reads."""
 ROOM_CHECK = 0.02

@@ -49,7 +49,7 @@ class CallServer(ABC):
     """
 
     SUBPROTOCOL: str | None = None
-    """Of the links."""
+    """Subprotocol of the links."""
 
     def __init__(
         self, bot: Bot, key: str, report: OnStateChange, *, reserved: str = "", grace: float = WORKER_GRACE

@@ -1,4 +1,4 @@
-"""What workers forked from one process would share, and must not: found by name, so that it can be said and mended.
+"""What workers forked from one process would share, and must not: each by a name that the log can say.
 
 A forked worker has the open files, the shared memory and the random generators of the process that imported the bot. A
 connection among them carries the answers of all callers, and each process takes what it finds: one caller hears what
@@ -78,8 +78,8 @@ def reseed() -> None:
 
 
 _default_generators: list[random.Random] = []
-"""Those that are the default of a function's argument, as in aiohttp's writer of WebSocket frames: made where nobody
-can choose a seed. Found by `Baseline.added`."""
+"""Generators that are the default of a function's argument, as in aiohttp's writer of WebSocket frames: no caller can
+choose their seed. Found by `Baseline.added`."""
 
 
 def _open_files() -> dict[int, str]:

@@ -65,7 +65,9 @@ async def check_python(python: str) -> None:
         raise BotError(f"{python}: did not import the gateway within {CHECK_TIMEOUT:g} s") from None
     lines = [line for line in err.decode(errors="replace").splitlines() if line.strip()]
     if lines and lines[0].lower().startswith("unknown option"):
-        raise BotError(f"{python}: is older than Python 3.11, which the gateway needs: make the bot's environment anew")
+        raise BotError(
+            f"{python}: is older than Python 3.11, which the gateway needs: make the bot's environment with a newer one"
+        )
     if process.returncode != 0:
         why = lines[-1] if lines else f"exit status {process.returncode}"
         raise BotError(f"{python}: the gateway cannot be imported there: {why}; install it beside the bot: {install}")

@@ -91,7 +91,7 @@ def describe(error: BaseException) -> str:
 
 
 def without_our_frames(error: BaseException) -> BaseException:
-    """The same error, whose traceback begins with the bot's code and not with what called it."""
+    """Return the error with a traceback that begins with the bot's code and not with what called it."""
     trace = error.__traceback__
     while trace is not None and (_is_ours(trace) or _is_import(trace)):
         trace = trace.tb_next
@@ -179,7 +179,7 @@ def _as_json() -> bool:
 
 
 def _encodable(value: Any) -> Any:
-    """The same without halves of surrogate pairs, which are in no UTF-8."""
+    """Return a value without halves of surrogate pairs, which are in no UTF-8."""
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()

@@ -69,7 +69,7 @@ def imports_pipecat(source: str) -> bool:
 def _parameters(function: Any) -> list[inspect.Parameter]:
     try:
         return list(inspect.signature(function, eval_str=True).parameters.values())
-    except Exception:  # a name that only type checkers import, say: the annotation stays the string that it is
+    except Exception:  # as a name that only type checkers import: the annotation stays the string that it is
         return list(inspect.signature(function).parameters.values())
 
 

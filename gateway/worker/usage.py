@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-EVERY = 5.0
+MEASURE_EVERY = 5.0
 """Seconds between two measurements of one worker."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -17,19 +17,21 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(slots=True)
 class Usage:
-    """cpu: thousandths of a core, since the measurement before. memory: bytes resident, with what a forked worker still
-    shares with its fork server. 0: not known.
+    """What one process uses, as last measured; 0: not known.
+
+    cpu: thousandths of a core, since the measurement before.
+    memory: bytes resident, with what a forked worker still shares with its fork server.
     """
 
     cpu: int = 0
     memory: int = 0
     _at: float = 0.0
     _seconds: float = 0.0
-    """Of CPU time, at the last measurement."""
+    """Seconds of CPU time at the last measurement."""
 
     def measure(self, pid: int, now: float) -> None:
         """Look at the process, unless that was done just now. now: loop time."""
-        if not pid or (self._at and now - self._at < EVERY):
+        if not pid or (self._at and now - self._at < MEASURE_EVERY):
             return
         try:
             stat = Path(f"/proc/{pid}/stat").read_bytes()

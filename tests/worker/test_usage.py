@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.worker.usage import EVERY, Usage
+from gateway.worker.usage import MEASURE_EVERY, Usage
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
 KEPT = 40 * 2**20
@@ -54,9 +54,9 @@ def test_it_is_not_measured_again_before_its_time(busy: int) -> None:
     usage = Usage()
     usage.measure(busy, 100.0)
     usage.memory = 1
-    usage.measure(busy, 100.0 + EVERY - 0.1)
+    usage.measure(busy, 100.0 + MEASURE_EVERY - 0.1)
     assert usage.memory == 1
-    usage.measure(busy, 100.0 + EVERY)
+    usage.measure(busy, 100.0 + MEASURE_EVERY)
     assert usage.memory > KEPT
 
 
