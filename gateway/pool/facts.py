@@ -32,6 +32,10 @@ class Continuation:
     seq: int = 0
 
 
+TRANSFER_FAILED = "transfer_failed"
+"""The cause of an "attach" after a dial that failed: the next bot is told so."""
+
+
 @dataclass(frozen=True, slots=True)
 class ToldStream:
     """Which stream's `start` a relayed bot has had, on which worker. seq: grows, the newest wins."""

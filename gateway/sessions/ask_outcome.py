@@ -1,4 +1,8 @@
-"""Ask the carrier how a call ended, where it has not said so itself: its callback was lost, or it sends none."""
+"""Ask the carrier how a call ended, where it has not said so itself: its callback was lost, or it sends none.
+
+This is asked once a session of this process has ended. `records.unknown_ends` asks for calls whose process has died,
+and for those whose question here died with it.
+"""
 
 from __future__ import annotations
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from gateway.node.tokens import STATIC_SESSION
-from gateway.pool.facts import Facts
+from gateway.pool.facts import TRANSFER_FAILED, Facts
 from gateway.protocol import pcm
 from gateway.sessions.duration_limit import DurationLimit
-
-TRANSFER_FAILED = "transfer_failed"
-"""What /resume writes into the continuation after a dial that failed; the bot is told so."""
 
 
 class CallFacts(Protocol):

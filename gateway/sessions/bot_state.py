@@ -28,21 +28,16 @@ class StreamOfBot:
         self._told = session.facts.told_stream
         self._fact = LatestFact(node, session, "stream of the bot")
 
-    def note_start(self, worker: str, stream_id: str) -> str | None:
-        """Return the id of the stream that this worker's bot knows its call by.
-
-        None: it has had no `start` yet. It will have had that of this stream then, which is kept.
-        """
-        if self._told.worker == worker:
-            return self._told.stream_id
-        self._keep(worker, stream_id)
-        return None
+    def known_to(self, worker: str) -> str | None:
+        """Return the id of the stream that this worker's bot knows its call by. None: it has had no `start` yet."""
+        return self._told.stream_id if self._told.worker == worker else None
 
     def forget(self) -> None:
         """Take the bot for one that has had no `start`."""
         if self._told.worker:
-            self._keep("", "")
+            self.note_told("", "")
 
-    def _keep(self, worker: str, stream_id: str) -> None:
+    def note_told(self, worker: str, stream_id: str) -> None:
+        """Keep that this worker's bot is told this stream's `start`."""
         self._told = ToldStream(worker, stream_id, self._told.seq + 1)
         self._fact.write(FactEvent(told_stream=self._told))

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 class BridgedSession(BridgeEvents, RememberingSession, Protocol):
-    """What is needed of a session."""
+    """A session that hears its bridge, and whose facts can be written."""
 
 
 class CurrentBridge:

@@ -1,4 +1,4 @@
-"""Writes the newest of something that changes often to a session's facts: one write at a time."""
+"""Write what changes often to a session's facts: one write at a time, of the newest value."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.pool.facts import FactEvent, Facts
 
 
 class RememberingSession(Protocol):
-    """What is needed of a session."""
+    """A session whose facts can be written."""
 
     id: str
     facts: Facts
@@ -19,7 +19,7 @@ class RememberingSession(Protocol):
 
 
 class LatestFact:
-    """One thing of one session's. name: of the task that writes."""
+    """Write one changing fact of a session; skip values that are overtaken. name: of the task that writes."""
 
     def __init__(self, node: Node, session: RememberingSession, name: str) -> None:
         self._node = node
@@ -29,7 +29,7 @@ class LatestFact:
         self._writing = False
 
     def write(self, event: FactEvent) -> None:
-        """Write this event; of those that come meanwhile, the last."""
+        """Write this event. While a write is out, only the newest further event is kept."""
         self._newest = event
         if not self._writing:
             self._writing = True

@@ -17,7 +17,7 @@ from gateway.sessions.client_session import ClientSession
 from gateway.sessions.facts_sync import as_event
 from gateway.sessions.session import Session
 from gateway.sessions.table import Sessions
-from gateway.sessions.worker_search import ASK_AGAIN, is_taken_over
+from gateway.sessions.worker_search import ASK_AGAIN, is_superseded
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +54,12 @@ async def _renew(sessions: Sessions) -> None:
     claims = [renewing[session_id] for session_id in sorted(lost)]
     for begin in range(0, len(claims), ASK_AT_ONCE):
         some = claims[begin : begin + ASK_AT_ONCE]
-        await asyncio.gather(*(_end_if_taken_over(sessions.node, session, fence) for session, fence in some))
+        await asyncio.gather(*(_end_if_superseded(sessions.node, session, fence) for session, fence in some))
 
 
-async def _end_if_taken_over(node: Node, session: Session | ClientSession, fence: int) -> None:
+async def _end_if_superseded(node: Node, session: Session | ClientSession, fence: int) -> None:
     """End a session whose claim was not renewed, if another node holds the call."""
-    if _goes_by(session, fence) and await is_taken_over(node, session.id, fence) and _goes_by(session, fence):
+    if _goes_by(session, fence) and await is_superseded(node, session.id, fence) and _goes_by(session, fence):
         session.superseded()
 
 

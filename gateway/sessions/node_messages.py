@@ -20,7 +20,7 @@ from gateway.node.node import Node
 from gateway.pool.facts import FactEvent
 from gateway.protocol.codes import EndReason
 from gateway.sessions.events import OrderKind
-from gateway.sessions.hearing import is_heard
+from gateway.sessions.hearing import HEARD_WITHIN, is_heard
 from gateway.sessions.table import Sessions
 
 log = structlog.get_logger(__name__)
@@ -30,8 +30,6 @@ READ_EVERY = 0.1
 RETRY_AFTER = 1.0
 """Seconds until a registry that did not answer is asked again. A question `is_heard` is over by then; all else is in
 the facts, too."""
-HEARD_WITHIN = 0.5
-"""Seconds in which a stream that runs brings media: 25 messages are due."""
 ANSWER_WITHIN = 0.4
 """Seconds in which a node that lives says that it has read the question: four looks into its mailbox."""
 
@@ -127,7 +125,7 @@ async def _answer(sessions: Sessions, question: NodeMessage) -> None:
     registry, session = sessions.node.registry, sessions.running(question.session)
     try:
         await registry.send(question.value, LOOKING)
-        heard = session is not None and await is_heard(session, HEARD_WITHIN)
+        heard = session is not None and await is_heard(session)
         await registry.send(question.value, HEARD if heard else SILENT)
     except RegistryUnavailable:
         pass  # the asking node waits no longer than ANSWER_WITHIN

@@ -42,9 +42,9 @@ class PreopenedLinks:
         return iter(tuple(self._waiting.values()))
 
     async def preopen(self, claim: Claim, body: Mapping[str, Any]) -> None:
-        """Open the link of an unconfirmed claim, unless there is one.
+        """Open a link before the stream comes, for a fresh pcm worker that has none.
 
-        Not in relay mode: there the bot starts with the connection, and would wait for a handshake that may never come.
+        Not for a relayed one: its bot starts with the connection, and would wait for a handshake that may never come.
         """
         session = claim.session
         # Not fresh: a worker that served this session before may still have its link.
@@ -87,7 +87,7 @@ class PreopenedLinks:
             waiting.link.close()
 
     def discard_all(self) -> list[LinkEndpoint]:
-        """Close every link that waits, and return them."""
+        """Close every link that waits. Returns them, for tests to wait for."""
         links = [waiting.link for waiting in self._waiting.values()]
         for session in tuple(self._waiting):
             self.discard(session)

@@ -95,7 +95,7 @@ def _set(written: asyncio.Future[Path | None], path: Path | None) -> None:
 
 
 class SessionRecording:
-    """Does nothing where the service records no calls."""
+    """Record a session, where its service records calls, and play the announcement."""
 
     def __init__(self, node: Node, service: Service, session: RememberingSession, bridge: Bridge | Relay) -> None:
         self._node = node
@@ -111,8 +111,10 @@ class SessionRecording:
     def begin(self, now: float, *, goes_on: bool) -> None:
         """Record from now on, unless that has begun.
 
-        goes_on: another node has had the call. One that was paused there, by an operator or a bot, stays so. What its
-        bot has said last may be on its way: it is paused until the bot has been here for a moment, which says so again.
+        A call that was paused on another node, by an operator or a bot, stays paused. What its bot has said last may be
+        on its way: it is paused until the bot has been here for a moment, which says so again.
+
+        goes_on: another node has had the call.
         """
         service, bridge = self._service, self._bridge
         if not service.recordings or isinstance(bridge, Relay) or self._written is not None:

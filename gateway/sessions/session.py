@@ -153,9 +153,9 @@ class Session:
         self.post(EndSession(reason))
 
     def hand_over(self) -> None:
-        """Let another node go on with the call and its bot: the one that the carrier's next request reaches.
+        """Hand the call and its bot over to whichever node the carrier's next request reaches.
 
-        A stream that cannot be attached again is ended, and the call of a bot that ends with its link.
+        A stream that cannot be attached again is ended instead, and the call of a bot that ends with its link.
         """
         bound_to_link = self.claim is not None and self.claim.starts_bot_per_link
         if bound_to_link or (self.stream is not None and not self.stream.resumes):
@@ -214,7 +214,7 @@ class Session:
             self._log.warning("event dropped: too many wait", event_dropped=type(event).__name__)
 
     def _command(self, kind: Literal["hangup", "transfer", "digits"], value: str) -> None:
-        """Post what the bot wants, unless it floods: events of others always find a place."""
+        """Queue what the bot wants. Refuse it if MAX_QUEUED events wait, so that a flood keeps out no others."""
         if self._events.qsize() < MAX_QUEUED:
             self.post(BotCommand(kind, value))
         elif kind == "digits":  # what stands behind the keys must not wait for them
@@ -248,7 +248,9 @@ class Session:
             if self._now() >= self._limit.due and self._limit.advance(self.bridge, self._reach_limit, self._now()):
                 return EndReason.MAX_DURATION
             match event:
-                case None | BotCommand() if self._stream_due_by is not None and self._now() >= self._stream_due_by:
+                case None | BotCommand() | BotFinished() if (
+                    self._stream_due_by is not None and self._now() >= self._stream_due_by
+                ):
                     return EndReason.STREAM_LOST
                 case None:
                     pass  # the duration warning was due, and has been given; or a new stream has come

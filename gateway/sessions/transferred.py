@@ -1,4 +1,7 @@
-"""Count a transferred call, once: one that nobody answers comes back to its bot, and has another end."""
+"""Count a transferred call, once: one that is not answered comes back to its bot, and has another end.
+
+A process that ends meanwhile does not count it: the timer is lost, and the metric is short by one.
+"""
 
 from __future__ import annotations
 

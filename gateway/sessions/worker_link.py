@@ -260,7 +260,9 @@ class WorkerLink:
             return False
         self._count_replacement("attached")
         if isinstance(bridge, Relay) and not claim.starts_bot_per_link:
-            bridge.known_stream_id = self._stream_of_bot.note_start(claim.worker_id, call.stream_id or "")
+            bridge.known_stream_id = self._stream_of_bot.known_to(claim.worker_id)
+            if bridge.known_stream_id is None:
+                self._stream_of_bot.note_told(claim.worker_id, call.stream_id or "")
         bridge.attach_link(socket, self._start_message(claim, call), now, self._news.for_new_bot(now))
         self._node.spawn(self._session.remember(self._wait.over(self.starts)), f"facts {self._session.id}")
         self._log.info("bot joined", worker=claim.worker_id, starts=self.starts)

@@ -26,8 +26,9 @@ LOOK_LATE = 0.25
 """Seconds between two looks whether a host has started the worker: the first ones, and those after a long wait."""
 
 OnClaim = Callable[[Claim | None], None]
-"""Told of each claim at once, so that it is renewed and released even if its worker is unreachable. None: the last
-claim is gone and the session is queued; it must not be renewed, as the answer would be that another node has it.
+"""Told of each claim as soon as there is one, so that it is renewed and released even if its worker is unreachable; and
+again when its worker has started. None: the last claim is gone and the session is queued; it must not be renewed, as
+the answer would be that another node has it.
 """
 
 
@@ -47,7 +48,7 @@ class Unavailable:
     superseded: bool = False
 
 
-TAKEN_OVER = Unavailable(EndReason.UNKNOWN_END, superseded=True)
+SUPERSEDED = Unavailable(EndReason.UNKNOWN_END, superseded=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +81,20 @@ async def acquire_worker(
 ) -> Connected | Unavailable:
     """Open a link for this confirmed claim, or for the next one to be had.
 
-    claim: None to take a fresh one, which is given on the same worker if that lives. A worker that cannot be reached is
-    passed over for another, within `connect_tries` and `connect_all`. avoid: workers not to be taken.
+    A worker that cannot be reached is passed over for another, within `connect_tries` and `connect_all`.
+
+    claim: None to take a fresh one, which is given on the same worker if that lives.
+    avoid: workers not to be taken.
     """
-    if claim is None and await is_taken_over(node, request.session, request.fence):
-        return TAKEN_OVER
+    if claim is None and await is_superseded(node, request.session, request.fence):
+        return SUPERSEDED
     time = asyncio.get_running_loop().time
     deadline, tries, avoid_if_possible = time() + node.limits.connect_all, 0, frozenset[str]()
-    waited_in_vain = False
+    extended = False
     while tries < node.limits.connect_tries and time() < deadline:
         began = time()
         found: Claim | Stale | Unavailable = claim or await claim_slot(node, request, avoid, avoid_if_possible)
-        claim = None
+        claim = None  # tried once: what follows is a claim of our own
         if isinstance(found, Claim) and found.worker is None:
             found = await _await_worker(node, request, found)
         if isinstance(found, Unavailable):
@@ -99,8 +102,8 @@ async def acquire_worker(
         waited = time() - began  # for a slot, or for a worker to start: that does not count
         if isinstance(found, Claim) and found.worker_id in avoid:
             # The registry has not heard yet that this worker is dead. Its host's next beat says so.
-            if not waited_in_vain:  # once: a host may go on reporting a worker that refuses
-                deadline, waited_in_vain = deadline + waited, True
+            if not extended:  # once: a host may go on reporting a worker that refuses
+                deadline, extended = deadline + waited, True
             await asyncio.sleep(node.limits.redial)
             continue
         deadline += waited
@@ -127,17 +130,18 @@ async def _connect(node: Node, request: WorkerRequest, claim: Claim) -> Connecte
         raise
     except LinkError as error:
         if error.taken:
-            return TAKEN_OVER
+            return SUPERSEDED
         log.warning("worker unreachable", session=request.session, worker=claim.worker_id, error=str(error))
         node.registry.suspect(claim.worker_id)
         return error
 
 
-async def is_taken_over(node: Node, session: str, fence: int) -> bool:
+async def is_superseded(node: Node, session: str, fence: int) -> bool:
     """True if another node holds the session by now. fence: of our last claim; 0: there was none.
 
     This process may have been suspended: it finds its links dead, and a claim of its own would take the call away from
-    the node that saved it.
+    the node that saved it. But a claim of our own that is on its way gives a newer fence, too: so that is looked at
+    before the question and after it.
     """
     if not fence or session in node.registry.claims_in_flight:
         return False
@@ -185,7 +189,7 @@ async def claim_slot(
                 if isinstance(confirmed, Claim):
                     return confirmed
                 if confirmed.spent:
-                    return TAKEN_OVER
+                    return SUPERSEDED
                 # else it expired, or its worker died, before it was confirmed: claimed again, as after an outage
             elif avoid_if_possible:  # the place in the queue, which the session has now, goes before newcomers
                 avoid_if_possible = frozenset()
@@ -236,7 +240,7 @@ async def _await_worker(node: Node, request: WorkerRequest, claim: Claim) -> Cla
             continue
         heard = time()
         if isinstance(current, Stale):
-            return TAKEN_OVER if current.spent else current
+            return SUPERSEDED if current.spent else current
         if current.worker is not None:
             request.on_claim(current)
             return current

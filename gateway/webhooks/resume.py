@@ -13,11 +13,10 @@ import structlog
 from gateway.carriers.base import Carrier, HttpAnswer, HttpRequest
 from gateway.errors import RegistryUnavailable
 from gateway.node.services import Service
-from gateway.pool.facts import Continuation, FactEvent, Facts, own_number
+from gateway.pool.facts import TRANSFER_FAILED, Continuation, FactEvent, Facts, own_number
 from gateway.pool.registry import Claim
-from gateway.sessions.bot_news import TRANSFER_FAILED
 from gateway.sessions.hearing import is_heard
-from gateway.sessions.node_messages import HEARD_WITHIN, is_heard_elsewhere
+from gateway.sessions.node_messages import is_heard_elsewhere
 from gateway.sessions.table import Sessions
 from gateway.sessions.worker_search import ASK_AGAIN
 from gateway.webhooks.answers import (
@@ -160,7 +159,7 @@ async def _is_streaming(sessions: Sessions, visit: VerifiedWebhook, facts: Facts
         return False
     live, node = sessions.get(visit.session), sessions.node
     if live is not None and (live.stream is not None or facts.node in ("", node.id)):
-        return live.ended is None and await is_heard(live, HEARD_WITHIN)
+        return live.ended is None and await is_heard(live)
     # A session that was ending and is attached again may run there.
     ending = facts.status == "ending" and facts.continuation.kind != "attach"
     if ending or facts.over or facts.node in ("", node.id):

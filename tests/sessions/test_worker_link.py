@@ -8,12 +8,12 @@ from dataclasses import replace
 from lxml import etree
 
 from gateway.media.endpoints import LinkEndpoint
-from gateway.pool.facts import Continuation, FactEvent
+from gateway.pool.facts import TRANSFER_FAILED, Continuation, FactEvent
 from gateway.pool.registry import Host, Leases
 from gateway.protocol import pcm
 from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import Worker
-from gateway.sessions import bot_news, worker_link
+from gateway.sessions import worker_link
 from gateway.sessions.preconnect import PreopenedLinks
 from gateway.sockets import server_protocol
 from tests.kit.node import SERVICE, start
@@ -287,7 +287,7 @@ async def test_a_failed_transfer_is_told_to_one_worker_only(gateway):
     """The next one, an hour later, would apologise for it once more."""
     session = gateway.node.signer.session_id("twilio", "", "CA1")
     carrier = await gateway.open(await gateway.stream_path())
-    failed = Continuation("attach", bot_news.TRANSFER_FAILED, 2)
+    failed = Continuation("attach", TRANSFER_FAILED, 2)
     await gateway.memory.merge(session, FactEvent(continuation=failed))
     carrier.send(start())
     await gateway.started()
