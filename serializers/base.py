@@ -71,7 +71,12 @@ class Silence(Media):
     """Silence in place of audio that was lost on the way.
 
     The carrier numbered it, and it never came; as long as that was.
+
+    more: bytes of the same gap that follow at once, in further events. after: the audio that came behind the gap.
     """
+
+    more: int = 0
+    after: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

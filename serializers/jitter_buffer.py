@@ -102,7 +102,7 @@ class JitterBuffer:
             return _DUPLICATE if chunk < self._next else _ASTRAY
         # The numbering jumped. Forward, the chunks between were lost: with these five, and up to some seconds.
         events = list(self.flush())
-        events += self._fill(self._next, chunk) if self._next < chunk else []
+        events += self._fill(self._next, chunk, audio) if self._next < chunk else []
         self._since_gap = self._next = chunk
         self._strays = 0
         self._replaced.clear()
@@ -141,9 +141,9 @@ class JitterBuffer:
             self._replaced[number] = None
             if len(self._replaced) > MAX_REMEMBERED:
                 del self._replaced[next(iter(self._replaced))]
-        return self._fill(missing.start, chunk)
+        return self._fill(missing.start, chunk, self._held[chunk][0])
 
-    def _fill(self, start: int, end: int) -> list[Event]:
-        """Silence for the chunks from `start` until `end`."""
+    def _fill(self, start: int, end: int, after: bytes) -> list[Event]:
+        """Silence for the chunks from `start` until `end`, whose audio is `after`."""
         received, self._since_gap = max(0, start - self._since_gap), end
-        return list(self._lost.fill(end - start, self._last_size, received))
+        return list(self._lost.fill(end - start, self._last_size, received, after))

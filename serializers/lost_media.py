@@ -41,17 +41,18 @@ class LostMedia:
         self._most = int(media.sample_rate * media.bytes_per_sample * MAX_SECONDS)
         self._left = self._most
 
-    def fill(self, missing: int, size: int, received: int) -> Sequence[Event]:
+    def fill(self, missing: int, size: int, received: int, after: bytes) -> Sequence[Event]:
         """Make silence for `missing` chunks of `size` bytes, one each.
 
-        received: chunks that came since the last gap.
+        received: chunks that came since the last gap. after: the audio that came behind this one.
         """
         self._left = min(self._most, self._left + received * size)
         if not size or missing > MAX_CHUNKS:
             return ()
         filled = min(missing, self._left // size)
         self._left -= filled * size
-        return (Silence(self._byte * size),) * filled
+        silence = self._byte * size
+        return [Silence(silence, more * size, after) for more in range(filled - 1, -1, -1)]
 
 
 class InOrder:
@@ -65,10 +66,10 @@ class InOrder:
         self.due = NONE_YET  # the number of the next
         self._since_gap = 0  # the number after the last gap
 
-    def skipped(self, number: int, size: int) -> Sequence[Event]:
+    def skipped(self, number: int, audio: bytes) -> Sequence[Event]:
         """Fill the place of what is missing before this number.
 
-        It is not the one due. size: of its audio.
+        It is not the one due. audio: of this number.
         """
         due, self.due = self.due, number + 1
         if due < 0 or number < due - MAX_LATE:  # the first; or the numbering has begun again
@@ -78,4 +79,4 @@ class InOrder:
             self.due = due
             return ()
         received, self._since_gap = due - self._since_gap, number
-        return self._lost.fill(number - due, size, received)
+        return self._lost.fill(number - due, len(audio), received, audio)

@@ -154,7 +154,7 @@ class JsonStream(Serializer):
         if number == order.due:
             order.due = number + 1
         elif number >= 0:
-            return (*order.skipped(number, len(audio)), Media(audio))
+            return (*order.skipped(number, audio), Media(audio))
         return (Media(audio),)
 
     def foreign_track(self) -> Sequence[Event]:

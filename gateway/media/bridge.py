@@ -112,17 +112,16 @@ class Bridge:
                 stream.keepalive.heard = now
                 self.counts.from_carrier += 1
                 self.tap.said(event.payload, now)
-                self._caller.add(stream.to_bot.feed(event.payload), now)
+                self._caller.add(stream.hear(event), now)
             else:
                 self._stream_event(event, now)
 
     def _stream_event(self, event: object, now: float) -> None:
         match event:
-            case Media(payload):
-                if self._stream is not None:
-                    self.counts.from_carrier += 1
-                    self.tap.said(payload, now)
-                    self._caller.add(self._stream.to_bot.feed(payload), now, lost=isinstance(event, Silence))
+            case Media(payload) if self._stream is not None:
+                self.counts.from_carrier += 1
+                self.tap.said(payload, now)
+                self._caller.add(self._stream.hear(event), now, lost=isinstance(event, Silence))
             case Dtmf(digit):
                 self.tell(pcm.Dtmf(digit))
             case Mark(name, played):

@@ -1,17 +1,18 @@
-"""A stream's parts as the bridge needs them: transcoders, playout, keepalive."""
+"""A stream's parts as the bridge needs them: concealment, transcoders, playout, keepalive."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.audio.concealment import Concealment
 from gateway.audio.format import FRAME_MS, AudioFormat
 from gateway.audio.transcoder import Transcoder
 from gateway.media.keepalive import StreamKeepalive
 from gateway.media.playout import Dropped, Playout
 from gateway.media.types import BridgeLimits, Stream
 from gateway.sockets import Socket
-from serializers.base import Serializer
+from serializers.base import Media, Serializer, Silence
 
 
 @dataclass(slots=True)
@@ -23,6 +24,7 @@ class PlayingStream:
 
     socket: Socket
     serializer: Serializer
+    concealment: Concealment
     to_bot: Transcoder
     to_carrier: Transcoder
     playout: Playout
@@ -53,7 +55,16 @@ class PlayingStream:
             send_mark=lambda name: send_text(serializer.mark(name)),
         )
         keepalive = StreamKeepalive(stream.socket, limits, now)
-        return cls(stream.socket, serializer, to_bot, to_carrier, playout, keepalive, last_sent=now)
+        concealment = Concealment(inbound)
+        return cls(stream.socket, serializer, concealment, to_bot, to_carrier, playout, keepalive, last_sent=now)
+
+    def hear(self, media: Media) -> bytes:
+        """PCM for the bot: the caller's audio, or what stands for it where it was lost."""
+        payload = media.payload
+        if type(media) is Silence:
+            payload = self.concealment.conceal(len(payload), media.more, media.after)
+        self.concealment.heard(payload)
+        return self.to_bot.feed(payload)
 
     def play(self, audio: bytes, now: float) -> None:
         """Queue audio of our own. audio: in the bot's format."""

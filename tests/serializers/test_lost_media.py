@@ -33,6 +33,18 @@ def test_twenty_five_chunks_that_are_missing_are_half_a_second_of_silence(carrie
 
 
 @every_carrier
+def test_silence_says_how_much_more_follows_and_what_came_after_it(carrier):
+    serializer, behind = opened(carrier), b"\x03\x04" * 80
+    sent(serializer, [1, 2, 3])
+    events = [*serializer.decode(media(behind, chunk="6"), now=1.0), *serializer.tick(2.0)]
+    assert events == [
+        Silence(QUIET[carrier], more=160, after=behind),
+        Silence(QUIET[carrier], more=0, after=behind),
+        Media(behind),
+    ]
+
+
+@every_carrier
 def test_nothing_is_missing_before_the_first(carrier):
     assert payloads(sent(opened(carrier), range(7, 20))) == [FRAME] * 13
 
