@@ -247,7 +247,7 @@ def record_of_row(row: CallRow) -> Record:
         end_reason=_reason(row) if ends or session_done(row) else "",
         created_at=row.created or None,
         answered_at=row.answered or None,
-        ended_at=(row.call_ended or (row.ended if session_done(row) else 0.0) or row.closed_at) if ends else None,
+        ended_at=_ended_at(row) if ends else None,
         hold_ms=row.hold_ms,
         bot_start_ms=row.bot_start_ms or None,
         cold=row.cold,
@@ -257,6 +257,12 @@ def record_of_row(row: CallRow) -> Record:
         recording=row.recording,
         body=_read_body(row.body),
     )
+
+
+def _ended_at(row: CallRow) -> float:
+    """Return when it ended, never before its answer: clocks of carriers and nodes differ, and a killed gateway's last
+    beat may be older than its last call."""
+    return max(row.call_ended or (row.ended if session_done(row) else 0.0) or row.closed_at, row.answered)
 
 
 def record_of(facts: Facts) -> Record:

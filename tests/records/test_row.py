@@ -107,6 +107,13 @@ def test_any_order_of_events_gives_the_same_record():
     }
 
 
+@given(rows)
+def test_no_call_ends_before_its_answer(row):
+    """A node that was killed has beaten last before it answered its last call, and clocks differ."""
+    record = record_of_row(row)
+    assert not record.answered_at or not record.ended_at or record.answered_at <= record.ended_at
+
+
 @given(st.permutations(CALL), st.lists(st.integers(0, 4), max_size=4), st.randoms())
 def test_any_order_of_upserts_gives_the_same_row(events, repeated, random):
     """Each node writes what it knows by then, and some of it late or twice."""
