@@ -12,7 +12,7 @@ from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Continuation, FactEvent
 from gateway.pool.registry import FENCE_AHEAD, MAX_MESSAGES, MESSAGE_SECONDS, Claim, Full, Queued, Slots, Stale
 from gateway.protocol.workers import Running
-from tests.kit.waiting import PATIENCE
+from tests.kit.waiting import PATIENCE, SCALE
 from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, insistently, running, worker
 
 # Claiming
@@ -456,6 +456,26 @@ async def test_a_freed_slot_wakes_those_who_wait(registry):
     assert not waiting.done()
     await registry.release("s0", claim.fence)
     await asyncio.wait_for(waiting, PATIENCE)
+
+
+async def test_a_slot_freed_between_a_claim_and_its_wait_is_not_missed(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    claim = await confirmed(registry, "s0")
+    queued = await registry.claim(SERVICE, "s1", queue=True)
+    await registry.release("s0", claim.fence)
+    await asyncio.wait_for(registry.wait_free(SERVICE, 60.0 * SCALE, queued.freed), PATIENCE)
+
+
+async def test_a_slot_that_was_freed_before_the_claim_wakes_no_one(registry):
+    await registry.put_host(host(worker("w1"), cap=1))
+    await registry.release("s0", (await confirmed(registry, "s0")).fence)
+    await confirmed(registry, "s1")
+    queued = await registry.claim(SERVICE, "s2", queue=True)
+    waiting = asyncio.create_task(registry.wait_free(SERVICE, 60.0 * SCALE, queued.freed))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def test_freed_returns_at_its_timeout(registry):

@@ -187,9 +187,10 @@ class MemoryRegistry(SharedState):
     # Hints.
 
     async def wait_free(self, service: str, timeout: float, freed: int | None = None) -> None:
-        # Before anything is awaited: none is missed, and nothing needs to be counted.
-        with self._notifier.next(service) as hint:
+        with self._notifier.next(service) as hint:  # before anything is awaited: from here on none is missed
             await self._begin_step()
+            if freed is not None and self._notifier.told(service) != freed:
+                return
             try:
                 async with asyncio.timeout(timeout):
                     await hint.wait()
@@ -331,7 +332,7 @@ class MemoryRegistry(SharedState):
         if not queue:
             return Full(len(hosts))
         self._queues.join(service, session, avoid, now + self.leases.queued, first=lost_worker)
-        return Queued(ahead + 1)
+        return Queued(ahead + 1, self._notifier.told(service))
 
     def _restore(self, run: Running, host: Host, state: HostState, now: float) -> None:
         """Enter a running session that the host reports, if `Registry.put_host` believes it. An attempt that waits for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,11 @@ class SlotNotifier:
 
     def __init__(self) -> None:
         self._waiters: dict[str, Waiters] = {}
+        self._told: Counter[str] = Counter()
+
+    def told(self, service: str) -> int:
+        """How many hints there were so far."""
+        return self._told[service]
 
     @contextmanager
     def next(self, service: str) -> Iterator[asyncio.Event]:
@@ -36,8 +42,10 @@ class SlotNotifier:
 
     def tell(self, service: str) -> None:
         """Wake those who wait."""
+        self._told[service] += 1
         if service in self._waiters:
             self._waiters.pop(service).event.set()
 
     def __len__(self) -> int:
+        """How many services are waited for, for tests."""
         return len(self._waiters)

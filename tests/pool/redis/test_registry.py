@@ -80,14 +80,6 @@ async def test_a_slot_freed_on_one_node_wakes_another(registry, other):
     await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
 
 
-async def test_a_slot_freed_between_a_claim_and_its_wait_is_not_missed(registry, other):
-    await registry.put_host(host(worker("w1"), cap=1))
-    claim = await confirmed(registry, "s0")
-    queued = await other.claim(SERVICE, "s1", queue=True)
-    await registry.release("s0", claim.fence)
-    await asyncio.wait_for(other.wait_free(SERVICE, 60.0 * SCALE, queued.freed), PATIENCE)
-
-
 async def test_a_beat_wakes_those_on_hold_only_if_its_host_has_room_for_them(registry):
     async def wakes(*workers) -> bool:
         before = await registry._read_freed_count(SERVICE)
