@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -82,7 +83,7 @@ class Session:
         self.stream: Stream | None = None
         self.call: CallData | None = None
         self._events: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING)
-        self._reads_events = True
+        self._reads_events, self._flooded = True, False
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
         # A session taken over from another node keeps the time already used. After an earlier session of the call has
@@ -91,6 +92,7 @@ class Session:
         self._limit = DurationLimit(facts.max_seconds or service.max_call, spent, self._began)
         news = BotNews(self, self._limit, facts.starts)
         self.worker = WorkerLink(node, service, self, claim, news, preopened)
+        self._end_at_limit = partial(self.end, EndReason.MAX_DURATION)
         self._stream_due_by: float | None = None
         self._bot_finished = False
         """The bot has closed its link, and has not asked to hang up: it may have moved the call by itself."""
@@ -208,10 +210,11 @@ class Session:
     def post(self, event: Event) -> None:
         if not self._reads_events:
             return
-        try:
+        if not self._events.full():
             self._events.put_nowait(event)
-        except asyncio.QueueFull:
-            self._log.warning("event dropped: too many wait", event_dropped=type(event).__name__)
+        elif not self._flooded:  # said once, as there may be thousands
+            self._flooded = True
+            self._log.warning("events dropped: too many wait", first=type(event).__name__)
 
     def _command(self, kind: Literal["hangup", "transfer", "digits"], value: str) -> None:
         """Queue what the bot wants. Refuse it if MAX_QUEUED events wait, so that a flood keeps out no others."""
@@ -245,12 +248,10 @@ class Session:
             event = await self._next_event()
             await asyncio.sleep(0)  # a queue that is not empty is read without a pause: let other calls have their turn
             # Deadlines come before what the bot wants: one that floods would outlive them.
-            if self._now() >= self._limit.due and self._limit.advance(self.bridge, self._reach_limit, self._now()):
+            if self._now() >= self._limit.due and self._limit.advance(self.bridge, self._end_at_limit, self._now()):
                 return EndReason.MAX_DURATION
             match event:
-                case None | BotCommand() | BotFinished() if (
-                    self._stream_due_by is not None and self._now() >= self._stream_due_by
-                ):
+                case None | BotCommand() | BotFinished() if self._is_stream_overdue():
                     return EndReason.STREAM_LOST
                 case None:
                     pass  # the duration warning was due, and has been given; or a new stream has come
@@ -298,8 +299,8 @@ class Session:
         except TimeoutError:
             return None
 
-    def _reach_limit(self) -> None:
-        self.post(EndSession(EndReason.MAX_DURATION))
+    def _is_stream_overdue(self) -> bool:
+        return self._stream_due_by is not None and self._now() >= self._stream_due_by
 
     # The stream, and what the carrier does when it has ended.
 
