@@ -1,6 +1,6 @@
 """What a node counts and times, and how Prometheus reads it.
 
-Nothing here is paid for by a frame: calls count in plain integers of their own (`media.base.Counts`), which are summed
+Nothing here is paid for by a frame: calls count in plain integers of their own (`media.types.Counts`), which are summed
 when they are collected, those of ended calls being folded into one total first. All of it lives in one event loop, so
 there is no lock, and in one object per node, so there is no state of the process.
 
@@ -30,7 +30,6 @@ from gateway.protocol.workers import WorkerEnd
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-
 MAX_CARRIER_ERRORS = 30
 """Carriers' error numbers that become labels, in all; those that are new after that count without their number."""
 
@@ -43,6 +42,7 @@ _DROPPED = {
     "keys": "inbound",
     "link_slow": "inbound",
     "late": "inbound",
+    "early": "inbound",
     "no_stream": "outbound",
     "stream_slow": "outbound",
     "playout_overflow": "outbound",

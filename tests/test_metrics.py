@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-import gateway.media
+import gateway
 from gateway.media.types import MAX_REASONS, Counts
 from gateway.metrics import _DROPPED, MAX_CARRIER_ERRORS, MAX_HOSTS, Histogram, Metrics
 from gateway.pool.registry import Slots
@@ -208,7 +208,7 @@ def test_sums_are_exact_and_never_go_down_whatever_begins_and_ends(steps):
 
 
 def test_every_reason_for_which_frames_are_dropped_has_its_direction():
-    sources = [path.read_text() for path in Path(gateway.media.__file__).parent.glob("*.py")]
+    sources = [path.read_text() for path in Path(gateway.__file__).parent.rglob("*.py")]
     reasons = {reason for source in sources for reason in re.findall(r'\.dropped\["(\w+)"\]', source)}
     assert reasons == set(_DROPPED)
 

@@ -65,6 +65,7 @@ class StaticWorkers:
         self._urls = list(dict.fromkeys(worker.url for worker in host.workers))
         self._slots = Counter(worker.url for worker in host.workers)
         self._number = {url: n for n, url in enumerate(self._urls)}
+        self._names = [frozenset(slot_names(url, self._slots[url])) for url in self._urls]
         self._ready = [False] * len(self._urls)
         # Made once: a beat tells of all of them.
         self._of_url = [self._number[worker.url] for worker in host.workers]
@@ -124,15 +125,15 @@ class StaticWorkers:
         self.probes += 1
         url, ready = self._urls[n], status not in (None, 503)
         in_calls = self._in_calls[url] >= self._slots[url]
-        if in_calls or (status is None and not self._resting):  # who is gone, or talks; who wraps up is waited for
+        rested = self._resting & self._names[n]
+        if in_calls or (status is None and not rested):  # it talks, or is gone; one that wraps up is waited for
             self._schedule.ask_seldom(n, self._time())
         answers = status is not None
         changed = ready is not self._ready[n] or answers is not self._answers[n]
         self._ready[n], self._answers[n] = ready, answers
-        if ready and self._resting:
-            rested = self._resting.intersection(slot_names(url, self._slots[url]))
+        if ready and rested:
             self._resting -= rested
-            changed = changed or bool(rested)
+            changed = True
         if changed:
             self._news.set()
 

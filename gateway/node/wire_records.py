@@ -148,10 +148,12 @@ class WireRecords:
         if record is not None:
             return record
         if len(self._records) >= MAX_CALLS:
-            oldest = next(iter(self._records))
-            if self._records[oldest].recording.call.get("stream_id"):  # it runs
+            # A webhook whose stream has not come, and may never come, makes room; a call that runs does not.
+            waiting = (name for name, one in self._records.items() if not one.recording.call.get("stream_id"))
+            oldest = next(waiting, None)
+            if oldest is None:
                 return None
-            del self._records[oldest]  # a webhook whose stream has not come
+            del self._records[oldest]
         path = Path(folder) / f"{name_of(session)}{ENDING}"
         call = {
             "call_id": facts.call_id,

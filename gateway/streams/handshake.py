@@ -1,4 +1,4 @@
-"""The carrier's WebSocket: who may come in, the handshake, and the stream's hand-over to its session.
+"""The carrier's WebSocket, from its upgrade until its session reads it.
 
 Three gates: the upgrade is refused unless its token, signature or key is good; `start` must come in time and name the
 call that the token is bound to; the registry must confirm the attempt. Before the first nothing is kept for the
@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum, auto
 from functools import partial
 
 from gateway.media.endpoints import StreamEndpoint
@@ -28,10 +29,22 @@ MAX_EARLY = 600
 """Messages kept before `start`; as many again between `start` and admission. 12 s of each, at 50 a second."""
 
 MAX_UNREAD_BYTES = 2 * MAX_EARLY_BYTES
-"""Of messages kept until it is known whose they are: audio in base64 and its JSON."""
+"""Of messages kept until it is known whose they are, and of those between `start` and admission: audio in base64 and
+its JSON."""
 
 MAX_HANDSHAKE = 8
 """Messages of a handshake that are kept: there are two, and `connected` may come twice."""
+
+
+class Phase(Enum):
+    """How far a stream has come."""
+
+    HANDSHAKE = auto()
+    """`start` has not come."""
+    ADMITTING = auto()
+    """`start` has come, and the session does not read yet."""
+    REFUSED = auto()
+    """It is being closed: what still comes is not read."""
 
 
 class StreamHandshake:
@@ -55,14 +68,17 @@ class StreamHandshake:
         self._socket: Socket | None = None
         self._deadline = self._time() + node.limits.start_timeout
         self._bad = 0
-        self._since_start: deque[tuple[bytes, bool]] = deque(maxlen=MAX_EARLY)
+        self._since_start: deque[tuple[bytes, bool]] = deque()
         """Messages after `start` that wait until the stream is admitted; of too many the oldest go."""
-        self._starting = False
+        self._since_start_bytes = 0
+        self._phase = Phase.HANDSHAKE
         self._unread: list[tuple[bytes, bool]] = []
         """What came before it was known whose wire it is."""
         self._unread_bytes = 0
         self._early_media: list[bytes] = []
         """Media before `start` as they came; the serializer keeps as many."""
+        self._dropped = 0
+        """Messages that there was no place for."""
         self._handshake_messages: list[bytes] = []
         """The handshake as it came, for bots that speak the carrier's wire."""
         self._on_closed: Callable[[int], None] | None = None
@@ -76,10 +92,13 @@ class StreamHandshake:
         self._node.ticker.add(self)
 
     def received(self, data: bytes, text: bool) -> None:
-        if self._starting:
-            self._since_start.append((data, text))
-        else:
-            self._read_handshake(data, text)
+        match self._phase:
+            case Phase.HANDSHAKE:
+                self._read_handshake(data, text)
+            case Phase.ADMITTING:
+                self._keep(data, text)
+            case Phase.REFUSED:
+                pass
 
     def closed(self, code: int, reason: str) -> None:
         self._closed = code
@@ -90,7 +109,7 @@ class StreamHandshake:
 
     def tick(self, now: float) -> None:
         """Refuse a stream whose `start` does not come in time. Once it has come, the bridge watches."""
-        if self._starting:
+        if self._phase is not Phase.HANDSHAKE:
             self._node.ticker.discard(self)
         elif now >= self._deadline:
             self.refuse("no_start", CloseCode.POLICY_VIOLATION)
@@ -110,7 +129,7 @@ class StreamHandshake:
                 self._handshake_messages.append(data)
             match event:
                 case Start():
-                    self._starting = True
+                    self._phase = Phase.ADMITTING
                     early = EarlyMedia(tuple(self._early_media), tuple(events[number:]))
                     self._node.spawn(self._admit(event, early), "admit a stream")
                     return
@@ -132,6 +151,8 @@ class StreamHandshake:
             self._unread_bytes += len(data)
             if self._unread_bytes <= MAX_UNREAD_BYTES:
                 self._unread.append((data, text))
+            else:
+                self._dropped += 1
             return
         carrier = next(carrier for carrier in carriers if carrier.serializer is found)
         if carrier.name not in self._grant.carriers:  # the key of another carrier
@@ -141,8 +162,16 @@ class StreamHandshake:
         self._grant = replace(self._grant, carrier=carrier.name)
         unread, self._unread = self._unread, []
         for one, is_text in (*unread, (data, text)):
-            if not self._starting:  # by `start`, or as too much of it was bad
+            if self._phase is Phase.HANDSHAKE:  # else `start` was in it, or too much of it was bad
                 self._read_handshake(one, is_text)
+
+    def _keep(self, data: bytes, text: bool) -> None:
+        self._since_start.append((data, text))
+        self._since_start_bytes += len(data)
+        while len(self._since_start) > MAX_EARLY or self._since_start_bytes > MAX_UNREAD_BYTES:
+            oldest, _ = self._since_start.popleft()
+            self._since_start_bytes -= len(oldest)
+            self._dropped += 1
 
     def _count_bad(self, reason: str) -> None:
         self._bad += 1
@@ -181,6 +210,7 @@ class StreamHandshake:
         self._node.wire.stream(session.facts, session.service.record, stream.socket, stream.start, messages)
         endpoint = StreamEndpoint(session.bridge, self._node.metrics.timed, lambda code: self.closed(code, ""))
         session.current.endpoint = endpoint
+        session.bridge.counts.dropped["early"] += self._dropped
         if self._closed is None:
             stream.socket.set_handler(endpoint)
         else:
@@ -194,6 +224,6 @@ class StreamHandshake:
         self._node.refuse("stream", reason, carrier=self._grant.carrier)
         self._node.ticker.discard(self)
         self._since_start.clear()
-        self._starting = True  # nothing more is looked at
+        self._phase = Phase.REFUSED
         if self._socket is not None:
             self._socket.close(code, reason)

@@ -39,7 +39,9 @@ async def voice(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> H
     try:
         if moves:
             moved = await move(sessions, visit, service)
-            return moved if isinstance(moved, HttpAnswer) else await _reserve(sessions, moved, service)
+            if isinstance(moved, HttpAnswer):
+                return moved
+            visit = moved  # the call has a new session by now, whatever else the registry does not answer
         answer = await _reserve(sessions, visit, service)
     except RegistryUnavailable:
         node.refuse("voice", "registry_down", carrier=carrier.name)

@@ -174,3 +174,17 @@ async def test_one_that_never_answered_is_not_taken_but_one_that_says_503_is(gat
         await until(away)
         workers.call_began(Worker(server.url, server.url, "busy"))
         await until(busy, complain="its call runs, whatever it answers")
+
+
+async def test_one_that_is_gone_is_asked_seldom_while_another_wraps_up(gateway):
+    async with page() as gone, page() as wraps_up:
+        gone.answer = b"220 mail.example.com ESMTP\r\n\r\n"
+        wraps_up.answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+        gateway.node.leases = Leases().scaled(0.02)
+        workers = StaticWorkers(gateway.node, static_host(SERVICE, "relay", [gone.url, wraps_up.url], ""))
+        task = gateway.node.spawn(workers.run(), "static workers")
+        workers.call_ended(Worker(wraps_up.url, wraps_up.url, "busy"))
+        await until(lambda: len(wraps_up.asked) >= 24)
+        assert len(gone.asked) <= 12
+        task.cancel()
+        await asyncio.wait({task})

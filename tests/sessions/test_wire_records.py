@@ -98,6 +98,19 @@ async def test_only_so_many_calls_are_kept_at_once(gateway, tmp_path, monkeypatc
     written(tmp_path / "wire")
 
 
+@pytest.mark.usefixtures("recording")
+async def test_a_webhook_whose_stream_never_came_makes_room_beside_a_long_call(gateway, monkeypatch):
+    monkeypatch.setattr(wire_records, "MAX_CALLS", 2)
+    await gateway.call("CA1")
+    await gateway.started()
+    [running] = gateway.sessions
+    await gateway.voice("CA8")
+    await gateway.voice("CA9")
+    kept = gateway.node.wire._records
+    assert [record.recording.call["call_id"] for record in kept.values()] == ["CA1", "CA9"]
+    assert running.id in kept
+
+
 def files(folder) -> list[str]:
     return sorted(path.name.partition(".")[2] for path in folder.iterdir())
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.errors import LinkRefused
 from gateway.media.endpoints import StreamEndpoint
 from gateway.streams import handshake
+from gateway.streams.handshake import MAX_EARLY, StreamHandshake
 from tests.kit.node import MEDIA, start
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, until
 
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
 
@@ -252,3 +255,27 @@ async def test_a_bug_in_reading_a_stream_leaves_no_caller_on_a_dead_line(gateway
     again.send(start(stream_id="MZ2"))
     again.send(MEDIA)
     await gateway.a_bot_hears()
+
+
+async def test_what_there_is_no_place_for_before_admission_is_counted(gateway, monkeypatch):
+    handlers, opened = [], StreamHandshake.opened
+    monkeypatch.setattr(StreamHandshake, "opened", lambda self, socket: handlers.append(self) or opened(self, socket))
+    admitted, confirm = asyncio.Event(), gateway.memory.confirm
+
+    async def late(*about):
+        await admitted.wait()
+        return await confirm(*about)
+
+    gateway.memory.confirm = late
+    gateway.node.registry.timeout = PATIENCE
+    carrier = await gateway.open(await gateway.stream_path())
+    carrier.send(start())
+    for _ in range(MAX_EARLY + 10):
+        carrier.send(MEDIA)
+    carrier.send({"event": "mark", "streamSid": "MZ1", "mark": {"name": "last"}})
+    [handler] = handlers
+    await until(lambda: handler._since_start and b"last" in handler._since_start[-1][0])
+    admitted.set()
+    await gateway.started()
+    [session] = gateway.sessions
+    assert session.bridge.counts.dropped["early"] == 11

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from structlog.contextvars import merge_contextvars
@@ -207,3 +208,16 @@ async def test_a_moved_call_is_not_refused_for_a_question_that_failed(gateway, c
         await stream.until_closed()
         await open_stream(second, carrier, path)
         assert (await sales.until("start"))["service_host"] == SALES
+
+
+async def test_a_moved_call_that_then_finds_no_registry_ends_as_the_next_session(gateway, carrier, sales):
+    """The old one has ended as transferred, and its record must not say something else."""
+    _, _, old = await talk_to_support(gateway, carrier)
+    noted = []
+    gateway.node.records = SimpleNamespace(note=noted.append)
+    gateway.node.registry.registry = lossy = LosesAnswers(gateway.memory, "claim", done=False)
+    await gateway.http.post(f"/webhooks/{carrier}/voice{TO_SALES}", data=WIRES[carrier].voice | in_progress(carrier))
+    gateway.node.registry.registry = gateway.memory
+    assert lossy.lost == 1
+    [ended] = {facts.session for facts in noted if facts.end_reason == "no_worker"}
+    assert ended != old and (await gateway.memory.find(old)).end_reason == "transferred"
