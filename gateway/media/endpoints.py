@@ -10,13 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.media.bridge import Bridge
-from gateway.media.relay import Relay
+from gateway.media.types import MediaPath
 from gateway.protocol.codes import CloseCode
 from gateway.sockets import Handler, Socket
 
 TIMED_EVERY = 47
-"""One in so many audio messages is timed: a prime, so that no rhythm of the traffic is met again and again."""
+"""One message in so many is timed (in PCM, of audio): a prime, so that no rhythm of the traffic is met each time."""
 
 
 class TransitTimer(Protocol):
@@ -36,13 +35,13 @@ class StreamEndpoint(Handler):
     on_closed: is told the close code, once.
     """
 
-    def __init__(self, bridge: Bridge | Relay, timer: TransitTimer, on_closed: Callable[[int], None]) -> None:
+    def __init__(self, bridge: MediaPath, timer: TransitTimer, on_closed: Callable[[int], None]) -> None:
         self._timer = timer
         self._on_closed = on_closed
         self._time = asyncio.get_running_loop().time
         self.serve(bridge)
 
-    def serve(self, bridge: Bridge | Relay) -> None:
+    def serve(self, bridge: MediaPath) -> None:
         """Deliver to this bridge from now on."""
         self._deliver = bridge.stream_received
         self._counts = bridge.counts
@@ -77,7 +76,7 @@ class LinkEndpoint(Handler):
         self.spoke = False
         """Whether the worker had said anything (audio; in relay, any message) when the link was lost. Set by `lose`."""
         self._spoken_before = 0
-        self._bridge: Bridge | Relay | None = None
+        self._bridge: MediaPath | None = None
         self._timer = timer
         loop = asyncio.get_running_loop()
         self._time = loop.time
@@ -87,7 +86,7 @@ class LinkEndpoint(Handler):
     def open(self) -> bool:
         return self.socket is not None and not self.gone.is_set()
 
-    def bind(self, bridge: Bridge | Relay) -> Socket | None:
+    def bind(self, bridge: MediaPath) -> Socket | None:
         """Pass on what the worker says from now on, and return the socket.
 
         None: it is closed already. What the worker said before is dropped: there was no call yet.

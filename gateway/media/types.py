@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway.media.playout import PlayoutLimits
+from gateway.protocol import pcm
 from gateway.sockets import Socket
 from serializers.base import Event, Serializer, Start
 
@@ -138,3 +140,58 @@ class Stream:
     early: EarlyMedia = EarlyMedia()
     resumes: bool = False
     verified: bool = False
+
+
+class MediaPath(Protocol):
+    """What joins a session's stream and its link: a `Bridge` by PCM, a `Relay` by the carrier's own messages.
+
+    Times are loop time, in seconds.
+    """
+
+    counts: Counts
+
+    @property
+    def streaming(self) -> bool:
+        """True if there is a stream."""
+
+    def unplayed(self, now: float) -> float:
+        """Seconds of audio that the caller has still to hear, as far as it is known. Of a relay nothing is known: 0."""
+
+    def attach_stream(self, stream: Stream, now: float) -> None:
+        """Serve this stream from now on. Raises UnsupportedCodec, and nothing changes; a relay never does."""
+
+    def detach_stream(self, now: float) -> None:
+        """Serve no stream."""
+
+    def stream_received(self, data: bytes, text: bool, now: float) -> None:
+        """Take one message of the carrier's."""
+
+    def attach_link(self, link: Socket, start: pcm.Start, now: float, news: Sequence[pcm.Status] = ()) -> None:
+        """Tell the bot of the call, and then all that has waited for it.
+
+        start, news: what a bot of our own protocol is told first; one on the carrier's wire gets the handshake.
+        """
+
+    def detach_link(self, now: float, *, final: bool = False) -> None:
+        """Note that the bot is gone. final: no other comes, so the caller is not on hold."""
+
+    def link_received(self, data: bytes, text: bool, now: float) -> None:
+        """Take one message of the bot's."""
+
+    def tell(self, message: pcm.ToWorker) -> None:
+        """Say something to the bot. On the carrier's wire there are no words but the end."""
+
+    def clear(self, now: float) -> None:
+        """Drop what the caller has not heard, here and at the carrier; of a relay only hold audio is known."""
+
+    def after_playback(self, action: Callable[[], None], now: float) -> None:
+        """Call `action` when all audio so far has been heard; at once where only the carrier has it."""
+
+    def send_keys(self, digits: str, now: float) -> None:
+        """Press keys for an operator, behind what the bot has said."""
+
+    def refuse_keys(self, reason: str) -> None:
+        """Tell the bot that its keys are not pressed. On the carrier's wire bots press keys themselves."""
+
+    def tick(self, now: float) -> None:
+        """Do what is due. Called every 20 ms."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.media.bridge import Bridge
-from gateway.media.relay import Relay
+from gateway.media.types import MediaPath
 from gateway.protocol import pcm
 
 WARNING = 30.0
@@ -33,7 +32,7 @@ class DurationLimit:
             return self.ends_at + LAST_WORDS
         return self.ends_at if self._warned else self.warns_at
 
-    def advance(self, bridge: Bridge | Relay, end: Callable[[], None], now: float) -> bool:
+    def advance(self, bridge: MediaPath, end: Callable[[], None], now: float) -> bool:
         """Do what is due. True: the call must end now, whatever the bot still says.
 
         end: ends the call; it is called when the caller has heard what the bot said in time.

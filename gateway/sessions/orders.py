@@ -6,8 +6,7 @@ import asyncio
 from functools import partial
 from typing import Protocol
 
-from gateway.media.bridge import Bridge
-from gateway.media.relay import Relay
+from gateway.media.types import MediaPath
 from gateway.protocol.codes import EndReason
 from gateway.sessions.commands import CommandedSession, no_keys, no_way_back
 from gateway.sessions.duration_limit import LAST_WORDS
@@ -23,7 +22,7 @@ class OrderedSession(CommandedSession, Protocol):
     """What is needed of a session."""
 
     @property
-    def bridge(self) -> Bridge | Relay:
+    def bridge(self) -> MediaPath:
         """What joins its stream and its bot."""
 
     @property

@@ -15,9 +15,7 @@ from typing import Literal
 import structlog
 
 from gateway.errors import UnsupportedCodec
-from gateway.media.bridge import Bridge
-from gateway.media.relay import Relay
-from gateway.media.types import Stream
+from gateway.media.types import MediaPath, Stream
 from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.pool.facts import FactEvent, Facts, merge
@@ -139,7 +137,7 @@ class Session:
         self.worker.use_claim(claim)
 
     @property
-    def bridge(self) -> Bridge | Relay:
+    def bridge(self) -> MediaPath:
         """What joins the stream and the bot now."""
         return self.current.bridge
 
