@@ -34,7 +34,8 @@ MAX_PENDING = 64
 (Linux, the default of net.core.wmem_default), and to fork more at once starts none of them sooner."""
 
 FORK_LIMIT = 30.0
-"""Seconds within which a fork server must have answered a request. It takes milliseconds, and some 100 ms once."""
+"""Seconds within which a fork server must answer the next request. It takes milliseconds; where the bot holds a large
+model, a second."""
 
 Started = Callable[[int, str], None]
 """A function that is called with the pid; or with 0 and why there is no process."""
@@ -90,7 +91,8 @@ class ForkServer:
         self._lost = lost
         self._control: socket.socket | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._pending: deque[tuple[float, Started]] = deque()  # when each was asked for, and who is told
+        self._pending: deque[Started] = deque()
+        self._waits_since = 0.0  # when something was asked for, or answered while more was to be
         self._forks_nothing = False
         self._loop = asyncio.get_running_loop()
         self._loaded: asyncio.Future[ImportReport] = self._loop.create_future()
@@ -142,13 +144,15 @@ class ForkServer:
                 socket.send_fds(self._control, [b"{}"], [channel.fileno()])
             except OSError:
                 return  # the fork server is gone: the channel closes, and `lost` follows
-            self._pending.append((self._loop.time(), started))
+            if not self._pending:
+                self._waits_since = self._loop.time()
+            self._pending.append(started)
 
     def kill_if_hung(self, now: float) -> None:
         """See Spawner."""
         if self._control is None or self._process is None or self._process.returncode is not None:
             return
-        if self._pending and now - self._pending[0][0] > FORK_LIMIT:
+        if self._pending and now - self._waits_since > FORK_LIMIT:
             log.warning("the fork server has not answered for %g s (stopped?): killed", FORK_LIMIT)
             self._process.kill()
             self._disconnect()
@@ -203,11 +207,15 @@ class ForkServer:
                 self._disconnect()
                 self._loaded.set_exception(BotError(why))
             case {"spawned": int(pid)}:
-                self._pending.popleft()[1](pid, "")
+                self._answered(pid, "")
             case {"not_forked": str(why)}:
-                self._pending.popleft()[1](0, f"cannot fork a process: {why}")
+                self._answered(0, f"cannot fork a process: {why}")
             case {"exited": int(pid), "status": int(status)}:
                 self._exited(pid, status)
+
+    def _answered(self, pid: int, why: str) -> None:
+        self._waits_since = self._loop.time()
+        self._pending.popleft()(pid, why)
 
 
 @dataclass(frozen=True, slots=True)
