@@ -86,7 +86,7 @@ def test_a_bot_whose_link_was_lost_hears_the_silence_meanwhile(listener, stream_
     """It tells time by what it hears, and has heard the call so far."""
     bridge = Bridge(16000, BridgeLimits(), listener)
     said_before_the_bot(bridge, stream_socket, link_socket, WORD)
-    bridge.detach_link()
+    bridge.detach_link(0.02)
     link_socket.sent.clear()
     bridge.stream_received(media(SILENCE), True, 0.04)
     bridge.attach_link(link_socket, LINK_START, 0.06)
