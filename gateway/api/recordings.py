@@ -14,7 +14,7 @@ from gateway.api.models import RecordingPart
 from gateway.api.operation import Asked, Reply
 from gateway.api.parts import Api
 from gateway.api.problems import Problem, not_found
-from gateway.call_recording.folder import parts
+from gateway.call_recording.folder import finished_files
 from gateway.sessions import control
 
 MEDIA_TYPES = {".flac": "audio/flac", ".wav": "audio/wav"}
@@ -46,7 +46,7 @@ def _files(api: Api, recording: str) -> list[Path]:
     folders = {Path(service.recordings).absolute() for service in api.node.services if service.recordings}
     if path.absolute().parent not in folders or path.suffix not in MEDIA_TYPES:
         return []
-    return [each for each in parts(path) if each.suffix in MEDIA_TYPES and not each.is_symlink()]
+    return [each for each in finished_files(path) if each.suffix in MEDIA_TYPES and not each.is_symlink()]
 
 
 async def pause(api: Api, asked: Asked) -> Reply | Problem:

@@ -45,8 +45,8 @@ def convert(spool: Path, target: Path, ending: str, before: Path | None = None) 
         file = FORMATS[ending.removeprefix(".")](descriptor, rate)
         try:
             if before is not None:
-                yield from _go_on(before, file, rate, wall)
-            spoken, seconds = yield from _fill(file, CallTracks(rate, began), entries, began)
+                yield from _copy_earlier_file(before, file, rate, wall)
+            spoken, seconds = yield from _write_tracks(file, CallTracks(rate, began), entries, began)
         finally:
             file.close()
     ended = wall + seconds if wall else spool.stat().st_mtime
@@ -74,7 +74,7 @@ def _wall_clock(text: bytes) -> float:
         return 0.0
 
 
-def _go_on(before: Path, file: AudioFile, rate: int, wall: float) -> Generator[None, None, None]:
+def _copy_earlier_file(before: Path, file: AudioFile, rate: int, wall: float) -> Generator[None, None, None]:
     """Write what an earlier file holds, and silence from its end until the wall clock says so."""
     for frames in read_blocks(before, rate, round(BATCH * rate)):
         file.write(frames)
@@ -86,7 +86,9 @@ def _go_on(before: Path, file: AudioFile, rate: int, wall: float) -> Generator[N
         yield
 
 
-def _fill(file: AudioFile, tracks: CallTracks, entries: Iterator[Entry], began: float) -> Generator[None, None, Filled]:
+def _write_tracks(
+    file: AudioFile, tracks: CallTracks, entries: Iterator[Entry], began: float
+) -> Generator[None, None, Filled]:
     batch: list[Entry] = []
     last = taken = began
     ended = spoken = False
@@ -94,22 +96,22 @@ def _fill(file: AudioFile, tracks: CallTracks, entries: Iterator[Entry], began: 
         last = max(last, entry[1])
         ended = entry[0] == "end"
         spoken = spoken or entry[0] in ("caller", "bot")
-        if last - taken > BATCH:  # before it is laid down: behind a long silence there would be no room for it
-            _lay_down(tracks, batch)
+        if last - taken > BATCH:  # before it is placed: behind a long silence there would be no room for it
+            _place_batch(tracks, batch)
             batch, taken = [], last
             for block in tracks.take(last):
                 file.write(block)
             yield
         batch.append(entry)
-    _lay_down(tracks, batch)
+    _place_batch(tracks, batch)
     end = last if ended else last + FRAME
     for block in tracks.finish(end):
         file.write(block)
     return spoken, end - began
 
 
-def _lay_down(tracks: CallTracks, batch: list[Entry]) -> None:
-    """In the usual case, a moment of nothing but audio, in one go."""
+def _place_batch(tracks: CallTracks, batch: list[Entry]) -> None:
+    """Place entries on the tracks: a moment of nothing but audio, the usual case, in one go."""
     caller = [(start, data) for kind, _, start, data in batch if kind == "caller"]
     bot = [(start, data) for kind, _, start, data in batch if kind == "bot"]
     if len(caller) + len(bot) == len(batch):

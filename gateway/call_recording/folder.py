@@ -6,8 +6,8 @@
 <folder>/<session>.2.flac.part    likewise: it goes on, and is appended to the first one when it is over
 <folder>/<session>.flac.new       the file while it is being made of these
 
-A part is made after those before it, and removed when it is in a file. A file's time of change is the end of what is
-in it. By that a part is known which a killed process has appended and not removed.
+A `.part` is converted after those with lower numbers, and removed when its audio is in a file. A file's time of change
+is the end of its audio: so a `.part` is recognized that a killed process has appended and not removed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MIN_FREE = 200 * 1024 * 1024
 MAX_PARTS = 100
 """Files of one session: it goes on in another with each node that takes it."""
 MAX_MISSING = 8
-"""Numbers in a row without a file, behind which no more are looked for: they have been appended to earlier ones."""
+"""Stop to look for files after this many missing numbers: those have been appended to earlier ones."""
 BREATH = 0.001
 """Seconds between two steps of a recovery: calls may be running already."""
 
@@ -210,7 +210,7 @@ def session_of(path: str | Path) -> str:
     return re.sub(r"\.\d{1,3}$", "", Path(path).stem)
 
 
-def first_part(path: Path) -> Path:
+def first_file(path: Path) -> Path:
     """Return the recording's first file if it is here, else this one, in which it goes on."""
     first = path.with_name(session_of(path) + path.suffix)
     return first if first.exists() else path
@@ -240,10 +240,10 @@ def _names(path: Path) -> list[Path]:
     return found
 
 
-def parts(path: str | Path) -> list[Path]:
-    """Return the files that a recording consists of, in order: the first, and those in which it goes on.
+def finished_files(path: str | Path) -> list[Path]:
+    """Return the files of a recording that can be played, in order: the first, and those in which it goes on.
 
-    path: of the first, as the call's record has it. Those that are still being written are not among them.
+    path: of the first, as the call's record has it.
     """
     first = _number_of(Path(path))
     return [one for one in _names(Path(path)) if _number_of(one) >= first and one.exists()]

@@ -17,15 +17,15 @@ from gateway.call_recording.recorder import CallRecorder, Result
 
 log = structlog.get_logger(__name__)
 
-EVERY = 0.5
-"""Seconds between two writes of one recording: what a killed process loses, with one `TURN`. Each write costs two
-changes between this thread and the event loop's, more than its bytes do."""
-TURN = 0.1
+WRITE_EVERY = 0.5
+"""Seconds between two writes of one recording: what a killed process loses, with one `TURN_SECONDS`. Each write costs
+two changes between this thread and the event loop's, more than its bytes do."""
+TURN_SECONDS = 0.1
 """Seconds between two looks at what is due: a part of the recordings each time, so that the event loop never waits for
 all of them, but several, as the second one finds the processor's caches warm."""
-SHARE = 0.005
+CONVERT_SHARE = 0.005
 """Seconds of each turn in which calls that are over are made into files: a tenth of one core, at most."""
-CLOSING = 20.0
+CLOSE_TIMEOUT = 20.0
 """Seconds for the rest of all recordings when the process ends. What is not done then, the next start does."""
 MAX_FORGOTTEN = 100_000
 """Sessions that are never recorded again, as their caller is forgotten, some 10 MB; of more, the oldest have ended."""
@@ -94,19 +94,20 @@ class RecordingWriter:
         """Finish all recordings, and end the thread."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join(CLOSING)
+            self._thread.join(CLOSE_TIMEOUT)
             if self._thread.is_alive():
                 log.warning("not all recordings were made: the next start does it", left=self.waiting)
 
     def _run(self) -> None:
         while True:
-            stopping = self._stopping.wait(TURN)
+            stopping = self._stopping.wait(TURN_SECONDS)
             with self._lock:
                 new, self._new = self._new, []
                 self._recorders += new
             now = time.monotonic()
             for recorder in new:
-                recorder.due = now + EVERY * (next(self._phase) * 0.618 % 1)  # spread: the golden ratio's multiples
+                spread = next(self._phase) * 0.618 % 1  # multiples of the golden ratio
+                recorder.due = now + WRITE_EVERY * spread
             if stopping:
                 for recorder in self._recorders:
                     recorder.finish()
@@ -115,7 +116,7 @@ class RecordingWriter:
                     with self._lock:
                         self._recorders.remove(recorder)
                         self._completing.append((recorder, recorder.complete()))
-            self._complete_some(now + (CLOSING if stopping else SHARE))
+            self._complete_some(now + (CLOSE_TIMEOUT if stopping else CONVERT_SHARE))
             if stopping and not (self._recorders or self._completing or self._new):
                 return
 
@@ -123,7 +124,7 @@ class RecordingWriter:
         """Write what is due. True: the recording is over."""
         if now < recorder.due and not recorder.finished:
             return False
-        recorder.due = now + EVERY
+        recorder.due = now + WRITE_EVERY
         try:
             over = recorder.advance()
         except Exception:  # a bug in one call's recording must not end those of all

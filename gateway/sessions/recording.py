@@ -9,7 +9,7 @@ from pathlib import Path
 
 import structlog
 
-from gateway.call_recording.folder import first_part, remove_sessions, session_of
+from gateway.call_recording.folder import first_file, remove_sessions, session_of
 from gateway.call_recording.recorder import CallRecorder
 from gateway.errors import RegistryUnavailable
 from gateway.media.bridge import Bridge
@@ -31,7 +31,7 @@ async def note_recovered(node: Node) -> None:
     folders = [service.recordings for service in node.services if service.recordings]
     for path in await asyncio.to_thread(lambda: list(node.recordings.prepare(folders))):
         log.info("recording recovered", session=session_of(path))
-        await _note_recovered(node, session_of(path), str(first_part(path)))
+        await _note_recovered(node, session_of(path), str(first_file(path)))
 
 
 async def _note_recovered(node: Node, session: str, recording: str) -> None:

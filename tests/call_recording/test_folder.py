@@ -9,8 +9,8 @@ from gateway.call_recording import folder
 from gateway.call_recording.folder import (
     beside,
     create,
-    first_part,
-    parts,
+    finished_files,
+    first_file,
     recover,
     remove,
     remove_sessions,
@@ -37,7 +37,7 @@ def names(tmp_path) -> list[str]:
 
 def test_a_file_has_its_name_when_it_is_whole(tmp_path) -> None:
     recording = begin(tmp_path)
-    assert names(tmp_path) == ["s1.wav.part"] and parts(recording.path) == []
+    assert names(tmp_path) == ["s1.wav.part"] and finished_files(recording.path) == []
     assert stat.S_IMODE(recording.part.stat().st_mode) == 0o600
     finish(recording)
     assert recording.path.stat().st_size == 44 + 8000 * 4
@@ -50,9 +50,9 @@ def test_a_session_that_goes_on_while_another_writes_has_more_files(tmp_path) ->
     finish(second)
     finish(first)
     third = begin(tmp_path)
-    assert [path.name for path in parts(first.path)] == ["s1.wav", "s1.2.wav"]
+    assert [path.name for path in finished_files(first.path)] == ["s1.wav", "s1.2.wav"]
     assert session_of(third.path) == "s1"
-    assert first_part(third.path) == first.path
+    assert first_file(third.path) == first.path
     finish(begin(tmp_path, "s10"))
     assert remove(first.path) == 3
     assert names(tmp_path) == ["s10.wav"]
@@ -118,5 +118,5 @@ def test_no_session_leads_out_of_the_folder(session, tmp_path) -> None:
     recording = begin(tmp_path, session)
     finish(recording)
     assert recording.path.parent == tmp_path / "recordings"
-    assert first_part(recording.path) == recording.path
+    assert first_file(recording.path) == recording.path
     assert len(names(tmp_path)) == 1

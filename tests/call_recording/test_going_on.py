@@ -17,7 +17,7 @@ from gateway.call_recording.folder import (
     OpenRecording,
     beside,
     create,
-    parts,
+    finished_files,
     recover,
     remove,
     remove_sessions,
@@ -134,15 +134,15 @@ def test_a_process_killed_before_the_rename_leaves_the_first_whole(tmp_path) -> 
 def test_what_another_process_still_writes_is_gone_on_with_elsewhere(tmp_path) -> None:
     first, later = begin(tmp_path, 100, 1.0, NOON), begin(tmp_path, 200, 1.0, NOON + 1.0)
     assert finish(later) and finish(first)
-    assert [path.name for path in parts(first.path)] == ["s1.flac", "s1.2.flac"]
-    assert [session_of(path) for path in parts(first.path)] == ["s1", "s1"]
+    assert [path.name for path in finished_files(first.path)] == ["s1.flac", "s1.2.flac"]
+    assert [session_of(path) for path in finished_files(first.path)] == ["s1", "s1"]
 
 
 def test_what_follows_a_part_that_is_still_written_is_not_put_before_it(tmp_path) -> None:
     finish(begin(tmp_path, 1, 1.0, NOON + 1))
     second, third = begin(tmp_path, 2, 1.0, NOON + 2), begin(tmp_path, 3, 1.0, NOON + 3)
     assert finish(third) and finish(second)
-    assert [runs(path) for path in parts(second.path)] == [[(1, 1.0), (2, 1.0)], [(3, 1.0)]]
+    assert [runs(path) for path in finished_files(second.path)] == [[(1, 1.0), (2, 1.0)], [(3, 1.0)]]
 
 
 @pytest.mark.parametrize("damage", [b"", b"fLaC"])
@@ -215,7 +215,7 @@ def test_a_recording_that_ends_in_many_parts_keeps_their_order(tmp_path) -> None
 
 def test_a_first_part_that_waits_to_be_made_is_made_first(tmp_path, monkeypatch) -> None:
     """By the thread that makes all files, which has had no time for it until the second part was over."""
-    monkeypatch.setattr("gateway.call_recording.writer.SHARE", -1.0)
+    monkeypatch.setattr("gateway.call_recording.writer.CONVERT_SHARE", -1.0)
     writer, told = RecordingWriter(), []
     pieces: list[CallRecorder] = []
     for value in (100, 200):

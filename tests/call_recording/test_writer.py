@@ -54,11 +54,11 @@ def test_a_forgotten_session_is_recorded_no_more(process) -> None:
         recorder.finish()
     wait_for(lambda: len(process.told) == 3)
     assert process.files() == ["s2.wav"]
-    assert process.writer.results == {"made": 1, "empty": 0, "failed": 0, "discarded": 2}
+    assert process.writer.results == {"made": 1, "cut_short": 0, "empty": 0, "failed": 0, "discarded": 2}
 
 
 def test_one_that_is_forgotten_while_its_file_is_made_has_none(process, monkeypatch) -> None:
-    monkeypatch.setattr(module, "SHARE", -1.0)  # the thread has no time to make files
+    monkeypatch.setattr(module, "CONVERT_SHARE", -1.0)  # the thread has no time to make files
     process.record("s1").finish()
     wait_for(lambda: process.writer.waiting == 1)
     process.writer.forget({"s1"})
@@ -69,7 +69,7 @@ def test_one_that_is_forgotten_while_its_file_is_made_has_none(process, monkeypa
 
 
 def test_what_is_not_made_at_the_end_is_told_and_made_by_the_next_start(process, monkeypatch) -> None:
-    monkeypatch.setattr(module, "CLOSING", 0.2)
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.2)
     monkeypatch.setattr(module.RecordingWriter, "_complete_some", lambda self, until: None)
     process.record("s1").finish()
     wait_for(lambda: process.writer.waiting == 1)

@@ -252,7 +252,7 @@ async def test_files_that_are_made_at_the_end_are_noted(gateway, tmp_path):
 
 async def test_a_file_that_waits_long_is_told_and_noted_at_last(gateway, monkeypatch, tmp_path):
     monkeypatch.setattr("gateway.sessions.recording.SLOW", 0.05)
-    monkeypatch.setattr("gateway.call_recording.writer.SHARE", -1.0)
+    monkeypatch.setattr("gateway.call_recording.writer.CONVERT_SHARE", -1.0)
     carrier = await gateway.call()
     bot, session = await serving(gateway)
     await speak(carrier, bot)
