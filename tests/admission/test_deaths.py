@@ -93,7 +93,7 @@ async def test_workers_that_exit_in_prewarm_cost_no_call_and_come_when_mended(tm
         (tmp_path / "prewarm").write_text("exit")
         kill(min(served.idle()))
         said = await served.until_log("failed to start: exit status 3")
-        assert "the next one in" in said["event"]
+        assert "retrying in" in said["event"]
         await served.short_call()  # by the one that was ready before
         assert served.gateway.alive()
         (tmp_path / "prewarm").unlink()
