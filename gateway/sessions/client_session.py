@@ -27,7 +27,7 @@ from gateway.protocol.codes import CloseCode, EndReason
 from gateway.sessions.facts_sync import FactWrites, as_event
 from gateway.sessions.open_link import call_header
 from gateway.sessions.worker_search import (
-    Connected,
+    OpenLink,
     Unavailable,
     WorkerRequest,
     acquire_worker,
@@ -184,11 +184,11 @@ class ClientSession:
             elif found is not None:
                 await self._converse(found, began)
         finally:
-            if isinstance(found, Connected):
+            if isinstance(found, OpenLink):
                 found.link.close()
-            await self._finish(static=isinstance(found, Connected) and found.claim.static)
+            await self._finish(static=isinstance(found, OpenLink) and found.claim.static)
 
-    async def _find_worker(self, facts: Facts) -> Connected | Unavailable | None:
+    async def _find_worker(self, facts: Facts) -> OpenLink | Unavailable | None:
         """Open a link. None: the client has left, or the session was ended, meanwhile."""
         request = WorkerRequest(
             service=self._service.host,
@@ -215,7 +215,7 @@ class ClientSession:
             self._cold = self._cold or (self.claim is None and claim.worker is None)
             self.claim = claim
 
-    async def _converse(self, found: Connected, began: float) -> None:
+    async def _converse(self, found: OpenLink, began: float) -> None:
         """Pass on until either side ends."""
         self.claim, self._link = found.claim, found.link.socket
         assert self._link is not None and self._keepalive is not None

@@ -69,6 +69,6 @@ class HandOver:
     by: float
 
 
-Event: TypeAlias = (
+SessionEvent: TypeAlias = (
     StreamClosed | BotCommand | OrderedTransfer | BotFinished | EndSession | Superseded | WorkerEnded | HandOver
 )

@@ -10,7 +10,7 @@ from gateway.media.types import MediaPath
 from gateway.protocol.codes import EndReason
 from gateway.sessions.commands import CommandedSession, no_keys, no_way_back
 from gateway.sessions.duration_limit import LAST_WORDS
-from gateway.sessions.events import AT_ONCE, EndSession, Event, OrderedTransfer, OrderKind
+from gateway.sessions.events import AT_ONCE, EndSession, OrderedTransfer, OrderKind, SessionEvent
 from gateway.sessions.recording import SessionRecording
 
 MAX_ORDERS = 64
@@ -29,7 +29,7 @@ class OrderedSession(CommandedSession, Protocol):
     def recording(self) -> SessionRecording:
         """Its recording, if there is one."""
 
-    def post(self, event: Event) -> None:
+    def post(self, event: SessionEvent) -> None:
         """Wake the session's task."""
 
 
@@ -73,10 +73,10 @@ class Orders:
                 asyncio.get_running_loop().call_later(LAST_WORDS, session.post, end)
         return ""
 
-    def _after_playback(self, event: Event) -> None:
+    def _after_playback(self, event: SessionEvent) -> None:
         self._waiting += 1
         self._session.bridge.after_playback(partial(self._post, event), self._now())
 
-    def _post(self, event: Event) -> None:
+    def _post(self, event: SessionEvent) -> None:
         self._waiting -= 1
         self._session.post(event)

@@ -32,9 +32,9 @@ from gateway.sessions.events import (
     BotCommand,
     BotFinished,
     EndSession,
-    Event,
     HandOver,
     OrderedTransfer,
+    SessionEvent,
     StreamClosed,
     Superseded,
     WorkerEnded,
@@ -80,7 +80,7 @@ class Session:
         self.current = CurrentBridge(node, service, self, claim)
         self.stream: Stream | None = None
         self.call: CallData | None = None
-        self._events: asyncio.Queue[Event] = asyncio.Queue(MAX_WAITING)
+        self._events: asyncio.Queue[SessionEvent] = asyncio.Queue(MAX_WAITING)
         self._reads_events, self._flooded = True, False
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
@@ -205,7 +205,7 @@ class Session:
     def bot_state(self, state: bytes) -> None:
         self.worker.keep_state(state)
 
-    def post(self, event: Event) -> None:
+    def post(self, event: SessionEvent) -> None:
         if not self._reads_events:
             return
         if not self._events.full():
@@ -286,7 +286,7 @@ class Session:
                 case BotCommand("digits", digits):
                     await self._press(digits)
 
-    async def _next_event(self) -> Event | None:
+    async def _next_event(self) -> SessionEvent | None:
         """The next event, or None when a deadline has passed."""
         deadline = self._limit.due
         if self._stream_due_by is not None:

@@ -36,10 +36,10 @@ from gateway.sessions.bot_news import BotNews
 from gateway.sessions.bot_state import BotState, StreamOfBot
 from gateway.sessions.bot_wait import BotWait
 from gateway.sessions.current_bridge import CurrentBridge
-from gateway.sessions.events import BotFinished, Event, Superseded, WorkerEnded
+from gateway.sessions.events import BotFinished, SessionEvent, Superseded, WorkerEnded
 from gateway.sessions.open_link import call_header
 from gateway.sessions.preconnect import PreopenedLinks
-from gateway.sessions.worker_search import Connected, Unavailable, WorkerRequest, acquire_worker, ask_until_answered
+from gateway.sessions.worker_search import OpenLink, Unavailable, WorkerRequest, acquire_worker, ask_until_answered
 from serializers.call_data import CallData
 
 MIN_STABLE_SECONDS = 5.0
@@ -63,7 +63,7 @@ class SessionView(Protocol):
     call: CallData | None
     current: CurrentBridge
 
-    def post(self, event: Event) -> None:
+    def post(self, event: SessionEvent) -> None:
         """Wake the session's task."""
 
     async def remember(self, event: FactEvent) -> bool:
@@ -207,12 +207,12 @@ class WorkerLink:
             link.close()
             raise
 
-    async def _acquire(self, claim: Claim | None, avoid: frozenset[str]) -> Connected | Unavailable:
+    async def _acquire(self, claim: Claim | None, avoid: frozenset[str]) -> OpenLink | Unavailable:
         """Find a worker; the caller hears hold audio if it takes long."""
         self._wait.begin(claim, first=not self.starts)
         link = self._preopened.take(claim) if claim is not None else None
         if claim is not None and link is not None:
-            return Connected(link, claim)
+            return OpenLink(link, claim)
         call, hold = self._session.call, self._service.when_full.kind == "hold"
         request = WorkerRequest(
             service=self._service.host,
@@ -248,7 +248,7 @@ class WorkerLink:
         if occupied is not None:
             watched.call_began(occupied)
 
-    def _attach(self, found: Connected) -> bool:
+    def _attach(self, found: OpenLink) -> bool:
         """Join the worker to the bridge, and tell it of the call. False: its link has broken again meanwhile."""
         claim, self.link, self.state = found.claim, found.link, State.ATTACHED
         bridge, call, now = self._session.current.bridge, self._session.call, self._now()

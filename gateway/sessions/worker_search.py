@@ -33,8 +33,8 @@ the answer would be that another node has it.
 
 
 @dataclass(frozen=True, slots=True)
-class Connected:
-    """There is a worker, and its link is open."""
+class OpenLink:
+    """An open link to a worker, and the claim that it is of."""
 
     link: LinkEndpoint
     claim: Claim
@@ -78,7 +78,7 @@ class WorkerRequest:
 
 async def acquire_worker(
     node: Node, request: WorkerRequest, claim: Claim | None, *, avoid: frozenset[str] = frozenset()
-) -> Connected | Unavailable:
+) -> OpenLink | Unavailable:
     """Open a link for this confirmed claim, or for the next one to be had.
 
     A worker that cannot be reached is passed over for another, within `connect_tries` and `connect_all`.
@@ -119,12 +119,12 @@ async def acquire_worker(
     return Unavailable(EndReason.NO_WORKER)
 
 
-async def _connect(node: Node, request: WorkerRequest, claim: Claim) -> Connected | Unavailable | LinkError:
+async def _connect(node: Node, request: WorkerRequest, claim: Claim) -> OpenLink | Unavailable | LinkError:
     """Open the link. A LinkError: the worker is unreachable."""
     link = request.make_link(node.metrics.timed)
     try:
         await open_link(node, claim, link, request.body, request.header)
-        return Connected(link, claim)
+        return OpenLink(link, claim)
     except asyncio.CancelledError:
         link.close()  # it may have opened in the moment in which it was not needed any more
         raise

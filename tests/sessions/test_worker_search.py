@@ -14,7 +14,7 @@ from gateway.node.services import Fallback, Services
 from gateway.pool.registry import Host, Stale
 from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import Worker
-from gateway.sessions.worker_search import ASK_AGAIN, Connected, Unavailable, WorkerRequest, acquire_worker, next_look
+from gateway.sessions.worker_search import ASK_AGAIN, OpenLink, Unavailable, WorkerRequest, acquire_worker, next_look
 from tests.kit.node import PATIENCE, SERVICE, start
 from tests.kit.waiting import until
 
@@ -193,7 +193,7 @@ async def test_a_wait_for_a_worker_that_is_avoided_takes_no_time_from_the_search
     await asyncio.sleep(0.1)
     await registry.beat("slow", 1, (replace(failed, state="busy"), good))
     found = await search
-    assert isinstance(found, Connected) and found.claim.worker.id == "good"
+    assert isinstance(found, OpenLink) and found.claim.worker.id == "good"
     found.link.close()
     await found.link.gone.wait()
 
