@@ -1,4 +1,4 @@
-"""Dial-out: guards, then the idempotency key, then the pace, then the call."""
+"""Dial-out: guards, then the idempotency key, then the queue, then the call."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 
 import structlog
 
+from gateway.dialout.dial_queue import MustWait, NothingDue, QueueFull, Taken
 from gateway.dialout.following import Follower
 from gateway.dialout.guards import Checked, check
 from gateway.dialout.idempotency import first_answer, once
 from gateway.dialout.job import Job
-from gateway.dialout.lane import Idle, Refused, Taken
 from gateway.dialout.limits import DialoutLimits
-from gateway.dialout.pace import Pace
 from gateway.dialout.placing import FULL, HELD_UP, NO_WORKER, SLOW, Placer, begin_at_once
 from gateway.dialout.request import Begin, Dialled, DialQueued, DialRefusal, DialRequest, DialResult
+from gateway.dialout.shared_queue import SharedQueue
 from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Facts, hung_up
 from gateway.protocol.codes import EndReason
@@ -28,8 +28,10 @@ from gateway.sessions.worker_search import ask_until_answered
 
 log = structlog.get_logger(__name__)
 
-KEEPS_TURN = (NO_WORKER, FULL, SLOW)
-SHORTEST = 0.01
+NOT_ATTEMPTED = (NO_WORKER, FULL, SLOW)
+"""Nothing was sent to the carrier: the call loses its turn, and may wait again."""
+SHORTEST_WAIT = 0.01
+"""Seconds between two looks at the queue, at least."""
 REGISTRY_AWAY = 1.0
 """Seconds until a registry that did not answer is asked again."""
 DOWN = DialRefusal(503, "registry_down", "The registry does not answer.", retry_after=1.0)
@@ -43,20 +45,21 @@ class DialOut:
     def __init__(self, sessions: Sessions, limits: DialoutLimits) -> None:
         self._node = sessions.node
         self._limits = limits
-        self._pace = Pace(self._node, limits)
-        self._placer = Placer(self._node, limits, self._pace)
+        self._queue = SharedQueue(self._node, limits)
+        self._placer = Placer(self._node, limits, self._queue)
         self._wake = asyncio.Event()
-        self._in_hand = 0
+        self._open_requests = 0
         """Requests that have no answer yet, and calls of the queue that this node is about to dial, or to report."""
-        self._waits = False
-        """Something waited when this node last looked."""
+        self._queue_was_not_empty = False
+        """A call waited when this node last looked."""
 
     @property
     def busy(self) -> bool:
         """True while this node dials, while what it has placed rings or its stream is yet to come, and while calls wait
         that no other node would dial.
         """
-        return bool(self._in_hand or self._pace.ringing) or (self._waits and self._limits.alone)
+        at_work = bool(self._open_requests or self._queue.ringing)
+        return at_work or (self._queue_was_not_empty and self._limits.registry_is_local)
 
     @property
     def default_caller(self) -> str:
@@ -80,13 +83,13 @@ class DialOut:
         elif self._node.refusing or self._node.overloaded:
             result = await self._place_nothing(checked)
         else:
-            self._in_hand += 1
+            self._open_requests += 1
             try:
                 result = await self._place_once(checked)
             except RegistryUnavailable:
                 result = DOWN
             finally:
-                self._in_hand -= 1
+                self._open_requests -= 1
         self._audit(result, request.key_name, request.carrier, request.to)
         return result
 
@@ -107,26 +110,26 @@ class DialOut:
     async def _dial(self, job: Job, begin: Begin) -> DialResult:
         """Dial at once, or wait behind the rate. What is refused here is never dialled afterwards."""
         try:
-            entered = await self._pace.enter(job.session, job.how())
-            if isinstance(entered, Refused):
+            entered = await self._queue.enter(job.session, job.dial_options())
+            if isinstance(entered, QueueFull):
                 why = "Too many calls wait behind the rate of [dialout] already."
                 return DialRefusal(429, "rate", why, retry_after=entered.retry_after)
-            if isinstance(entered, Idle):
+            if isinstance(entered, MustWait):
                 return await self._enqueue(job, begin)
             result = await self._placer.place(job, begin)
-            if result in KEEPS_TURN:
-                await self._pace.leave(job.session)
+            if result in NOT_ATTEMPTED:
+                await self._queue.leave(job.session)
             elif result == HELD_UP:
-                await self._give_up(job.session)
+                await self._report_not_dialled(job.session)
             return result
         except RegistryUnavailable:
-            self._pace.held.discard(job.session)  # else its place would be renewed for a call that nobody dials
+            self._queue.let_go(job.session)  # else its place would be renewed for a call that nobody dials
             return DOWN
 
     async def _enqueue(self, job: Job, begin: Begin) -> DialResult:
         """Have a call wait behind the rate. Its facts come before the promise: who dials it needs them."""
         if not await begin():
-            await self._pace.leave(job.session)
+            await self._queue.leave(job.session)
             return HELD_UP
         await self._node.registry.merge(job.session, job.facts(self._node.unix_time()))
         try:
@@ -140,11 +143,11 @@ class DialOut:
 
     async def _promise(self, session: str) -> bool:
         """Let a call that has entered wait for its turn. False: this node was held up, and it has been reported."""
-        promised = await self._pace.promise(session)
+        promised = await self._queue.promise(session)
         if promised:
             self._wake.set()
         else:
-            await self._give_up(session)
+            await self._report_not_dialled(session)
         return promised
 
     # The queue.
@@ -152,11 +155,11 @@ class DialOut:
     async def run(self) -> None:
         """Dial what waits, and keep what was dialled; for ever."""
         await asyncio.gather(
-            self._for_ever(self._next, "the queue of calls to dial was not served"),
-            self._for_ever(self._keep, "the leases of dialled calls were not renewed"),
+            self._repeat(self._serve_queue_once, "the queue of calls to dial was not served"),
+            self._repeat(self._renew_leases, "the leases of dialled calls were not renewed"),
         )
 
-    async def _for_ever(self, step: Callable[[], Awaitable[None]], complaint: str) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[None]], complaint: str) -> None:
         while True:
             try:
                 await step()
@@ -166,23 +169,26 @@ class DialOut:
                 log.exception(f"{complaint}: a bug; the next round may go better")
                 await asyncio.sleep(REGISTRY_AWAY)
 
-    async def _keep(self) -> None:
+    async def _renew_leases(self) -> None:
         await asyncio.sleep(self._limits.lease / 3)
-        await self._pace.keep()
+        await self._queue.keep()
 
-    async def _next(self) -> None:
-        """Do the next thing that the lane has for this node, or wait until there may be one."""
+    async def _serve_queue_once(self) -> None:
+        """Do the next thing that the queue has for this node, or wait until there may be one."""
         leaves = self._node.refusing
-        if leaves and not self._limits.alone:
-            found: Taken | Idle = Idle(None)  # other nodes go on with what waits
+        if leaves and not self._limits.registry_is_local:
+            found: Taken | NothingDue = NothingDue(None)  # other nodes go on with what waits
         else:
-            found = await self._pace.take(give_up=leaves)
-        self._waits = not isinstance(found, Idle) or found.wait is not None
+            found = await self._queue.take(give_up=leaves)
+        self._queue_was_not_empty = not isinstance(found, NothingDue) or found.seconds is not None
         if isinstance(found, Taken):
-            self._in_hand += 1
-            self._node.spawn(self._go_on(found), f"dial {found.session}")
+            self._open_requests += 1
+            self._node.spawn(self._handle_taken(found), f"dial {found.session}")
             return
-        wait = self._limits.look_idle if found.wait is None else min(max(found.wait, SHORTEST), self._limits.look)
+        if found.seconds is None:
+            wait = self._limits.poll_empty_queue
+        else:
+            wait = min(max(found.seconds, SHORTEST_WAIT), self._limits.poll_ringing)
         try:
             async with asyncio.timeout(wait):
                 await self._wake.wait()
@@ -190,7 +196,7 @@ class DialOut:
         except TimeoutError:
             pass
 
-    async def _go_on(self, taken: Taken) -> None:
+    async def _handle_taken(self, taken: Taken) -> None:
         """Do for a call what its state asks for. If the registry goes away meanwhile, its lease ends."""
         try:
             match taken.state:
@@ -199,32 +205,32 @@ class DialOut:
                 case "late":
                     await self._report_late(taken)
                 case _:
-                    self._go_on_following(taken)
+                    self._follow_orphan(taken)
         except RegistryUnavailable:
-            self._pace.held.discard(taken.session)
+            self._queue.let_go(taken.session)
         finally:
-            self._in_hand -= 1
+            self._open_requests -= 1
 
-    def _go_on_following(self, taken: Taken) -> None:
+    def _follow_orphan(self, taken: Taken) -> None:
         log.warning("going on with a call whose node is gone", session=taken.session, state=taken.state)
-        Follower(self._node, self._limits, self._pace, taken.session, placed=taken.state == "placed").start()
+        Follower(self._node, self._limits, self._queue, taken.session, placed=taken.state == "placed").start()
 
     async def _dial_queued(self, taken: Taken) -> None:
         facts = await self._node.registry.find(taken.session)
         if facts is None or facts.over:  # it was hung up
             if facts is None:
                 log.error("a queued call was not dialled: the registry has lost what it knew", session=taken.session)
-            await self._pace.leave(taken.session)
+            await self._queue.leave(taken.session)
             return
-        job = Job.of_facts(facts, taken.how)
+        job = Job.of_facts(facts, taken.dial_options)
         result: DialResult
         if job.carrier in self._node.carriers:
             result = await self._placer.place(job)
         else:
             result = DialRefusal(422, "unknown_carrier", "The carrier is not set up any more.")
             await self._report(facts, EndReason.FAILED)
-        if result in KEEPS_TURN:
-            await self._pace.put_back(taken.session)
+        if result in NOT_ATTEMPTED:
+            await self._queue.put_back(taken.session)
             self._wake.set()
             return
         if result == HELD_UP:  # another node goes on with it
@@ -234,20 +240,22 @@ class DialOut:
     async def _report_late(self, taken: Taken) -> None:
         """Report a call that has waited too long, or whose node has not come to promise it."""
         reason = EndReason.FAILED if taken.lost else EndReason.REJECTED
-        await self._give_up(taken.session, reason)
+        await self._report_not_dialled(taken.session, reason)
 
-    async def _give_up(self, session: str, reason: EndReason = EndReason.FAILED) -> None:
+    async def _report_not_dialled(self, session: str, reason: EndReason = EndReason.FAILED) -> None:
         """Report a call that is not dialled, if anything is known of it."""
         facts = await self._node.registry.find(session)
         if facts is not None and not facts.over:
-            log.warning("a call was not dialled: its time, or its gateway's, was over", session=session, reason=reason)
+            log.warning(
+                "queued call given up: it waited too long, or its gateway stopped", session=session, reason=reason
+            )
             await self._report(facts, reason)
         else:
-            await self._pace.leave(session)
+            await self._queue.leave(session)
 
     async def _report(self, facts: Facts, reason: EndReason) -> None:
         await self._node.registry.merge(facts.session, hung_up(facts, reason, self._node.unix_time()))
-        await self._pace.leave(facts.session)
+        await self._queue.leave(facts.session)
 
     # What is told.
 

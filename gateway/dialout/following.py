@@ -13,7 +13,7 @@ from dataclasses import replace
 import structlog
 
 from gateway.dialout.limits import DialoutLimits
-from gateway.dialout.pace import Pace
+from gateway.dialout.shared_queue import SharedQueue
 from gateway.errors import RegistryUnavailable
 from gateway.node.node import Node
 from gateway.pool.facts import Facts, hung_up
@@ -22,19 +22,19 @@ from gateway.sessions.carrier_rest import cancel_by_rest
 
 log = structlog.get_logger(__name__)
 
-AFTER_THE_LONGEST = 120.0
-"""Seconds after the longest that a call may last, in which its end is told. Then it counts as over all the same."""
+END_REPORT_GRACE = 120.0
+"""Seconds after the longest that a call may last. If its end is not told by then, it counts as over."""
 
 
 class Follower:
     """Follows one call. placed: the carrier said that it has it. fence: of the claim, 0 for none."""
 
     def __init__(
-        self, node: Node, limits: DialoutLimits, pace: Pace, session: str, *, placed: bool, fence: int = 0
+        self, node: Node, limits: DialoutLimits, queue: SharedQueue, session: str, *, placed: bool, fence: int = 0
     ) -> None:
         self._node = node
         self._limits = limits
-        self._pace = pace
+        self._queue = queue
         self._session = session
         self._placed = placed
         self._fence = fence
@@ -46,18 +46,18 @@ class Follower:
 
     def start(self) -> None:
         """Follow the call until it is over, or another node has it. It counts as ringing at once."""
-        self._pace.ringing.add(self._session)
+        self._queue.note_ringing(self._session)
         self._node.spawn(self._run(), f"follow {self._session}")
 
     async def _run(self) -> None:
         try:
             await self._follow()
         finally:
-            self._pace.ringing.discard(self._session)
+            self._queue.note_not_ringing(self._session)
 
     async def _follow(self) -> None:
-        while self._session in self._pace.held:
-            pause = self._limits.look if self._session in self._pace.ringing else self._limits.look_seldom
+        while self._session in self._queue.held:
+            pause = self._limits.poll_ringing if self._session in self._queue.ringing else self._limits.poll_answered
             await asyncio.sleep(pause * random.uniform(0.8, 1.0))  # noqa: S311 - jitter, not a secret
             try:
                 if await self._look():
@@ -75,11 +75,11 @@ class Follower:
         if self._answered_at is None and (self._facts.answered or self._facts.streams):
             self._answered_at = self._now()
         if self._answered_at is not None and not self._awaits_stream(self._answered_at):
-            self._pace.ringing.discard(self._session)
+            self._queue.note_not_ringing(self._session)
         await self._renew()
         if self._answered_at is not None:
             longest = self._facts.max_seconds or self._longest()
-            if self._now() < self._answered_at + longest + AFTER_THE_LONGEST:
+            if self._now() < self._answered_at + longest + END_REPORT_GRACE:
                 return False
             await self._leave()
             return True
@@ -110,7 +110,7 @@ class Follower:
         """Nothing was heard of the call: end it at the carrier, in case it still rings, and report it."""
         heard = self._placed or self._facts.status == "ringing"
         reason = EndReason.NO_ANSWER if heard else EndReason.FAILED
-        log.warning("nothing was heard of a call that was dialled", session=self._session, reason=reason)
+        log.warning("no callback for a placed call: cancelling it at the carrier", session=self._session, reason=reason)
         await cancel_by_rest(self._node, self._facts)
         if self._facts.carrier:  # else the registry has lost all of it
             ended = hung_up(self._facts, reason, self._node.unix_time())
@@ -120,4 +120,4 @@ class Follower:
     async def _leave(self) -> None:
         if self._fence:
             await self._node.registry.release(self._session, self._fence)
-        await self._pace.leave(self._session)
+        await self._queue.leave(self._session)

@@ -1,7 +1,4 @@
-"""Who may be called, from which number, with what: looked at before anything is done for a call.
-
-A bot's body may be large, but a `relay` worker gets it in the URL of its link only.
-"""
+"""Who may be called, from which number, with what: looked at before anything is done for a call."""
 
 from __future__ import annotations
 
@@ -18,8 +15,9 @@ from gateway.node.node import Node
 from gateway.node.services import Service
 
 MAX_BODY = 64 * 1024
+"""Bytes of JSON that a bot is given."""
 MAX_RELAY_BODY = 4096
-"""Bytes of JSON; the second is what goes into a link's URL (see `open_link.MAX_BODY_QUERY`)."""
+"""The same where the bot is a `relay` worker: it gets them in the URL of its link (see `open_link.MAX_BODY_QUERY`)."""
 MAX_KEY = 255
 """Characters of an idempotency key."""
 MAX_CALL_SECONDS = 24 * 3600

@@ -54,7 +54,7 @@ Dial: TypeAlias = Callable[[Begin], Awaitable[DialResult]]
 class _Known:
     """What is kept of a key. until: the end of its lease, unix seconds. begun: its call may have been dialled.
 
-    answer: None while the request is at it.
+    answer: None while the first request is in progress.
     """
 
     session: str

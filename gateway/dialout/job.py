@@ -49,9 +49,9 @@ class Job:
         )
 
     @classmethod
-    def of_facts(cls, facts: Facts, how: Mapping[str, Any]) -> Job:
-        """Make it again of what the registry keeps. how: see below."""
-        machine = how.get("machine", "off")
+    def of_facts(cls, facts: Facts, dial_options: Mapping[str, Any]) -> Job:
+        """Make it again of what the registry keeps. dial_options: see the method."""
+        machine = dial_options.get("machine", "off")
         return cls(
             session=facts.session,
             carrier=facts.carrier,
@@ -62,11 +62,11 @@ class Job:
             body=facts.body,
             max_seconds=facts.max_seconds,
             machine_detection=cast(MachineDetection, machine) if machine in get_args(MachineDetection) else "off",
-            key_name=str(how.get("key", "")),
+            key_name=str(dial_options.get("key", "")),
         )
 
-    def how(self) -> dict[str, Any]:
-        """Return what the queue keeps of it; the rest is in the facts."""
+    def dial_options(self) -> dict[str, Any]:
+        """Return what the queue keeps of it; all else is in the facts."""
         return {"machine": self.machine_detection, "key": self.key_name}
 
     def facts(self, now: float) -> FactEvent:

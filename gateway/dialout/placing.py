@@ -5,7 +5,7 @@ What becomes of the order decides:
     surely not sent, or refused as one too many | once more, after a moment
     accepted                                    | followed to its end
     refused                                     | 502 with the carrier's words; the worker is free again
-    no answer, or only a proxy's that it had none | never repeated: a webhook that bears the session will tell
+    no answer, or a gateway error (502, 504)    | never repeated: a webhook that bears the session will tell
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from gateway.carriers.orders import CarrierRefusal, Placed, RestCall
 from gateway.dialout.following import Follower
 from gateway.dialout.job import Job
 from gateway.dialout.limits import DialoutLimits
-from gateway.dialout.pace import Pace
 from gateway.dialout.request import Begin, Dialled, DialRefusal, DialResult
+from gateway.dialout.shared_queue import SharedQueue
 from gateway.errors import RegistryUnavailable
 from gateway.node.http_client import HttpReply, NotSent, Unanswered
 from gateway.node.node import Node
@@ -35,7 +35,7 @@ from gateway.sessions.worker_search import ask_until_answered
 
 log = structlog.get_logger(__name__)
 
-Outcome: TypeAlias = Placed | CarrierRefusal | NotSent | Unanswered
+OrderResult: TypeAlias = Placed | CarrierRefusal | NotSent | Unanswered
 
 FULL_RETRY_AFTER = 5.0
 NOT_PLACED_RETRY_AFTER = 1.0
@@ -55,34 +55,34 @@ async def begin_at_once() -> bool:
 class Placer:
     """Places calls whose turn it is. Every method raises RegistryUnavailable."""
 
-    def __init__(self, node: Node, limits: DialoutLimits, pace: Pace) -> None:
+    def __init__(self, node: Node, limits: DialoutLimits, queue: SharedQueue) -> None:
         self._node = node
         self._limits = limits
-        self._pace = pace
+        self._queue = queue
 
     async def place(self, job: Job, begin: Begin = begin_at_once) -> DialResult:
         """Place a call that has its turn.
 
-        NO_WORKER, FULL, SLOW: it keeps its turn. HELD_UP: another node has it, or has given it up. After all else it
-        has none.
+        NO_WORKER, FULL, SLOW: nothing was sent, and the call may wait again. HELD_UP: another node has it, or has
+        given it up. After all else the call is dialled or ended.
         """
         claim = await self._claim(job)
         if isinstance(claim, DialRefusal):
             return claim
         try:
             if not await begin():
-                await self._drop(job.session, claim)
+                await self._release_and_leave(job.session, claim)
                 return HELD_UP
             facts = await self._node.registry.merge(job.session, job.facts(self._node.unix_time()))
-            has_turn = not facts.over and await self._pace.send(job.session)
+            has_turn = not facts.over and await self._queue.send(job.session)
         except RegistryUnavailable:
-            self._let_go(job.session, claim.fence)
+            self._release_later(job.session, claim.fence)
             raise
         if facts.over:  # it was hung up while it waited
-            await self._drop(job.session, claim)
+            await self._release_and_leave(job.session, claim)
             return Dialled(job.session, facts.call_id or None, facts.status)
         if not has_turn:  # this node was suspended
-            self._let_go(job.session, claim.fence)
+            self._release_later(job.session, claim.fence)
             return HELD_UP
         return await self._order(job, claim, facts)
 
@@ -99,7 +99,7 @@ class Placer:
         try:
             return await self._await_worker(job, claim, fence)
         except RegistryUnavailable:
-            self._let_go(job.session, fence)
+            self._release_later(job.session, fence)
             raise
 
     async def _await_worker(self, job: Job, claim: Claim | Stale, fence: int) -> Claim | DialRefusal:
@@ -123,7 +123,7 @@ class Placer:
 
     async def _order(self, job: Job, claim: Claim, facts: Facts) -> DialResult:
         limits, carrier = self._limits, self._node.carriers[job.carrier]
-        valid = limits.ring + limits.ring_grace + limits.rest
+        valid = limits.ring + limits.ring_grace + limits.order_timeout
         call = carrier.place_call(job.order(self._node, claim, ring=limits.ring, valid=valid), job.account)
         if call is None:
             return await self._fail(
@@ -146,11 +146,11 @@ class Placer:
         refusal = DialRefusal(502, outcome.code, outcome.text, retry_after=outcome.retry_after or later)
         return await self._fail(job, claim, facts, refusal, rejected=outcome.kind != "unavailable")
 
-    async def _send(self, carrier: str, call: RestCall) -> Outcome:
+    async def _send(self, carrier: str, call: RestCall) -> OrderResult:
         """Send the order; a second time only where it was surely not accepted."""
         for last in (False, True):
-            sent = await self._node.http_client.send(call, self._limits.rest)
-            outcome: Outcome
+            sent = await self._node.http_client.send(call, self._limits.order_timeout)
+            outcome: OrderResult
             if isinstance(sent, HttpReply):
                 outcome = self._node.carriers[carrier].read_placed(sent.status, sent.body, sent.headers)
             else:
@@ -161,7 +161,7 @@ class Placer:
             await asyncio.sleep(pause)
         return outcome
 
-    def _pause_before_retry(self, outcome: Outcome) -> float | None:
+    def _pause_before_retry(self, outcome: OrderResult) -> float | None:
         """Return the seconds until the order may be sent again, None if it must not be."""
         match outcome:
             case NotSent():
@@ -180,13 +180,15 @@ class Placer:
             event = FactEvent(call_id=placed.call_id, order_id=placed.alias, status="ringing", aliases=aliases)
             try:
                 facts = await self._node.registry.merge(session, event)
-                await self._pace.place(session)
+                await self._queue.place(session)
             except RegistryUnavailable:
                 log.warning("a call was placed, and the registry not told: it is away", session=session)
             if facts.over and facts.outcome == "":  # it was hung up while the carrier was asked
                 call = merge(facts, FactEvent(call_id=placed.call_id, order_id=placed.alias))
                 self._node.spawn(cancel_by_rest(self._node, call), f"cancel {session}")
-        follower = Follower(self._node, self._limits, self._pace, session, placed=placed is not None, fence=claim.fence)
+        follower = Follower(
+            self._node, self._limits, self._queue, session, placed=placed is not None, fence=claim.fence
+        )
         follower.start()
         call_id = facts.call_id or (placed.call_id if placed is not None else "")
         return Dialled(session, call_id or None, facts.status)
@@ -202,20 +204,20 @@ class Placer:
             reason = EndReason.REJECTED if rejected else EndReason.FAILED
             ended = replace(hung_up(facts, reason, self._node.unix_time()), outcome="failed")
             await self._node.registry.merge(job.session, ended)
-            await self._drop(job.session, claim)
+            await self._release_and_leave(job.session, claim)
         except RegistryUnavailable:  # the answer is known all the same
-            self._let_go(job.session, claim.fence)
+            self._release_later(job.session, claim.fence)
         return refusal
 
-    def _let_go(self, session: str, fence: int) -> None:
-        """Leave the call to whoever finds its lease over, and release its worker as soon as the registry answers.
+    def _release_later(self, session: str, fence: int) -> None:
+        """Leave the call to the node that finds its lease over, and release its worker as soon as the registry answers.
 
         A static worker whose claim runs out is not offered for hours.
         """
-        self._pace.held.discard(session)
+        self._queue.let_go(session)
         release = partial(self._node.registry.release, session, fence)
         self._node.spawn(ask_until_answered(self._node, release), f"release {session}")
 
-    async def _drop(self, session: str, claim: Claim) -> None:
+    async def _release_and_leave(self, session: str, claim: Claim) -> None:
         await self._node.registry.release(session, claim.fence)
-        await self._pace.leave(session)
+        await self._queue.leave(session)

@@ -11,7 +11,7 @@ from gateway.carriers.orders import MachineDetection
 
 @dataclass(frozen=True, slots=True)
 class DialRequest:
-    """A call that somebody wants placed.
+    """A call to be placed.
 
     carrier, service_host: "" for the only, or default, one. to, from_number: as people write them. body: for the bot.
     max_call_seconds: 0 for the service's. idempotency_key: "" for none. key_name: of the API key it was asked with.
@@ -49,8 +49,7 @@ class DialRefusal:
     """It is not dialled.
 
     status: of HTTP. code: a word, or the carrier's own. detail: a sentence for people. field: of the request, "" for
-    none. retry_after: seconds after which it may be asked again, as surely nothing was dialled; None where that is no
-    use.
+    none. retry_after: seconds until a retry makes sense, as surely nothing was dialled; None: do not retry.
     """
 
     status: int

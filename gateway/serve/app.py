@@ -182,7 +182,7 @@ def make_dialout(sessions: Sessions, settings: Settings) -> DialOut:
         callers=settings.dialout.callers,
         cps=settings.dialout.cps,
         max_concurrent=settings.dialout.max_concurrent,
-        alone=settings.registry == "memory",
+        registry_is_local=settings.registry == "memory",
     )
     return DialOut(sessions, limits)
 

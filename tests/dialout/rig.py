@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gateway.dialout.conductor import DialOut
-from gateway.dialout.lane import Lane
+from gateway.dialout.dial_queue import DialQueue
 from gateway.dialout.limits import DialoutLimits
-from gateway.dialout.pace import LANE
 from gateway.dialout.request import DialRequest
+from gateway.dialout.shared_queue import KEY
 from gateway.node.node import Node
 from gateway.pool.client import RegistryClient
 from gateway.pool.facts import Facts
@@ -37,11 +37,11 @@ LIMITS = DialoutLimits(
     allow=("+1",),
     callers=(OURS,),
     cps=200.0,
-    rest=1.0,
+    order_timeout=1.0,
     retry=0.02,
-    look=0.03,
-    look_seldom=0.05,
-    look_idle=0.1,
+    poll_ringing=0.03,
+    poll_answered=0.05,
+    poll_empty_queue=0.1,
     worker_wait=0.01,
 )
 SETTINGS = """
@@ -89,7 +89,7 @@ class Gateway:
         return await until(ended, complain="the call is over")
 
     async def nothing_is_left(self) -> None:
-        """No slot is taken, and no call is in the lane."""
+        """No slot is taken, and no call is in the queue."""
 
         async def free() -> bool:
             return (await self.node.registry.slots(SERVICE)).used == 0
@@ -101,19 +101,19 @@ class Gateway:
         """Give no turn for so long."""
 
         def change(text: str, now: float) -> tuple[str, None]:
-            lane = Lane(text)
-            lane.next_at = now + seconds
-            return lane.write(), None
+            queue = DialQueue(text)
+            queue.next_at = now + seconds
+            return queue.write(), None
 
-        await self.node.registry.change(LANE, 60.0, change)
+        await self.node.registry.change(KEY, 60.0, change)
 
     async def lane_is_empty(self) -> None:
-        """No call is in the lane."""
+        """No call is in the queue."""
 
         async def empty() -> bool:
-            return not Lane(await self.node.registry.change(LANE, 60.0, lambda text, _: (text, text))).entries
+            return not DialQueue(await self.node.registry.change(KEY, 60.0, lambda text, _: (text, text))).entries
 
-        await until(empty, complain="the lane is empty")
+        await until(empty, complain="the queue is empty")
 
 
 class Rig:

@@ -92,7 +92,7 @@ async def test_what_the_carrier_refuses_is_told_in_its_words(tmp_path, carrier, 
 @pytest.mark.parametrize("create", ["unanswered", "bad_gateway"])
 async def test_a_call_that_was_placed_without_an_answer_is_dialled_once(tmp_path, carrier, create):
     """A proxy's 502 says no more than a timeout: what is behind it may have placed the call."""
-    async with rig(tmp_path, plan=Plan(rings=0.4, create=create), limits=replace(LIMITS, rest=0.2)) as made:
+    async with rig(tmp_path, plan=Plan(rings=0.4, create=create), limits=replace(LIMITS, order_timeout=0.2)) as made:
         [gateway] = made.gateways
         result = await gateway.dialout.place(request(carrier))
         assert isinstance(result, Dialled), result
@@ -166,7 +166,7 @@ async def test_who_picked_up_is_told_to_the_bot(tmp_path, carrier):
 
 
 async def test_a_call_of_which_nothing_is_heard_is_given_up(tmp_path):
-    limits = replace(LIMITS, ring=1, ring_grace=-0.6, rest=0.1)
+    limits = replace(LIMITS, ring=1, ring_grace=-0.6, order_timeout=0.1)
     async with rig(tmp_path, plan=Plan(create="lost"), limits=limits) as made:
         [gateway] = made.gateways
         result = await gateway.dialout.place(request("twilio"))

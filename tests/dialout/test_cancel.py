@@ -51,7 +51,7 @@ async def test_a_call_of_a_carrier_that_cannot_cancel_gets_no_bot(tmp_path):
         [gateway] = made.gateways
         placing = asyncio.create_task(gateway.dialout.place(request("exotel")))
         await until(lambda: made.dialled())
-        [session] = gateway.dialout._pace.held
+        [session] = gateway.dialout._queue.held
         assert await hang_up(gateway.sessions, session) == Done()
         await placing
         [call] = made.dialled()

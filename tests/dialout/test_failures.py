@@ -18,11 +18,11 @@ GIVES_UP = replace(LIMITS, lease=0.3, ring=1, ring_grace=-0.7)
 
 
 async def test_an_order_under_way_at_a_death_is_reported_and_not_repeated(tmp_path):
-    limits = replace(GIVES_UP, rest=5.0)
+    limits = replace(GIVES_UP, order_timeout=5.0)
     async with rig(tmp_path, nodes=2, plan=Plan(create="lost"), limits=limits) as made:
         first, second = made.gateways
         placing = asyncio.create_task(first.dialout.place(request("twilio")))
-        [session] = await until(lambda: first.dialout._pace.held)
+        [session] = await until(lambda: first.dialout._queue.held)
         await until(lambda: first.node.http_client._client, complain="the order is sent")
         await asyncio.sleep(0.05)
         await kill(first, made.running[0])
@@ -52,7 +52,7 @@ async def test_a_call_that_is_hung_up_while_the_carrier_is_asked_is_cancelled(tm
         [gateway] = made.gateways
         placing = asyncio.create_task(gateway.dialout.place(request("twilio")))
         [call] = await until(lambda: list(made.carriers.calls))
-        [session] = gateway.dialout._pace.held
+        [session] = gateway.dialout._queue.held
         await gateway.node.registry.merge(session, (await cancelled(gateway, session)))
         await placing
         await until(lambda: call.is_over, complain="the carrier was told")
@@ -90,7 +90,7 @@ async def test_a_worker_is_kept_for_as_long_as_it_rings(tmp_path):
 
 
 async def test_a_gateway_that_is_alone_reports_its_queue_when_it_drains(tmp_path):
-    limits = replace(LIMITS, cps=0.5, alone=True)
+    limits = replace(LIMITS, cps=0.5, registry_is_local=True)
     async with rig(tmp_path, plan=Plan(rings=0.05, result="busy"), limits=limits) as made:
         [gateway] = made.gateways
         first = await gateway.dialout.place(request("twilio"))

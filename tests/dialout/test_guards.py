@@ -110,7 +110,7 @@ async def test_a_registry_that_goes_away_meanwhile_leaves_no_place_taken(tmp_pat
         monkeypatch.setattr(gateway.node.registry, "claim", away)
         result = await gateway.dialout.place(request("twilio"))
         assert (result.status, result.code) == (503, "registry_down")
-        assert not gateway.dialout._pace.held, "its place is renewed for ever"
+        assert not gateway.dialout._queue.held, "its place is renewed for ever"
 
 
 async def test_a_registry_that_is_away_places_no_call(tmp_path):

@@ -115,7 +115,7 @@ def short_lease(monkeypatch):
 
 
 async def test_a_gateway_that_dies_at_its_order_leaves_what_is_known(tmp_path, short_lease):
-    limits = replace(LIMITS, rest=5.0)
+    limits = replace(LIMITS, order_timeout=5.0)
     async with rig(tmp_path, nodes=2, plan=Plan(rings=5.0, create="unanswered"), limits=limits) as made:
         first, second = made.gateways
         asked = request("twilio", idempotency_key="k1")

@@ -34,7 +34,7 @@ async def kill(gateway: Gateway, running: asyncio.Task[None]) -> None:
     running.cancel()
     for task in tuple(gateway.node._tasks):
         task.cancel()
-    gateway.dialout._pace.held.clear()
+    gateway.dialout._queue.held.clear()
 
 
 async def test_calls_are_paced_and_each_is_dialled_once(tmp_path):
@@ -116,7 +116,7 @@ async def test_a_queue_that_is_full_says_when_to_come_again(tmp_path):
 
 
 async def test_a_gateway_that_dies_loses_none_and_doubles_none(tmp_path):
-    limits = replace(LIMITS, cps=50.0, lease=1.0, max_concurrent=60, ring=1, ring_grace=-0.5, rest=0.3)
+    limits = replace(LIMITS, cps=50.0, lease=1.0, max_concurrent=60, ring=1, ring_grace=-0.5, order_timeout=0.3)
     async with rig(tmp_path, nodes=2, workers=20, plan=Plan(rings=0.02, result="busy"), limits=limits) as made:
         first, second = made.gateways
         places = [first.dialout.place(request("twilio", number(n))) for n in range(20)]

@@ -21,7 +21,7 @@ def write(kept: Texts, key: str, text: str = "x") -> str:
 def test_of_very_many_those_that_were_not_changed_for_longest_go(kept):
     for n in range(1000):
         write(kept, f"key {n}")
-        assert write(kept, "the lane") == ("x" if n else "")
+        assert write(kept, "the queue") == ("x" if n else "")
     assert write(kept, "key 999") == "x" and write(kept, "key 0") == ""
     kept.purge(61.0)
     assert len(kept) == 0

@@ -1,8 +1,8 @@
-"""The lane: calls on their way to the carriers, in order and at a pace, over all nodes.
+"""The dial queue: calls on their way to the carriers, in order and at a rate, over all nodes.
 
 One small record in the registry, changed in one step by `Registry.change`. An entry is a call:
 
-    state    | means                                         | left alone for one lease, its node is dead:
+    state    | means                                         | if its node does not renew it for one lease:
     ---------+-----------------------------------------------+-------------------------------------------------
     asked    | its turn came at once; surely not sent        | late: nobody was promised a call
     entering | goes behind the rate, its facts are not there | late: the same
@@ -13,8 +13,8 @@ One small record in the registry, changed in one step by `Registry.change`. An e
     placed   | the carrier has it, until it has ended        | the same
     late     | is not dialled any more: to be reported       | another node reports it
 
-A call is promised when who wants it is told that it waits, and its facts are written by then. One that is not promised
-is never dialled by another node: they may have been told that it will not be.
+A call is promised once its requester has been told that it is queued, and its facts are written by then. One that is
+not promised is never dialled by another node: its requester may have been told that it will not be.
 
 Only `sent` follows `asked` and `turn`, and only for the node that has it: a node that was suspended meanwhile finds
 that it lost it, so no call is dialled twice. Turns come at the rate of the generic cell rate algorithm (ITU-T I.371),
@@ -40,18 +40,21 @@ RETRY_AFTER = 1.0
 
 @dataclass(slots=True)
 class Entry:
-    """One call. node: who has it. until: the end of its lease. since: when it was entered. how: for who dials it."""
+    """One call. node: who has it. until: the end of its lease. since: when it was entered.
+
+    dial_options: what the node that dials it needs beside its facts, see `Job.dial_options`.
+    """
 
     state: State
     node: str
     until: float
     since: float
-    how: dict[str, Any]
+    dial_options: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """No place. retry_after: seconds."""
+class QueueFull:
+    """No place is left. retry_after: seconds."""
 
     retry_after: float
 
@@ -62,19 +65,26 @@ class Taken:
 
     session: str
     state: State
-    how: dict[str, Any]
+    dial_options: dict[str, Any]
     lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Idle:
-    """Nothing to do. wait: seconds until there may be; None while nothing waits."""
+class MustWait:
+    """The call must wait for its turn, and is to be promised. seconds: until the next turn."""
 
-    wait: float | None
+    seconds: float
 
 
-class Lane:
-    """See the module's docstring. text: as `write` wrote it; what cannot be read is an empty lane."""
+@dataclass(frozen=True, slots=True)
+class NothingDue:
+    """Nothing is to be done now. seconds: until there may be; None while no call waits."""
+
+    seconds: float | None
+
+
+class DialQueue:
+    """See the module's docstring. text: as `write` wrote it; what cannot be read is an empty queue."""
 
     def __init__(self, text: str = "") -> None:
         self.next_at = 0.0
@@ -82,9 +92,9 @@ class Lane:
         try:
             tree = orjson.loads(text) if text else {}
             self.next_at = float(tree.get("next", 0.0))
-            for session, (state, node, until, since, how) in tree.get("calls", {}).items():
-                if state in _STATES and isinstance(how, dict):
-                    self.entries[session] = Entry(state, str(node), float(until), float(since), how)
+            for session, (state, node, until, since, dial_options) in tree.get("calls", {}).items():
+                if state in _STATES and isinstance(dial_options, dict):
+                    self.entries[session] = Entry(state, str(node), float(until), float(since), dial_options)
         except (ValueError, TypeError, AttributeError):
             self.next_at, self.entries = 0.0, {}
 
@@ -92,7 +102,7 @@ class Lane:
         """Write it, "" if there is nothing in it that matters."""
         if not self.entries and not self.next_at:
             return ""
-        calls = {session: [e.state, e.node, e.until, e.since, e.how] for session, e in self.entries.items()}
+        calls = {session: [e.state, e.node, e.until, e.since, e.dial_options] for session, e in self.entries.items()}
         return orjson.dumps({"next": self.next_at, "calls": calls}).decode()
 
     def waiting(self) -> list[str]:
@@ -104,19 +114,19 @@ class Lane:
         return sum(entry.state in ("asked", "turn", "sent", "placed") for entry in self.entries.values())
 
     def enter(
-        self, session: str, node: str, how: dict[str, Any], now: float, limits: DialoutLimits
-    ) -> Taken | Idle | Refused:
-        """Enter a new call: its turn comes at once, or it is to be promised (Idle), or there is no place for it."""
+        self, session: str, node: str, dial_options: dict[str, Any], now: float, limits: DialoutLimits
+    ) -> Taken | MustWait | QueueFull:
+        """Enter a new call: its turn comes at once, or it must wait, or there is no place for it."""
         waits, ahead = sum(e.state in ("entering", "waiting") for e in self.entries.values()), self._ahead(now)
         if not waits and self._may_dial(now, limits):
-            self.entries[session] = Entry("asked", node, now + limits.lease, now, how)
-            self._pace(now, limits)
-            return Taken(session, "asked", how)
+            self.entries[session] = Entry("asked", node, now + limits.lease, now, dial_options)
+            self._count_turn(now, limits)
+            return Taken(session, "asked", dial_options)
         expected = ahead + waits / limits.cps
         if waits >= limits.queue_length or expected > limits.queue_seconds:
-            return Refused(max(RETRY_AFTER, math.ceil(expected - limits.queue_seconds), math.ceil(1 / limits.cps)))
-        self.entries[session] = Entry("entering", node, now + limits.lease, now, how)
-        return Idle(ahead)
+            return QueueFull(max(RETRY_AFTER, math.ceil(expected - limits.queue_seconds), math.ceil(1 / limits.cps)))
+        self.entries[session] = Entry("entering", node, now + limits.lease, now, dial_options)
+        return MustWait(ahead)
 
     def promise(self, session: str, node: str) -> bool:
         """Let a call wait for its turn, as its facts are there. False: it has been given up, or is over.
@@ -130,7 +140,7 @@ class Lane:
             entry.state, entry.node, entry.until = "waiting", "", 0.0
         return True
 
-    def take(self, node: str, now: float, limits: DialoutLimits) -> Taken | Idle:
+    def take(self, node: str, now: float, limits: DialoutLimits) -> Taken | NothingDue:
         """Take what is to be done next: what a dead node has left, what has waited too long, or the next turn."""
         for session, entry in self.entries.items():
             if entry.state == "waiting" or entry.until > now:
@@ -141,29 +151,29 @@ class Lane:
             if entry.state in ("asked", "entering"):
                 entry.state = "late"
             entry.node, entry.until = node, now + limits.lease
-            return Taken(session, entry.state, entry.how, lost=True)
+            return Taken(session, entry.state, entry.dial_options, lost=True)
         waits = self.waiting()
         for session in waits:
             entry = self.entries[session]
             if now - entry.since > limits.queue_seconds:
                 entry.state, entry.node, entry.until = "late", node, now + limits.lease
-                return Taken(session, "late", entry.how)
+                return Taken(session, "late", entry.dial_options)
         if waits and self._may_dial(now, limits):
             entry = self.entries[waits[0]]
             entry.state, entry.node, entry.until = "turn", node, now + limits.lease
-            self._pace(now, limits)
-            return Taken(waits[0], "turn", entry.how)
-        return Idle(self._ahead(now) if waits else None)
+            self._count_turn(now, limits)
+            return Taken(waits[0], "turn", entry.dial_options)
+        return NothingDue(self._ahead(now) if waits else None)
 
     def send(self, session: str, node: str, now: float, limits: DialoutLimits) -> bool:
-        """Note that the order is sent now. False: it must not be, as this node has lost its turn."""
+        """Note that the order is sent to the carrier now. False: it must not be, as this node has lost its turn."""
         return self._advance(session, node, ("asked", "turn"), "sent", now, limits)
 
     def place(self, session: str, node: str, now: float, limits: DialoutLimits) -> bool:
         """Note that the carrier has the call."""
         placed = self._advance(session, node, ("sent",), "placed", now, limits)
         if placed:
-            self.entries[session].how = {}  # nobody needs it any more, and there may be many
+            self.entries[session].dial_options = {}  # nobody needs it any more, and there may be many
         return placed
 
     def put_back(self, session: str, node: str) -> bool:
@@ -209,5 +219,6 @@ class Lane:
     def _may_dial(self, now: float, limits: DialoutLimits) -> bool:
         return self.next_at <= now and self.running() < limits.max_concurrent
 
-    def _pace(self, now: float, limits: DialoutLimits) -> None:
+    def _count_turn(self, now: float, limits: DialoutLimits) -> None:
+        """Set when the next turn is, as one is taken now."""
         self.next_at = max(self.next_at, now) + 1 / limits.cps
