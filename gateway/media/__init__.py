@@ -1,4 +1,6 @@
-"""One call's audio, between the carrier's stream and the bot's link. Nothing here awaits; time is an argument.
+"""One call's audio, between the carrier's stream and the bot's link.
+
+Nothing here awaits, and time is an argument.
 
 In reading order:
 

@@ -79,7 +79,10 @@ class RelayBacklog:
         self._media = 0
 
     def add(self, message: RelayedMessage) -> str:
-        """Keep this. Returns why one had to go: "no_bot", the oldest of media; "keys", this one; "" where none had."""
+        """Keep this message, by dropping one if need be.
+
+        Returns why one had to go: "no_bot", the oldest of media; "keys", this one; "" where none had.
+        """
         if not message.audio:
             if len(self._items) - self._media >= MAX_KEYS:
                 return "keys"

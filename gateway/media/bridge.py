@@ -1,8 +1,8 @@
-"""What joins a stream and a link: bytes of the carrier in, PCM to the bot out, and back. It writes to both sockets.
+"""Joins a stream and a link: the carrier's bytes to the bot's PCM, and back.
 
-The bridge never awaits and knows no clock but the one passed in; a process-wide ticker calls `tick(now)` every 20 ms
-for release, padding and every deadline. It belongs to the session, not to a connection: streams and links come and
-go under it, and what the caller has still to hear, or the bot to be told, stays here.
+It writes to both sockets, never awaits, and knows no clock but the one passed in: a process-wide ticker calls
+`tick(now)` every 20 ms for release, padding and every deadline. It belongs to the session, not to a connection: streams
+and links come and go under it, and what the caller has still to hear, or the bot to be told, stays here.
 
 Frames cross in one step: decode, transcode, send. No task, no queue, no log line for a frame.
 
@@ -43,7 +43,8 @@ AT_ONCE = pcm.Clear | pcm.State | pcm.PauseRecording
 class Bridge:
     """Carries one session's audio.
 
-    link_rate: of the bot's PCM, Hz. hold_audio: PCM at that rate, played over and over to a caller without a bot.
+    link_rate: of the bot's PCM, Hz.
+    hold_audio: PCM at that rate, played over and over to a caller without a bot.
     """
 
     def __init__(self, link_rate: int, limits: BridgeLimits, events: BridgeEvents, hold_audio: bytes = b"") -> None:
@@ -147,7 +148,7 @@ class Bridge:
         self._tell_flushed(flushed)
 
     def detach_link(self, now: float, *, final: bool = False) -> None:
-        """No bot for now: the caller's audio waits. final: no other bot comes, so the caller is not on hold."""
+        """Let the caller's audio wait for the next bot. final: none comes, nor hold audio."""
         self._caller.detach()
         self._hold.bot_left(final=final, at=now)
 
@@ -248,9 +249,11 @@ class Bridge:
     # Hold.
 
     def announce(self, audio: bytes, now: float) -> float:
-        """Play this ahead of the bot. audio: PCM at the link's rate. Returns how many seconds it lasts.
+        """Play this ahead of the bot. Returns how many seconds it lasts.
 
-        For the time of it the caller does not count as one without a bot. It is lost with its stream.
+        Meanwhile the caller does not count as one without a bot. It is lost with its stream.
+
+        audio: PCM at the link's rate.
         """
         if self._stream is None:
             return 0.0

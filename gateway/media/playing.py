@@ -79,9 +79,11 @@ class PlayingStream:
         return Dropped(marks + dropped.marks, dropped.ms)
 
     def keep_alive(self, after: float, now: float) -> None:
-        """Send silence to a carrier that drops a call to which nothing is sent. after: seconds without audio.
+        """Send silence to a carrier that drops a call to which nothing is sent.
 
         It counts as played, as hold audio does: the carrier plays it in the time of the bot's audio.
+
+        after: seconds without audio.
         """
         if self.serializer.wire.silence and now - self.last_sent > after:
             self.playout.play(self.playout.format.silence(self.playout.format.bytes_for_ms(FRAME_MS)), now)

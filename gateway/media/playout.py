@@ -66,7 +66,8 @@ PlayoutItem: TypeAlias = SendMark | AtPlaybackEnd
 class Dropped:
     """What a clear took away.
 
-    marks: those that had not been sent yet. ms: audio not heard.
+    marks: those that had not been sent yet.
+    ms: milliseconds of audio not heard.
     """
 
     marks: tuple[str, ...]

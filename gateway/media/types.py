@@ -117,7 +117,8 @@ class Counts:
 class EarlyMedia:
     """Media that came before `start`.
 
-    messages: as they came. events: what they mean, once `start` has said how they are to be read.
+    messages: as they came.
+    events: what they mean, once `start` has said how they are to be read.
     """
 
     messages: tuple[bytes, ...] = ()
@@ -128,7 +129,8 @@ class EarlyMedia:
 class Stream:
     """A carrier's stream after its handshake.
 
-    handshake: its messages up to `start`, as they came. early: what came before `start`.
+    handshake: its messages up to `start`, as they came.
+    early: what came before `start`.
     resumes: our own answer asked for it, and it leads the carrier to /resume when the stream has ended.
     verified: a webhook or an upgrade that the carrier signed has named the call.
     """

@@ -1,4 +1,4 @@
-"""A call on the carrier's own wire as a bot of Pipecat's reads it: a WebSocket that an ASGI server has accepted.
+"""A relayed call as a bot of Pipecat's reads it: a WebSocket of an ASGI server.
 
 Links come and go, the bot's WebSocket stays. While there is none, what the bot says is dropped: its caller is away.
 """

@@ -1,4 +1,4 @@
-"""Serves the one call of a worker: who may connect, which link counts, when the bot runs and when it is over.
+"""Serves a worker's one call: who may connect, which link counts, when the bot runs.
 
     free ──decide──▶ held ──_start_bot──▶ talking ──_finish_call──▶ wrapping up ──_bot_ended──▶ done
       ▲                │                   │ ▲ └─────────────────────_bot_ended───────────────────▲

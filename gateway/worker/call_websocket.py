@@ -1,4 +1,4 @@
-"""The WebSocket of a relayed call, as Starlette has it, and with what the gateway knows of the call beyond its wire.
+"""A relayed call's WebSocket: Starlette's, with what the gateway knows of the call.
 
 Starlette is of the bot's environment: this module is imported when a call comes.
 """
@@ -15,7 +15,10 @@ from gateway.worker.asgi_link import AsgiLink
 
 
 class CallWebSocket(WebSocket):
-    """See the module's docstring. known: `from`, `to`, `body`: what the carrier's handshake may not have."""
+    """See the module's docstring.
+
+    known: `from`, `to`, `body`: what the carrier's handshake may not have.
+    """
 
     def __init__(self, scope: dict[str, Any], call: AsgiLink, known: Mapping[str, Any]) -> None:
         super().__init__(scope, call.receive, call.send)

@@ -1,4 +1,4 @@
-"""The worker's end of a session, without I/O: what the bot hears, and what of its speech is still unplayed.
+"""The worker's end of a session, without I/O: what the bot hears, what is unplayed.
 
 Messages of the link go in (`received`), events for the bot come out (`next_event`). The asyncio side is in `api`.
 """
@@ -23,7 +23,11 @@ MAX_KEYS = 256
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """What the caller says. pcm: 16 bit little-endian, mono. sample_rate: Hz, the same for the whole call."""
+    """What the caller says.
+
+    pcm: 16 bit little-endian, mono.
+    sample_rate: Hz, the same for the whole call.
+    """
 
     pcm: bytes
     sample_rate: int
@@ -38,7 +42,10 @@ class Dtmf:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What was played before `call.mark(name)` has been heard; played=False: it was flushed and never will be."""
+    """What was played before `call.mark(name)` has been heard.
+
+    played: False if it was flushed, and never will be heard.
+    """
 
     name: str
     played: bool
@@ -48,7 +55,8 @@ class Mark:
 class Status:
     """Something happened to the call.
 
-    status: one of the constants below; a newer gateway may send others. fields: what comes with it.
+    status: one of the constants below; a newer gateway may send others.
+    fields: what comes with it.
     """
 
     status: str

@@ -1,4 +1,4 @@
-"""The carriers' credentials that a relayed bot of Pipecat's works with: it hangs up by the carrier's REST API itself.
+"""Credentials for a relayed bot of Pipecat's: it hangs up by the carrier's REST API.
 
 Bots find them in the environment, by the names that their users have. A bot that speaks pcm needs none, and gets none.
 """

@@ -1,4 +1,4 @@
-"""How a fleet's workers end: what should not have been is counted, and logged with its likely cause."""
+"""Counts and logs the workers' ends that should not have been, with the likely cause."""
 
 from __future__ import annotations
 

@@ -40,7 +40,10 @@ EXIT_WAIT = 0.5
 
 
 class Fleet:
-    """See the module's docstring. changed: called, synchronously, whenever a worker's state has changed."""
+    """See the module's docstring.
+
+    changed: called, synchronously, whenever a worker's state has changed.
+    """
 
     def __init__(self, options: HostOptions, run_dir: str, link_key: str, changed: Callable[[], None]) -> None:
         self._options = options

@@ -1,4 +1,4 @@
-"""What workers forked from one process would share, and must not: each by a name that the log can say.
+"""Names what workers forked from one process would share, and must not.
 
 A forked worker has the open files, the shared memory and the random generators of the process that imported the bot. A
 connection among them carries the answers of all callers, and each process takes what it finds: one caller hears what

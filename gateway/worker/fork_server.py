@@ -131,7 +131,10 @@ def _request(control: socket.socket) -> list[socket.socket] | None:
 
 
 def _fork(control: socket.socket, request: list[socket.socket]) -> int | None:
-    """Fork a worker and tell the host; None: that is impossible now, as the host is told. 0 in the worker."""
+    """Fork a worker, or fail to, and tell the host.
+
+    Returns the worker's pid, 0 in the worker, None if forking is impossible now.
+    """
     pid: int | None = None
     try:
         if not request:
@@ -149,7 +152,7 @@ def _fork(control: socket.socket, request: list[socket.socket]) -> int | None:
 
 
 def _prepare(bot: Bot) -> bool:
-    """Import once here, instead of once in each worker; but not before the first of them, which is waited for.
+    """Import what calls need once here, behind the first worker, which is waited for.
 
     False: try again after the next one.
     """

@@ -1,4 +1,4 @@
-"""The threads of this process, by what started them: a thread costs a bot the fork, and mostly it is a library's."""
+"""Names the threads of this process by what started them: a thread prevents forking."""
 
 from __future__ import annotations
 

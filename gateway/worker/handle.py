@@ -22,7 +22,9 @@ MAX_REPORT = 64 * 1024
 class WorkerHandle:
     """A worker's process.
 
-    started_at, heard, ready_at: loop time; started_at: when its process was asked for; heard: its last sign of life.
+    started_at: when its process was asked for; loop time, as of the next two.
+    heard: when its last sign of life came.
+    ready_at: when it was first ready, 0.0 before.
     status: how it ended, once that is known: the exit status, or minus the signal.
     lost: its channel has ended.
     killed: why its host has killed it.

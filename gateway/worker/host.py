@@ -1,4 +1,4 @@
-"""The worker host: keeps workers of one bot warm and offers them to gateways. It outlives its gateway.
+"""The worker host: keeps one bot's workers warm, offers them, outlives its gateway.
 
 `run_host(options)` from Python; `python -m gateway.worker.host`, with options as `options` says, for a parent that
 starts one. It ignores SIGTERM and SIGINT, which a terminal and service managers send to the whole group. It ends
@@ -124,7 +124,10 @@ class _Host:
         self._news.set()
 
     async def _wait_until_over(self, drain: asyncio.Event) -> str:
-        """Wait for the end, and say which. Raises UserError if no gateway takes the host, and none ever has."""
+        """Wait for the end, and say which.
+
+        Raises UserError if no gateway takes the host, and none ever has.
+        """
         while True:
             self._news.clear()
             if all(r.refused for r in self._registrations):

@@ -1,4 +1,4 @@
-"""The interpreter that bots run in, ours or that of their own environment, and what they see of our environment."""
+"""The Python that bots run in, ours or their own, and the environment that they see."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes what a `Call` says to the link that serves it at the moment; links come and go, the bot stays."""
+"""Writes what a `Call` says to its present link; links come and go, the bot stays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What hosts, workers and bots say: lines of the gateway's own form, each with its session; `print` included.
+"""Log lines of hosts, workers and bots, in the gateway's form; `print` included.
 
 The form is that of `gateway.logs`; structlog itself would cost each worker 100 ms of import.
 """

@@ -145,7 +145,10 @@ def check_advertised(option: str, host: str) -> None:
 
 
 def connect_url(url: str) -> str:
-    """Make the WebSocket URL at which a gateway takes worker hosts. Raises UserError for what is no gateway's URL."""
+    """Make the WebSocket URL at which a gateway takes worker hosts.
+
+    Raises UserError for what is no gateway's URL.
+    """
     if url.startswith("unix:"):
         return url
     try:

@@ -1,4 +1,4 @@
-"""Where workers listen: a directory that is short enough for unix sockets, or an address that is this machine's."""
+"""Where workers listen: a directory short enough for unix sockets, or an address."""
 
 from __future__ import annotations
 

@@ -243,7 +243,10 @@ class _Channel:
 
 
 async def _serve(end: socket.socket, spec: WorkerSpec, bot: Bot) -> int:
-    """Listen, report, and serve one call. Returns the exit status. Raises OSError if it cannot listen."""
+    """Listen, report, and serve one call.
+
+    Returns the exit status. Raises OSError if it cannot listen.
+    """
     loop = asyncio.get_running_loop()
     channel = _Channel(end)
     call_server: CallServer

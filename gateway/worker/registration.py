@@ -1,4 +1,4 @@
-"""A worker host's connection to one gateway: `gateway.workers.v1`, made and registered again when it is lost."""
+"""A worker host's connection to one gateway (`gateway.workers.v1`), made again when lost."""
 
 from __future__ import annotations
 

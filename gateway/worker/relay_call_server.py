@@ -1,4 +1,4 @@
-"""Serves a call whose links carry the carrier's own messages: the call begins with the first of them.
+"""Serves a call in the carrier's own messages: it begins with the first of them.
 
 That is the contract of Pipecat Cloud's worker image; the bot is one that is written for it, or for Pipecat's runner.
 """

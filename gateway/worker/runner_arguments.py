@@ -1,4 +1,4 @@
-"""What Pipecat's runner, or Pipecat Cloud's image, hands to a bot: the arguments of a call on the carrier's own wire.
+"""The arguments that Pipecat's runner, or Pipecat Cloud's image, hands to a bot.
 
 pipecat-ai, and Starlette with it, are of the bot's environment: they are imported when a call comes.
 """

@@ -1,4 +1,4 @@
-"""Make worker processes: forked by a fork server, or executed one by one where forking is not safe."""
+"""Makes worker processes: forked, or executed one by one where forking is unsafe."""
 
 from __future__ import annotations
 
@@ -222,7 +222,9 @@ class ForkServer:
 class LoadedBot:
     """A bot that was imported once.
 
-    spawner: makes its workers. protocol: what their links speak. shared: for this each is a process of its own.
+    spawner: makes its workers.
+    protocol: what their links speak.
+    shared: for this each is a process of its own.
     """
 
     spawner: Spawner
@@ -239,7 +241,9 @@ async def load_bot(
     accounts: tuple[Credentials, ...] = (),
     python: str = "",
 ) -> LoadedBot:
-    """Import the bot, and find the way in which its workers can be made. Raises BotError if it cannot be imported.
+    """Import the bot, and find the way in which its workers can be made.
+
+    Raises BotError if it cannot be imported.
 
     accounts: whose credentials a bot gets that speaks a carrier's wire.
     python: the interpreter of the bot's own environment; "": ours.
@@ -259,7 +263,8 @@ async def load_bot(
 class ExecSpawner:
     """A Python process for each worker: slower to start, and safe for what threads have touched.
 
-    credentials: variables for their environments. python: the interpreter.
+    credentials: variables for their environments.
+    python: the interpreter.
     """
 
     def __init__(self, target: str, exited: Exited, credentials: Mapping[str, str], python: str) -> None:

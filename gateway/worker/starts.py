@@ -1,4 +1,4 @@
-"""How the starts of one bot's workers have gone: when the next may be tried, and how long one takes."""
+"""When the next start of a worker may be tried, and how long one takes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ class StartTimes:
         self._seconds.append(seconds)
 
     def longest(self, under_way: Iterable[float]) -> float:
-        """Seconds that a start takes: the longest of the last, or one that is under way and takes longer. 0: unknown.
+        """Return the seconds that a start takes, 0 if unknown.
+
+        It is the longest of the last, or one that is under way and takes longer.
 
         under_way: for so long, each.
         """

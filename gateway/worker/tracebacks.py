@@ -1,4 +1,4 @@
-"""Put an error into the JSON form that structlog gives it in the gateway's log, without structlog.
+"""Puts an error into structlog's JSON form, without structlog.
 
 Importing that stops the loop of a worker with a call for 100 ms, and for more on a busy machine, before the line is
 written and another worker takes the call.

@@ -1,4 +1,4 @@
-"""What a worker's process uses of the machine: one small read of /proc each few seconds, and only while it has a call.
+"""What a worker with a call uses of the machine, read from /proc each few seconds.
 
 Elsewhere than on Linux nothing is known, and nothing is said.
 """

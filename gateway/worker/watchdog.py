@@ -1,4 +1,4 @@
-"""Finds the workers of a fleet that are stuck, late or without a heartbeat: first says so, then has them killed."""
+"""Finds workers that are late or without a heartbeat, says so, then has them killed."""
 
 from __future__ import annotations
 
