@@ -259,6 +259,21 @@ class Serializer(ABC):
         """
         return message
 
+    def mark_set(self, message: bytes) -> str | None:
+        """Return the name of the mark that this message of a bot's sets; None: it sets none.
+
+        Of a bot that speaks the wire itself, as the two below.
+        """
+        return None
+
+    def mark_answered(self, message: bytes) -> str | None:
+        """Return the name of the mark that this message of the carrier's answers; None: it answers none."""
+        return None
+
+    def mark_answer(self, name: str) -> str:
+        """Write what the carrier answers to a mark of this name, once it has been played or cleared."""
+        return self.mark(name)
+
     def dtmf(self, digits: str) -> str | None:
         """Send keys to the other side; None where this wire cannot."""
         return None

@@ -101,6 +101,9 @@ class ExotelSerializer(JsonStream):
             f'"mark":{{"name":{name}}}}}'
         )
 
+    def mark_answer(self, name: str) -> str:
+        return f'{{"event":"mark","stream_sid":{self.stream_id},"mark":{{"name":{json_text(name)}}}}}'
+
     def _counted(self) -> int:
         self._sequence += 1
         return self._sequence

@@ -15,8 +15,10 @@ from serializers.base import Event, IdPatterns, Start, Stop
 from serializers.call_data import CallData, own_parameters_removed
 from serializers.fields import media_format, parameters, text_of
 from serializers.numbers import e164_of_digits
-from serializers.stream import CLEARED, DIGITS, JsonStream, failure, id_under, json_text
+from serializers.stream import CLEARED, DIGITS, JsonStream, failure, id_under, json_text, mark_name
 
+PLAYED = ("playedStream", "played")
+"""What a checkpoint is answered by; the latter is in one support article."""
 _CONTENT_TYPES = {"mulaw": "audio/x-mulaw", "alaw": "audio/x-alaw", "l16": "audio/x-l16"}
 
 
@@ -37,7 +39,7 @@ class PlivoSerializer(JsonStream):
 
     def read_event(self, event: str, fields: dict[str, Any], now: float) -> Sequence[Event]:
         match event:
-            case "playedStream" | "played":  # the latter in one support article
+            case _ if event in PLAYED:
                 return self.marks.echoed(text_of(fields, "name"))
             case "clearedAudio":
                 return CLEARED
@@ -90,6 +92,15 @@ class PlivoSerializer(JsonStream):
     def mark(self, name: str) -> str:
         name = json_text(self.marks.put(name))
         return f'{{"event":"checkpoint","streamId":{self.stream_id},"name":{name}}}'
+
+    def mark_set(self, message: bytes) -> str | None:
+        return mark_name(message, ("checkpoint",))
+
+    def mark_answered(self, message: bytes) -> str | None:
+        return mark_name(message, PLAYED)
+
+    def mark_answer(self, name: str) -> str:
+        return f'{{"event":"playedStream","streamId":{self.stream_id},"name":{json_text(name)}}}'
 
     def dtmf(self, digits: str) -> str | None:
         keys = "".join(d for d in digits.upper() if d in DIGITS)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from json import dumps
 from typing import Any, ClassVar
 
@@ -251,6 +251,25 @@ class JsonStream(Serializer):
 
     def flush_marks(self) -> list[Mark]:
         return self.marks.flush()
+
+    def mark_set(self, message: bytes) -> str | None:
+        return mark_name(message, ("mark",))
+
+    def mark_answered(self, message: bytes) -> str | None:
+        return mark_name(message, ("mark",))
+
+
+def mark_name(message: bytes, events: Collection[str]) -> str | None:
+    """Return the name in a message about a mark, by the events that are one; None: it is another, or has no name."""
+    if not any(event.encode() in message for event in events):  # without parsing it
+        return None
+    try:
+        fields = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(fields, dict) or fields.get("event") not in events:
+        return None
+    return text_of(folded(fields.get("mark")), "name") or text_of(fields, "name") or None
 
 
 def chunk_number(chunk: object) -> int:

@@ -76,6 +76,7 @@ class TelnyxSerializer(JsonStream):
         return Start(call, stream_id, call_id, account_id, inbound, outbound, custom)
 
     def write_heads(self, start: Start) -> None:
+        self.stream_id = json_text(start.stream_id)
         self._reorder = JitterBuffer(start.inbound)
 
     def clear(self) -> str:
@@ -83,3 +84,6 @@ class TelnyxSerializer(JsonStream):
 
     def mark(self, name: str) -> str:
         return f'{{"event":"mark","mark":{{"name":{json_text(self.marks.put(name))}}}}}'
+
+    def mark_answer(self, name: str) -> str:
+        return f'{{"event":"mark","stream_id":{self.stream_id},"mark":{{"name":{json_text(name)}}}}}'

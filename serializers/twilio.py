@@ -62,3 +62,6 @@ class TwilioSerializer(JsonStream):
     def mark(self, name: str) -> str:
         name = json_text(self.marks.put(name))
         return f'{{"event":"mark","streamSid":{self.stream_id},"mark":{{"name":{name}}}}}'
+
+    def mark_answer(self, name: str) -> str:
+        return f'{{"event":"mark","streamSid":{self.stream_id},"mark":{{"name":{json_text(name)}}}}}'

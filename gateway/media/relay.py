@@ -19,6 +19,7 @@ from gateway.media.backlog import RelayBacklog, RelayedMessage
 from gateway.media.caller_clock import CallerClock
 from gateway.media.keepalive import LinkKeepalive, StreamKeepalive
 from gateway.media.relay_hold import RelayHold
+from gateway.media.relayed_marks import RelayedMarks
 from gateway.media.types import BridgeEvents, BridgeLimits, Counts, Stream
 from gateway.protocol import pcm
 from gateway.sockets import Socket
@@ -52,6 +53,7 @@ class Relay:
         self.known_stream_id: str | None = None
         """Id of the stream whose `start` the bot of the next link has had before; None: it has had none. Set before the
         link is attached."""
+        self._marks = RelayedMarks()
         self._inbound: MediaFormat | None = None
         self._backlog = RelayBacklog()
         self._clock = CallerClock()
@@ -77,6 +79,7 @@ class Relay:
 
     def attach_stream(self, stream: Stream, now: float) -> None:
         """Relay this stream from now on, beginning with its handshake."""
+        self._marks.stream_lost()
         self._stream, self._serializer = stream.socket, stream.serializer
         self._stream_keepalive = StreamKeepalive(stream.socket, self._limits, now)
         self._handshake = tuple(without_own_parameters(message) for message in stream.handshake)
@@ -87,8 +90,17 @@ class Relay:
             self._alone_since = now
         for message in stream.early.messages:
             self._to_bot(message, True, True, now)
+        self._answer_lost_marks()
+
+    def _answer_lost_marks(self) -> None:
+        """Answer what the bot waits for and the carrier never will, once it can be heard again."""
+        if self._link is None or self._stream is None or self._serializer is None:
+            return
+        for name in self._marks.take_lost():
+            self._link.send(self._named(self._serializer.mark_answer(name), self._bot_stream_id))
 
     def detach_stream(self, now: float) -> None:
+        self._marks.stream_lost()
         self._stream = self._stream_keepalive = None
         self._hold.detach_stream()
 
@@ -100,7 +112,8 @@ class Relay:
         self.counts.from_carrier += 1
         if self._stream_keepalive is not None:
             self._stream_keepalive.heard = now
-        if not audio and self._serializer is not None and len(data) <= MAX_STOP_BYTES:  # only a stop matters here
+        if not audio and self._serializer is not None and len(data) <= MAX_STOP_BYTES:
+            self._marks.answered_by_carrier(data, self._serializer)
             for event in self._serializer.decode(data, text=text, now=now):
                 if isinstance(event, Stop):
                     self._events.stream_stopped(event.reason)
@@ -190,11 +203,13 @@ class Relay:
         self._clock.begin(now)
         self._bot_stream_id = self._stream_id if self.known_stream_id is None else self.known_stream_id
         if self.known_stream_id is None:
+            self._marks.forget()
             for message in self._handshake:
                 self._to_bot(message, True, False, now)
         self.known_stream_id = None
         for data, text, audio, _ in backlog:
             self._to_bot(data, text, audio, now)
+        self._answer_lost_marks()
 
     def detach_link(self, now: float, *, final: bool = False) -> None:
         """The worker is gone; another one begins with the handshake. final: none does, so the caller is not on hold."""
@@ -215,7 +230,10 @@ class Relay:
         """One message of the bot's."""
         self.counts.from_bot += 1
         stream = self._stream
+        if text and self._serializer is not None and b'"payload"' not in data:
+            self._marks.set_by_bot(data, self._serializer)
         if stream is None:
+            self._marks.stream_lost()
             self.counts.dropped["no_stream"] += 1
         elif stream.unsent > self._limits.stream_unsent:
             self.counts.dropped["stream_slow"] += 1
