@@ -66,6 +66,10 @@ def _as_fallback(value: Any) -> Any:
 FallbackField = Annotated[Fallback, BeforeValidator(_as_fallback)]
 
 
+NO_RELAYED_L16 = (
+    '"{}" is noise to the serializers of Pipecat, which a bot with protocol "relay" has: set codec = "mulaw", or '
+    'protocol = "pcm"'
+)
 NO_RELAYED_AUDIO = 'is possible with protocol "pcm" only: with "relay" the carrier\'s messages pass through unread'
 
 
@@ -144,6 +148,12 @@ class ServiceSettings(Section):
         for name in ("recordings", "announcement"):
             if getattr(self, name) and self.protocol == "relay":
                 raise PydanticCustomError("relay_audio", name + ": {why}", {"why": NO_RELAYED_AUDIO})
+        return self
+
+    @model_validator(mode="after")
+    def _relayed_codec(self) -> ServiceSettings:
+        if self.protocol == "relay" and self.codec.startswith("l16"):
+            raise PydanticCustomError("relay_codec", "codec: {why}", {"why": NO_RELAYED_L16.format(self.codec)})
         return self
 
     def with_bot(self, bot: str) -> ServiceSettings:

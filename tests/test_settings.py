@@ -60,6 +60,12 @@ def test_a_service_says_to_the_conductor_what_the_file_says(file):
     assert (service.sample_rate, service.playout_lead, service.max_hold, service.default) == (24000, 0.3, 5.0, True)
 
 
+@pytest.mark.parametrize("codec", ["l16", "l16/8000", "l16/16000", "l16/24000"])
+def test_a_relayed_bot_is_given_no_l16(file, codec):
+    with pytest.raises(SettingsError, match=f'codec: "{codec}" is noise .* set codec = "mulaw", or protocol = "pcm"'):
+        load(file(services(f'codec = "{codec}"\nprotocol = "relay"')), {})
+
+
 @pytest.mark.parametrize(
     ("codec", "media"),
     [("mulaw", ("mulaw", 8000)), ("alaw", ("alaw", 8000)), ("l16", ("l16", 16000)), ("l16/24000", ("l16", 24000))],
@@ -216,6 +222,7 @@ def test_configured(path, environ, is_it):
         (services(f'workers = ["ws://{SECRET}:port/ws"]'), "services.a.b.workers"),
         (services('recordings = "calls"\nprotocol = "relay"'), "services.a.b"),
         (services('announcement = "a.wav"\nprotocol = "relay"'), "services.a.b"),
+        (services('codec = "l16"\nprotocol = "relay"'), "services.a.b"),
         (services('recording_format = "mp3"'), "services.a.b.recording_format"),
         (services(f'color = "{SECRET}"'), "services.a.b.color"),
         ("[[services]]\n", "services.0.host"),

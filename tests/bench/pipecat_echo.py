@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -118,14 +117,12 @@ def rms(samples: npt.NDArray[np.float64]) -> float:
 
 
 @contextlib.asynccontextmanager
-async def pipecats_runner() -> AsyncIterator[str]:
+async def pipecats_runner(bot: Path, *arguments: str) -> AsyncIterator[str]:
     """`python bot.py -t twilio`, as its user starts it; its URL."""
     port = free_port()
-    bot = rig.BOTS / "pipecat_echo.py"
-    env = environment() | {"LOGURU_LEVEL": "INFO"}
-    env["PYTHONPATH"] = os.pathsep.join([str(Path.cwd()), env.get("PYTHONPATH", "")])
+    env = environment() | {"LOGURU_LEVEL": "INFO"} | rig.IMPORTS_TESTS
     process = subprocess.Popen(
-        [sys.executable, str(bot), "-t", "twilio", "--host", "127.0.0.1", "--port", str(port)],
+        [sys.executable, str(bot), "-t", "twilio", "--host", "127.0.0.1", "--port", str(port), *arguments],
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -164,9 +161,9 @@ def service(name: str, bot: Path, calls: int) -> str:
 
 async def main(rounds: int, calls: int, *, as_json: bool) -> int:
     async with contextlib.AsyncExitStack() as stack:
-        runner = await stack.enter_async_context(pipecats_runner())
+        runner = await stack.enter_async_context(pipecats_runner(rig.BOTS / "pipecat_echo.py"))
         relay, pcm = (
-            stack.enter_context(rig.gateway(service(name, rig.BOTS / bot, calls)))
+            stack.enter_context(rig.gateway(service(name, rig.BOTS / bot, calls), **rig.IMPORTS_TESTS))
             for name, bot in (("relay", "pipecat_echo.py"), ("pcm", "pipecat_echo_pcm.py"))
         )
         floor = stack.enter_context(

@@ -16,6 +16,8 @@ from gateway.simulator.plan import Pcm
 from tests.acceptance.program import Gateway
 
 BOTS = Path(__file__).parent / "bots"
+IMPORTS_TESTS = {"PYTHONPATH": os.pathsep.join(filter(None, (str(BOTS.parents[2]), os.environ.get("PYTHONPATH"))))}
+"""Environment of processes whose bots import from the tests."""
 TICKS = os.sysconf("SC_CLK_TCK")
 SPEECH: Pcm = read_wav(Path(__file__).parents[2] / "fixtures" / "speech.wav")[0]
 

@@ -120,8 +120,6 @@ host = "a.b"
 @pytest.mark.parametrize(
     ("codec", "protocol", "noisy"),
     [
-        ("l16", "relay", "telnyx, plivo"),
-        ("l16/8000", "relay", "telnyx, plivo"),
         ("alaw", "relay", "telnyx"),
         ("mulaw", "relay", ""),
         ("l16", "pcm", ""),
