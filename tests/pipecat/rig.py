@@ -186,7 +186,7 @@ class Setting:
 
 
 def gateway_settings(rest: SimulatedCarriers, service: Mapping[str, Any], ops: str) -> str:
-    values = {"host": SERVICE, "default": True, "wrapup_seconds": 1, "max_hold_seconds": 20} | dict(service)
+    values = {"host": SERVICE, "default": True, "wrapup_seconds": 5, "max_hold_seconds": 20} | dict(service)
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
     return (
         f'secret = "{SECRET}"\nrecords = ""\n[server]\nops_bind = "{urlsplit(ops).netloc}"\noverload_lag_ms = 1000\n'
