@@ -31,8 +31,8 @@ MAX_FORGOTTEN = 100_000
 """Sessions that are never recorded again, as their caller is forgotten, some 10 MB; of more, the oldest have ended."""
 
 
-class RecordingWriter:
-    """Starts its thread with the first recording; without one there is none."""
+class RecordingThread:
+    """Writes the recordings of all calls, in a thread that starts with the first of them."""
 
     def __init__(self) -> None:
         self._new: list[CallRecorder] = []

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from gateway.call_recording.writer import RecordingWriter
+from gateway.call_recording.writer import RecordingThread
 from gateway.carriers.base import Carrier
 from gateway.carriers.url import socket_url
 from gateway.media.ticker import Ticker
@@ -90,7 +90,7 @@ class Node:
     peak_ready: dict[str, int] = field(default_factory=dict)
     """Per host: the most ready workers it has ever had at once."""
     records: Records = field(default_factory=NoRecords)
-    recordings: RecordingWriter = field(default_factory=RecordingWriter)
+    recordings: RecordingThread = field(default_factory=RecordingThread)
     noting: set[asyncio.Task[Any]] = field(default_factory=set)
     """Those that wait for a recording's file, to note where it is."""
     wire: WireRecords = field(init=False)

@@ -25,7 +25,7 @@ from gateway.call_recording.folder import (
 )
 from gateway.call_recording.recorder import CallRecorder
 from gateway.call_recording.spool import pack
-from gateway.call_recording.writer import RecordingWriter
+from gateway.call_recording.writer import RecordingThread
 from tests.kit.waiting import wait_for
 
 RATE = 8000
@@ -216,7 +216,7 @@ def test_a_recording_that_ends_in_many_parts_keeps_their_order(tmp_path) -> None
 def test_a_first_part_that_waits_to_be_made_is_made_first(tmp_path, monkeypatch) -> None:
     """By the thread that makes all files, which has had no time for it until the second part was over."""
     monkeypatch.setattr("gateway.call_recording.writer.CONVERT_SHARE", -1.0)
-    writer, told = RecordingWriter(), []
+    writer, told = RecordingThread(), []
     pieces: list[CallRecorder] = []
     for value in (100, 200):
         now = time.monotonic()

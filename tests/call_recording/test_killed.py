@@ -20,9 +20,9 @@ SPEAKS = """
 import sys, time
 import numpy as np
 from gateway.audio.format import AudioFormat
-from gateway.call_recording.writer import RecordingWriter
+from gateway.call_recording.writer import RecordingThread
 
-writer, began = RecordingWriter(), time.monotonic()
+writer, began = RecordingThread(), time.monotonic()
 calls = [writer.record(f"s{n}", sys.argv[1], sys.argv[2], 16000, began, print) for n in range(3)]
 noise = np.random.default_rng(1).integers(1, 3000, 16000).astype("<i2")
 for call in calls:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from gateway.call_recording import writer as module
 from gateway.call_recording.folder import recover, remove_sessions
 from gateway.call_recording.recorder import CallRecorder
-from gateway.call_recording.writer import RecordingWriter
+from gateway.call_recording.writer import RecordingThread
 from tests.kit.waiting import PATIENCE, wait_for
 
 RATE = 8000
@@ -23,7 +23,7 @@ class Process:
     """A writer, its recordings, and the paths that it told."""
 
     def __init__(self, folder: Path) -> None:
-        self.writer = RecordingWriter()
+        self.writer = RecordingThread()
         self.folder = folder
         self.told: list[Path | None] = []
 
@@ -70,7 +70,7 @@ def test_one_that_is_forgotten_while_its_file_is_made_has_none(process, monkeypa
 
 def test_what_is_not_made_at_the_end_is_told_and_made_by_the_next_start(process, monkeypatch) -> None:
     monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.2)
-    monkeypatch.setattr(module.RecordingWriter, "_complete_some", lambda self, until: None)
+    monkeypatch.setattr(module.RecordingThread, "_complete_some", lambda self, until: None)
     process.record("s1").finish()
     wait_for(lambda: process.writer.waiting == 1)
     with capture_logs() as said:
@@ -86,7 +86,7 @@ def test_what_is_not_made_at_the_end_is_told_and_made_by_the_next_start(process,
 
 
 def test_one_thread_writes_all_recordings(tmp_path) -> None:
-    writer, done = RecordingWriter(), threading.Semaphore(0)
+    writer, done = RecordingThread(), threading.Semaphore(0)
     assert not [thread for thread in threading.enumerate() if thread.name == "recordings"]
     now = time.monotonic()
     paths: list = []

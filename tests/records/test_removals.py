@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.call_recording.folder import remove_sessions
-from gateway.call_recording.writer import RecordingWriter
+from gateway.call_recording.writer import RecordingThread
 from gateway.pool.facts import FactEvent, Facts
 from gateway.records.row import MASK
 from tests.kit.waiting import until
@@ -18,7 +18,7 @@ class Disk:
     """A node's recordings, on a disk of its own."""
 
     def __init__(self, engine, name: str, folder: Path, **settings) -> None:
-        self.recordings, self.folder = RecordingWriter(), folder
+        self.recordings, self.folder = RecordingThread(), folder
         folder.mkdir()
         self.node = Node(engine, name, 101.0, remove=self.remove, **settings)
 
