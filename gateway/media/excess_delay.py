@@ -30,30 +30,30 @@ ROUNDING = 1e-6
 class ExcessDelay:
     """Judges each piece of audio of one bot as it comes. All values are in seconds.
 
-    most: excess that may stand for any time: all that jitter needs shows as moments without any.
-    enough: excess at which leaving out silence stops, once it has begun.
-    stands: for so long the excess must have stood.
-    steady: by how much audio may be late without being a stall or a pause.
+    max_excess: excess that may stand for any time: all that jitter needs shows as moments without any.
+    stop_below: excess at which leaving out silence stops, once it has begun.
+    stand_seconds: for so long the excess must have stood.
+    jitter: by how much audio may be late without being a stall or a pause.
     """
 
-    def __init__(self, *, most: float, enough: float, stands: float, steady: float) -> None:
-        self._most = most
-        self._enough = enough
-        self._stands = stands
-        self._steady = steady
+    def __init__(self, *, max_excess: float, stop_below: float, stand_seconds: float, jitter: float) -> None:
+        self._max_excess = max_excess
+        self._stop_below = stop_below
+        self._stand_seconds = stand_seconds
+        self._jitter = jitter
         self._started = False
         self._due = 0.0  # when the next audio comes, by the schedule
         self._lead = 0.0
         self._since = 0.0  # the excess has stood since then
         self._excessive = False
         self._late = False
-        self._nearest = 0.0  # the greatest `early` while late; negative
-        self._nearest_since = 0.0
+        self._greatest_early = 0.0  # the greatest `early` while late; negative
+        self._greatest_early_since = 0.0
         self._in_burst = False
         self.excess = 0.0
         """Of what came before the newest audio."""
-        self._dry = False  # the caller had heard everything when the bot fell behind
-        self._dry_at = 0.0
+        self._caller_ran_dry = False  # the caller had heard everything when the bot fell behind
+        self._ran_dry_at = 0.0
 
     def reset(self) -> None:
         """Begin a new schedule with the next audio, as after a clear."""
@@ -66,7 +66,7 @@ class ExcessDelay:
         unplayed: of what came before it, which is at its lowest just now.
         """
         if not self._started:
-            self._started, self._late, self._dry, self._in_burst = True, False, False, False
+            self._started, self._late, self._caller_ran_dry, self._in_burst = True, False, False, False
             self._due, self._lead, self._since = now, 0.0, now
         early = self._due - now
         # What follows a burst is part of it, however little early: the lead is all of it.
@@ -80,10 +80,10 @@ class ExcessDelay:
         else:
             self._note_late(early, unplayed, now)
         self.excess = unplayed - self._lead
-        if self.excess <= (self._enough if self._excessive else self._most):
+        if self.excess <= (self._stop_below if self._excessive else self._max_excess):
             self._since = now
         self._due += length
-        self._excessive = now - self._since > self._stands
+        self._excessive = now - self._since > self._stand_seconds
         return self._excessive
 
     def _note_burst(self, early: float, unplayed: float, now: float) -> None:
@@ -92,7 +92,7 @@ class ExcessDelay:
         After a pause that has just ended, all that is unplayed is its lead.
         """
         self._lead += early
-        if self._dry and now - self._dry_at < PAUSE_AFTER:
+        if self._caller_ran_dry and now - self._ran_dry_at < PAUSE_AFTER:
             self._lead = max(self._lead, unplayed)
         self._due = self._since = now
         self._late = False
@@ -103,13 +103,13 @@ class ExcessDelay:
         If it comes no nearer for a while, it has paused.
         """
         if not self._late:
-            self._dry, self._dry_at = unplayed <= DRY, now
-        if not self._late or early > self._nearest + BURST_EARLY:
-            self._late, self._nearest, self._nearest_since = True, early, now
-        elif now - self._nearest_since > PAUSE_AFTER:
+            self._caller_ran_dry, self._ran_dry_at = unplayed <= DRY, now
+        if not self._late or early > self._greatest_early + BURST_EARLY:
+            self._late, self._greatest_early, self._greatest_early_since = True, early, now
+        elif now - self._greatest_early_since > PAUSE_AFTER:
             # If the caller had heard everything, what is unplayed now is the bot's new lead. Otherwise the pause has
             # used up a part of the old one.
-            self._lead = unplayed if self._dry else max(0.0, self._lead + early)
+            self._lead = unplayed if self._caller_ran_dry else max(0.0, self._lead + early)
             self._due, self._late = now, False
-        if early < -self._steady:
+        if early < -self._jitter:
             self._since = now

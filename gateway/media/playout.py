@@ -39,7 +39,7 @@ class PlayoutLimits:
     standing_for: float = 2.0
     """After so long without relief, in which jitter has had no need of it, silent frames are left out until it is
     gone. A shorter pause is not noticed."""
-    steady: float = 0.5
+    jitter: float = 0.5
     """A real-time bot's audio is early or late by no more than this without a stall: TCP repairs a loss within it."""
     pad_after: float = 0.06
     """How late a real-time bot may be before the remainder of a unit is padded out: three frames."""
@@ -114,10 +114,10 @@ class Playout:
         self._dropped_bytes = 0
         self._long_chunks = self._message_bytes > audio.bytes_for_ms(FRAME_MS)
         self._excess = ExcessDelay(
-            most=limits.standing,
-            enough=limits.standing / 2,
-            stands=limits.standing_for,
-            steady=limits.steady,
+            max_excess=limits.standing,
+            stop_below=limits.standing / 2,
+            stand_seconds=limits.standing_for,
+            jitter=limits.jitter,
         )
         self.skipped = 0
         """Bytes of silence left out."""

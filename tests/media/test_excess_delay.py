@@ -9,7 +9,7 @@ from gateway.media.excess_delay import ExcessDelay
 
 @pytest.fixture
 def delay():
-    return ExcessDelay(most=0.12, enough=0.04, stands=5.0, steady=0.5)
+    return ExcessDelay(max_excess=0.12, stop_below=0.04, stand_seconds=5.0, jitter=0.5)
 
 
 def flow(delay, first: float, last: float, unplayed: float, length: float = 0.02) -> list[float]:
