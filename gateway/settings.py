@@ -166,7 +166,7 @@ class ServiceSettings(Section):
         return f"services.{self.host}.{'python' if python else 'bot'}"
 
     def service(self) -> Service:
-        """The part of it that the conductor goes by."""
+        """What calls are treated by: the part of it that a node has."""
         encoding, _, rate = self.codec.partition("/")
         default_rate = 16000 if encoding == "l16" else 8000
         return Service(

@@ -12,7 +12,7 @@ from typing import Any
 
 MAX_TEXT = 64
 """Characters of what is taken for a telephone number at all."""
-SATELLITE = frozenset({870, 878, 881, 882, 883, 979})
+NOT_A_COUNTRY = frozenset({870, 878, 881, 882, 883, 979})
 """Codes of networks, not of countries (ITU-T, list of assigned country codes): satellite, international premium."""
 
 KIND_DIGITS = 3
@@ -68,7 +68,7 @@ def _is_never_dialled(number: str) -> bool:
     except phonenumbers.NumberParseException:
         return True
     never = (Kind.PREMIUM_RATE, Kind.SHARED_COST, Kind.UAN, Kind.PAGER, Kind.VOICEMAIL)
-    if parsed.country_code in SATELLITE or phonenumbers.number_type(parsed) in never:
+    if parsed.country_code in NOT_A_COUNTRY or phonenumbers.number_type(parsed) in never:
         return True
     if phonenumbers.is_valid_number(parsed):
         return False

@@ -61,7 +61,7 @@ class Unanswered:
     reason: str
 
 
-Sent: TypeAlias = HttpReply | NotSent | Unanswered
+SendResult: TypeAlias = HttpReply | NotSent | Unanswered
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ class HttpClient:
         """
         self._open()
 
-    async def send(self, call: RestCall, seconds: float) -> Sent:
+    async def send(self, call: RestCall, seconds: float) -> SendResult:
         """Send the request once. Never raises.
 
         seconds: until the last byte of the answer.

@@ -21,10 +21,11 @@ class CallLimits:
     link_timeout: float = 1.0
     """A worker answers the upgrade within this, or the next one is claimed."""
     redial: float = 0.3
-    """A link that breaks is dialled once more after this: the worker may live."""
+    """A link that breaks is opened once more after this: the worker may live."""
     connect_tries: int = 3
+    """Workers that are tried for one caller: if three do not answer, the fault is not theirs."""
     connect_all: float = 3.0
-    """At most so many workers are tried, in at most so long."""
+    """All those tries together take this long at most: the caller hears nothing meanwhile."""
     worker_start: float = 10.0
     """A host that had no ready worker starts one; the caller's audio waits this long for it."""
     max_worker_starts: int = 3
@@ -34,11 +35,11 @@ class CallLimits:
     terminal_status: float = 5.0
     """A carrier that has not said how a call ended is asked so long after the stream's end: callbacks take a second."""
     dial_rings: float = 120.0
-    """A transferred call whose dial nobody answers is with its bot again within this."""
+    """Longest ringing of a transfer: after this an unanswered call is back with its bot."""
     order_timeout: float = 2.0
     """Another node takes an order for a call of its within this, or it is withdrawn: twenty looks into its mailbox."""
     rest_timeout: float = 1.5
-    """The carrier's REST API hangs up within this, or its XML does."""
+    """The carrier's REST API has this long to hang up. After that, the Hangup in the carrier's XML does."""
     drain_notice: float = 3.0
     """While draining, new calls are still taken for so long, where there are other nodes: several checks of a balancer,
     which prefers the node that empties until it has noticed."""

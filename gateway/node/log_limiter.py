@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 class LogLimiter:
     """A token bucket for each kind of line. Pure: time is passed in, in seconds.
 
-    burst: lines of one kind that may come at once. per_second: those that it may write for ever.
+    burst: lines of one kind that may come at once. per_second: those that it may write on and on.
 
     Kinds come from closed sets: they are never forgotten.
     """

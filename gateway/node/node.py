@@ -1,4 +1,4 @@
-"""One gateway process: what every part of the conductor stands on."""
+"""The state of one gateway process, shared by webhooks, streams, sessions and what looks after them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gateway.records.base import NoRecords, Records, RecordStore
 
 log = structlog.get_logger(__name__)
 
-PORTS = ("http", "ops", "dev")
+BEFORE_ROUTING = ("http", "ops", "dev")
 """Where a request is refused before anything is known of it: no route, a bound of HTTP itself, a page's request."""
 
 
@@ -90,13 +90,14 @@ class Node:
     peak_ready: dict[str, int] = field(default_factory=dict)
     """Per host: the most ready workers it has ever had at once."""
     records: Records = field(default_factory=NoRecords)
+    """Where what becomes known of calls is kept for good."""
     recordings: RecordingThread = field(default_factory=RecordingThread)
     noting: set[asyncio.Task[Any]] = field(default_factory=set)
     """Those that wait for a recording's file, to note where it is."""
     wire: WireRecords = field(init=False)
-    """Where what becomes known of calls is kept for good."""
+    """Captures of what carriers and the gateway say to each other, for bug reports."""
     record_store: RecordStore | None = None
-    """Reads it; None: no records are kept."""
+    """Reads `records`; None: no records are kept."""
     http_client: HttpClient = field(default_factory=HttpClient)
     worker_http: WorkerHttp = field(default_factory=WorkerHttp)
     streams: int = 0
@@ -117,8 +118,8 @@ class Node:
 
     def __post_init__(self) -> None:
         self.metrics.recordings = self.recordings
-        on = any(service.record for service in self.services)
-        self.wire = WireRecords(on=on, public_url=self.public_url, public_ws=self.public_ws)
+        enabled = any(service.record for service in self.services)
+        self.wire = WireRecords(enabled=enabled, public_url=self.public_url, public_ws=self.public_ws)
 
     @property
     def rejected(self) -> Counter[tuple[str, str]]:
@@ -127,7 +128,7 @@ class Node:
 
     @property
     def public_ws(self) -> str:
-        """The same, as carriers dial it for streams."""
+        """`public_url` with the scheme ws or wss: where carriers open streams."""
         return socket_url(self.public_url)
 
     def forward_number(self, carrier: str, fallback: Fallback) -> str:
@@ -158,11 +159,10 @@ class Node:
         """Streams of one session are admitted one after another."""
         return self._session_locks.setdefault(session, asyncio.Lock())
 
-    def note_ready(self, host: str, service: str, ready: int) -> None:
+    def note_ready(self, host: str, ready: int) -> None:
         """A host has so many workers ready."""
-        self.peak_ready[host] = max(
-            self.peak_ready.pop(host, 0), ready
-        )  # last again: the first has been silent for longest
+        # Entered again, so that the first entry is of the host that has been silent for longest.
+        self.peak_ready[host] = max(self.peak_ready.pop(host, 0), ready)
         forget_oldest(self.peak_ready, MAX_HOSTS)
 
     def note_overload(self, on: bool, lag: float) -> None:
@@ -177,12 +177,22 @@ class Node:
         details: those that are "" are left out. Of very many refusals of a kind only some are logged.
         """
         self.rejected[where, reason] += 1
-        limiter = self._port_lines if where in PORTS else self._refused_lines
+        self._log_some("refused", where, reason, details)
+
+    def note_ignored(self, where: str, reason: str, **details: str) -> None:
+        """Log something that was asked for and is left out, while the rest of the request is served.
+
+        details: as in `refuse`.
+        """
+        self._log_some("ignored", where, reason, details)
+
+    def _log_some(self, event: str, where: str, reason: str, details: Mapping[str, str]) -> None:
+        limiter = self._port_lines if where in BEFORE_ROUTING else self._refused_lines
         left_out = limiter.allow((where, reason), time.monotonic())
         if left_out is not None:
             more = {"left_out": left_out} if left_out else {}
             known = {name: value for name, value in details.items() if value}
-            log.warning("refused", where=where, reason=reason, **known, **more)
+            log.warning(event, where=where, reason=reason, **known, **more)
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         """Run beside everything else; a failure is logged, and nothing is forgotten."""

@@ -24,8 +24,8 @@ class OverloadLimits:
     window: float = 1.0
     """Time constant of the mean. One pause of less than half a second does not reach `enter`."""
     most: float = 1.0
-    """A lag counts as this much at most: after a suspension (SIGSTOP, a sleeping laptop) three seconds are enough. So
-    this as `enter` is never."""
+    """A lag counts as this much at most: after a suspension (SIGSTOP, a sleeping laptop) three seconds are enough. An
+    `enter` of this or more turns the check off, as the mean never exceeds it."""
 
     @property
     def leave(self) -> float:
@@ -38,7 +38,7 @@ class Overload:
 
     def __init__(self, limits: OverloadLimits = OverloadLimits()) -> None:
         self.mean = 0.0
-        self.on = False
+        self.active = False
         self._limits = limits
         self._lag = 0.0
         self._at: float | None = None
@@ -53,8 +53,8 @@ class Overload:
             weight = -math.expm1(-(now - self._at) / limits.window)
             self.mean += weight * ((self._lag + lag) / 2 - self.mean)
         self._at, self._lag = now, lag
-        self.on = self.mean > (limits.leave if self.on else limits.enter)
-        return self.on
+        self.active = self.mean > (limits.leave if self.active else limits.enter)
+        return self.active
 
 
 class LoopLagMonitor:

@@ -21,7 +21,7 @@ _CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 
 
 class _Connection(asyncio.Protocol):
-    """One connection of a probe's. What an older one still says is not heard."""
+    """One connection of a probe. What an older one still says is ignored."""
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
@@ -56,7 +56,7 @@ class Probe:
         self._opening: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._buffer = b""
-        self._kept = False
+        self._on_reused_connection = False
         """The question went out on a connection from before: its loss says nothing of the worker."""
 
     @property
@@ -70,7 +70,7 @@ class Probe:
             return
         self._timer = self._loop.call_later(self._seconds, self._finish, None)
         transport = self._connection.transport if self._connection is not None else None
-        self._kept = transport is not None
+        self._on_reused_connection = transport is not None
         if transport is not None:
             transport.write(self._request)
         else:
@@ -129,8 +129,8 @@ class Probe:
         self._connection, self._buffer = None, b""
         if self._timer is None:
             return
-        if self._kept:
-            self._kept = False
+        if self._on_reused_connection:
+            self._on_reused_connection = False
             self._open()
         else:
             self._finish(None)

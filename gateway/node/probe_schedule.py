@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import heapq
 
-APART = 0.0045
+MIN_SPACING = 0.0045
 """Seconds between two questions where there are many workers: 220 a second cost 2 % of a core. A thousand are asked
 every 4.5 s each, before uvicorn closes their connections (after 5 s)."""
-SELDOM = 5
-"""A worker that is busy, or in a call of ours, is asked in every so many rounds: nobody waits for its answer."""
+BUSY_ROUNDS = 5
+"""A worker that is busy, or in a call of ours, is asked once in so many rounds: no caller waits for its answer."""
 
 
 class ProbeSchedule:
     """Workers by number. every: seconds of a round; longer where there are too many for that."""
 
     def __init__(self, count: int, every: float, now: float) -> None:
-        self.every = max(every, count * APART)
+        self.every = max(every, count * MIN_SPACING)
         self._first = now
         self._second_round = now + self.every
-        self._at = [now + APART * n for n in range(count)]  # soon: until then none of them is offered
+        self._at = [now + MIN_SPACING * n for n in range(count)]  # soon: until then none of them is offered
         self._heap = [(at, n) for n, at in enumerate(self._at)]
 
     @property
@@ -32,7 +32,7 @@ class ProbeSchedule:
 
     def first_round(self, now: float) -> bool:
         """True until all have been asked once."""
-        return now < self._first + APART * len(self._at)
+        return now < self._first + MIN_SPACING * len(self._at)
 
     def due(self, now: float) -> list[int]:
         """Take those that are due. Each is asked again after `every`, unless `ask_seldom` or `hurry` says otherwise."""
@@ -50,7 +50,7 @@ class ProbeSchedule:
 
     def ask_seldom(self, n: int, now: float) -> None:
         """Ask this one later than in the next round."""
-        self._set(n, max(self._at[n], now + SELDOM * self.every))
+        self._set(n, max(self._at[n], now + BUSY_ROUNDS * self.every))
 
     def hurry(self, n: int, now: float) -> None:
         """Ask this one now."""

@@ -20,7 +20,7 @@ class Fallback:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One service host and how its calls are treated. Seconds, Hz."""
+    """A service, by its name (`host`), and how its calls are treated. Seconds, Hz."""
 
     host: str
     default: bool = False
@@ -33,16 +33,24 @@ class Service:
     when_full: Fallback = Fallback("hold")
     when_down: Fallback = Fallback("busy")
     max_hold: float = 30.0
+    """A caller waits for a free worker this long, in hold audio."""
     max_call: float = 7200.0
+    """The longest call: one that is never ended would keep its worker, and cost."""
     wrapup: float = 30.0
+    """A bot has this long after `stop` to end its work; its worker is free then at the latest."""
     slots: int = 1
     """Calls at once on each static worker's URL."""
     rest: float = 5.0
     """A static worker is not offered for so long after a call."""
     after_bot: Literal["hangup", "park"] = "hangup"
+    """What becomes of a call whose bot closes its link: it is hung up, or parked, where the bot moves its calls by the
+    carrier's REST API."""
     playout_lead: float = 0.2
+    """Bot audio is sent to the carrier this much ahead of its playing, so that no lateness of ours is heard."""
     stream_quiet: float = 10.0
+    """A carrier that sends no media for this long is asked by a ping: it may have the call on hold, or be gone."""
     link_dead: float = 10.0
+    """A link whose worker has answered no ping for this long is dead."""
     record: str = ""
     """A folder for recordings of the wire, "" for none."""
     recordings: str = ""

@@ -1,9 +1,9 @@
 """Workers that know nothing of the gateway: a node asks them how they are, and beats for them as a host would.
 
 Each URL has `slots` workers of the registry's; the base image of Pipecat Cloud has one. They are asked one after
-another (`probe_schedule`). One that does not answer is not offered, and not gone: a probe must not end the call that
-runs on it. Unless a call of this node has it, it counts as being started, as nobody knows that it is there.
-One whose call has ended is busy until it is asked again: it is the same process that is used again.
+another (`probe_schedule`). One that does not answer is reported as `busy` while a call of this node uses it, and else
+as `starting`: never as gone, which would end a call that runs on it. One whose call has ended is busy until it is asked
+again: it is the same process that is used again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ log = structlog.get_logger(__name__)
 
 STATIC_HOST = "static:"
 """What the ids of hosts begin with that stand for static workers, and no other host's."""
-TOGETHER = 0.02
-"""Seconds within which workers are asked at once, and five times as long changes are told at once."""
+BATCH_WINDOW = 0.02
+"""Workers that are due within this many seconds are asked together. Changes are collected for five times as long, and
+told in one beat."""
 
 
 def static_host(service: str, protocol: LinkProtocol, urls: Iterable[str], link_key: str, slots: int = 1) -> Host:
@@ -52,26 +53,26 @@ def same_process(node: Node, claim: Claim) -> frozenset[str]:
 
 
 async def probe_static_workers(node: Node, host: Host) -> None:
-    """Probe the workers of this host, and beat for them, for ever."""
+    """Probe the workers of this host, and beat for them, until cancelled."""
     await StaticWorkers(node, host).run()
 
 
 class StaticWorkers:
-    """Those of one service. As `Node.static_workers` has them, by service."""
+    """Probe one service's static workers, and tell the registry how they are. See `Node.static_workers`."""
 
     def __init__(self, node: Node, host: Host) -> None:
         self._node = node
         self._host = host
         self._urls = list(dict.fromkeys(worker.url for worker in host.workers))
         self._slots = Counter(worker.url for worker in host.workers)
-        self._number = {url: n for n, url in enumerate(self._urls)}
+        self._url_index = {url: n for n, url in enumerate(self._urls)}
         self._names = [frozenset(slot_names(url, self._slots[url])) for url in self._urls]
         self._ready = [False] * len(self._urls)
         # Made once: a beat tells of all of them.
-        self._of_url = [self._number[worker.url] for worker in host.workers]
+        self._index = [self._url_index[worker.url] for worker in host.workers]
         self._as_ready = [replace(worker, state="ready") for worker in host.workers]
         self._as_busy = [replace(worker, state="busy") for worker in host.workers]
-        self._as_away = [replace(worker, state="starting") for worker in host.workers]
+        self._as_starting = [replace(worker, state="starting") for worker in host.workers]
         self._answers = [False] * len(self._urls)
         self._resting: set[str] = set()
         """Workers whose call has ended since they were asked."""
@@ -105,11 +106,11 @@ class StaticWorkers:
 
     def call_ended(self, worker: Worker) -> None:
         """It is free again, once it says so."""
-        if worker.url not in self._number:  # of another node's settings
+        if worker.url not in self._url_index:  # of another node's settings
             return
         self._in_calls[worker.url] = max(0, self._in_calls[worker.url] - 1)
         self._resting.add(worker.id)
-        self._schedule.hurry(self._number[worker.url], self._time())
+        self._schedule.hurry(self._url_index[worker.url], self._time())
         self._news.set()
 
     # Inside.
@@ -118,7 +119,7 @@ class StaticWorkers:
         while True:
             for n in self._schedule.due(self._time()):
                 self._probes[n].ask()
-            await asyncio.sleep(max(TOGETHER, min(self._schedule.next - self._time(), self._node.leases.beat)))
+            await asyncio.sleep(max(BATCH_WINDOW, min(self._schedule.next - self._time(), self._node.leases.beat)))
 
     def _answered(self, n: int, status: int | None) -> None:
         """Note what a worker says. One that has no such page but answers counts as ready."""
@@ -153,19 +154,19 @@ class StaticWorkers:
             try:
                 async with asyncio.timeout_at(began + self._node.leases.beat):
                     await self._news.wait()
-                await asyncio.sleep(min(5 * TOGETHER, self._node.leases.beat))
+                await asyncio.sleep(min(5 * BATCH_WINDOW, self._node.leases.beat))
             except TimeoutError:
                 pass
             self._news.clear()
 
     def _states(self) -> tuple[int, tuple[Worker, ...]]:
         """Return how many are ready, and all as they are."""
-        resting, at = self._resting, self._ready
-        ready = [at[n] and w.id not in resting for n, w in zip(self._of_url, self._as_ready, strict=True)]
+        resting, url_ready = self._resting, self._ready
+        ready = [url_ready[n] and w.id not in resting for n, w in zip(self._index, self._as_ready, strict=True)]
         there = [answers or self._in_calls[url] > 0 for url, answers in zip(self._urls, self._answers, strict=True)]
-        each = zip(ready, self._of_url, self._as_ready, self._as_busy, self._as_away, strict=True)
+        each = zip(ready, self._index, self._as_ready, self._as_busy, self._as_starting, strict=True)
         return sum(ready), tuple(
-            free if is_ready else busy if there[n] else away for is_ready, n, free, busy, away in each
+            free if is_ready else busy if there[n] else starting for is_ready, n, free, busy, starting in each
         )
 
     async def _tell(self, states: tuple[Worker, ...]) -> None:

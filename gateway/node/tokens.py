@@ -40,6 +40,11 @@ class StreamToken:
         """It was given before there was a call, so no webhook of ours has led the carrier here."""
         return self.session.startswith(PREPARED_SESSION)
 
+    @property
+    def used_key(self) -> str:
+        """The registry's key for a token without a claim: set once, by the stream that uses it."""
+        return f"token:{self.session}:{self.expires}"
+
 
 def prepared_token(carrier: str, service: str, expires: float) -> StreamToken:
     """Make the token of a new session that has no call yet. carrier: or WEBSOCKET."""
@@ -47,7 +52,7 @@ def prepared_token(carrier: str, service: str, expires: float) -> StreamToken:
 
 
 class Signer:
-    """Makes and checks ids and tokens. secrets: the first signs, all verify (rotation)."""
+    """Makes and checks ids and tokens. keys: the first signs, all verify (rotation)."""
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         if not keys or not all(keys):
@@ -56,11 +61,11 @@ class Signer:
 
     def session_id(self, carrier: str, account: str, call_id: str) -> str:
         """The session of an inbound call: the same on every node, unguessable without the secret."""
-        return self._root(self._keys[0], carrier, account, call_id)
+        return _session_id(self._keys[0], carrier, account, call_id)
 
     def moved_session_id(self, root: str, moves: int) -> str:
         """The session of a call that has been moved to another service so many times. root: the call's first."""
-        return self._moved(self._keys[0], root, moves)
+        return _moved_id(self._keys[0], root, moves)
 
     def static_session_id(self, carrier: str, account: str, call_id: str) -> str:
         """The session of a static stream: never that of a call that a webhook has named.
@@ -68,64 +73,71 @@ class Signer:
         Any holder of a stream key can name any call's id, and must not get at that call by it. account: of the
         upgrade's signature, "" where a key opened the stream, so that no key reaches a signed stream's session either.
         """
-        return self._static(self._keys[0], carrier, account, call_id)
+        return _static_id(self._keys[0], carrier, account, call_id)
 
     def owns(self, session: str, carrier: str, account: str, call_id: str) -> bool:
         """Whether this is a session of that call, under any key that is still valid."""
         for key in self._keys:
-            root = self._root(key, carrier, account, call_id)
-            static = self._static(key, carrier, account, call_id)
-            moved = (self._moved(key, root, moves) for moves in range(1, MAX_MOVES + 1))
+            root = _session_id(key, carrier, account, call_id)
+            static = _static_id(key, carrier, account, call_id)
+            moved = (_moved_id(key, root, moves) for moves in range(1, MAX_MOVES + 1))
             if any(hmac.compare_digest(own, session) for own in (root, static, *moved)):
                 return True
         return False
 
-    def _root(self, key: bytes, carrier: str, account: str, call_id: str) -> str:
-        return self._mac(key, "session", carrier, account, call_id).hex()[:32]
-
-    def _static(self, key: bytes, carrier: str, account: str, call_id: str) -> str:
-        return STATIC_SESSION + self._mac(key, "static", carrier, account, call_id).hex()[:30]
-
-    def _moved(self, key: bytes, root: str, moves: int) -> str:
-        return self._mac(key, "moved", root, str(moves)).hex()[:32]
-
     def call_mac(self, session: str, carrier: str) -> str:
         """Return what proves in a URL that we placed this session's call by this carrier: 22 characters."""
-        return _b64(self._mac(self._keys[0], "call", carrier, session)[:16])
+        return _short_mac(self._keys[0], "call", carrier, session)
 
     def placed(self, session: str, carrier: str, mac: str) -> bool:
         """Whether the MAC is that of a call that we placed. Constant time; never raises."""
         if not session or len(session) > MAX_TOKEN or not (session + mac).isascii():
             return False
-        macs = [_b64(self._mac(key, "call", carrier, session)[:16]) for key in self._keys]
-        return any([hmac.compare_digest(own, mac) for own in macs])  # noqa: C419 - a generator would end at the first
+        return self._verifies(mac, "call", carrier, session)
 
     def token(self, token: StreamToken) -> str:
         """The token as a URL path segment. A pure function of its arguments."""
         fields = _fields(token)
-        mac = self._mac(self._keys[0], "stream", token.carrier, *fields)
-        return ".".join((*fields, _b64(mac[:16])))
+        return ".".join((*fields, _short_mac(self._keys[0], "stream", token.carrier, *fields)))
 
     def read(self, text: str, carrier: str, *, now: float) -> StreamToken | None:
-        """The token if it is ours, for this carrier and not expired. Constant time where it matters; never raises."""
+        """The token if it is ours, for this carrier and not expired. The MAC takes constant time; never raises."""
         parts = text.split(".")
         if len(text) > MAX_TOKEN or len(parts) != 5 or not text.isascii():
             return None
         *fields, mac = parts
-        if not any(
-            hmac.compare_digest(_b64(self._mac(key, "stream", carrier, *fields)[:16]), mac) for key in self._keys
-        ):
+        if not self._verifies(mac, "stream", carrier, *fields):
             return None
         session, service, attempt, expires = fields
         if int(expires, 36) / 1000 < now:
             return None
         return StreamToken(session, carrier, _unb64(service).decode(), int(attempt), int(expires, 36) / 1000)
 
-    @staticmethod
-    def _mac(key: bytes, *fields: str) -> bytes:
-        # Length-prefixed: no two lists of fields give the same message.
-        message = b"".join(len(f := field.encode()).to_bytes(4, "big") + f for field in fields)
-        return hmac.digest(key, message, hashlib.sha256)
+    def _verifies(self, mac: str, *fields: str) -> bool:
+        """Whether the MAC is that of these fields under any key. All are tried: the time says nothing of which."""
+        return any([hmac.compare_digest(_short_mac(key, *fields), mac) for key in self._keys])  # noqa: C419
+
+
+def _session_id(key: bytes, carrier: str, account: str, call_id: str) -> str:
+    return _mac(key, "session", carrier, account, call_id).hex()[:32]
+
+
+def _static_id(key: bytes, carrier: str, account: str, call_id: str) -> str:
+    return STATIC_SESSION + _mac(key, "static", carrier, account, call_id).hex()[:30]
+
+
+def _moved_id(key: bytes, root: str, moves: int) -> str:
+    return _mac(key, "moved", root, str(moves)).hex()[:32]
+
+
+def _short_mac(key: bytes, *fields: str) -> str:
+    return _b64(_mac(key, *fields)[:16])
+
+
+def _mac(key: bytes, *fields: str) -> bytes:
+    # Length-prefixed: no two lists of fields give the same message.
+    message = b"".join(len(f := field.encode()).to_bytes(4, "big") + f for field in fields)
+    return hmac.digest(key, message, hashlib.sha256)
 
 
 def _fields(token: StreamToken) -> tuple[str, str, str, str]:

@@ -32,14 +32,14 @@ MAX_LINES = 60_000
 MAX_CALLS = 10
 """At once, in this process. Further calls are not recorded."""
 MAX_FORGOTTEN = 100_000
-"""Sessions that are not recorded, as their caller is forgotten, some 10 MB; of more, the oldest have ended."""
+"""Sessions to remember as forgotten, about 10 MB. Of more the oldest go: their calls are over."""
 ENDING = ".jsonl"
 _ENCODINGS = {"mulaw": "PCMU", "alaw": "PCMA", "l16": "L16"}
 
 
 @dataclass(slots=True)
 class WireRecord:
-    """One call's. path: of the fixture."""
+    """Collect what is said on one call's wire. path: of the fixture."""
 
     path: Path
     recording: Recording
@@ -76,10 +76,10 @@ class WireRecord:
 
 
 class WireRecords:
-    """Of one node. on: a service of it records; without one nothing is looked at."""
+    """Capture the wire of a node's calls. enabled: a service of it records; without one nothing is looked at."""
 
-    def __init__(self, *, on: bool, public_url: str, public_ws: str) -> None:
-        self._on = on
+    def __init__(self, *, enabled: bool, public_url: str, public_ws: str) -> None:
+        self._enabled = enabled
         self._public_url = public_url
         self._public_ws = public_ws
         self._records: dict[str, WireRecord] = {}
@@ -88,7 +88,7 @@ class WireRecords:
 
     def wrap(self, socket: Socket) -> Socket:
         """Return a carrier's socket that can be recorded, once it is known whose it is."""
-        return RecordedSocket(socket) if self._on else socket
+        return RecordedSocket(socket) if self._enabled else socket
 
     def webhook(self, session: str, known: FactEvent, folder: str, request: HttpRequest, answer: HttpAnswer) -> None:
         """Keep the webhook by which a call came, and its answer. folder: the service's `record`."""
@@ -165,12 +165,12 @@ class WireRecords:
         return record
 
 
-def _tell(path: Path, error: OSError) -> None:
+def _log_not_removed(path: Path, error: OSError) -> None:
     log.warning("a wire recording was not removed", path=str(path), error=error.strerror)
 
 
 def remove_wires(
-    folders: Iterable[str], sessions: Iterable[str], on_error: Callable[[Path, OSError], None] = _tell
+    folders: Iterable[str], sessions: Iterable[str], on_error: Callable[[Path, OSError], None] = _log_not_removed
 ) -> None:
     """Remove the files of these sessions. folders: the services' `record`."""
     names = {name_of(session) + ENDING for session in sessions}

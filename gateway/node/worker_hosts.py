@@ -76,7 +76,7 @@ class WorkerHostConnection:
         self._say(workers.StartWorker(session))
 
     def drain(self) -> None:
-        """No new sessions; the host ends when its calls are done and this socket is closed in good order."""
+        """No new sessions; the host ends when its calls are done and this socket is closed with 1000."""
         self._say(workers.Drain())
 
     def close(self) -> None:
@@ -98,13 +98,13 @@ class WorkerHostConnection:
             try:
                 match message:
                     case workers.Register():
-                        await self._register(message)
+                        await self._on_register(message)
                     case workers.Beat():
-                        await self._beat(message)
+                        await self._on_beat(message)
                     case workers.Drain():
-                        await self._drain()
+                        await self._on_drain()
             except RegistryUnavailable:
-                log.warning("worker host not heard: the registry is away")
+                log.warning("worker host message not stored: the registry is away")
                 if not isinstance(message, workers.Beat):
                     # A beat comes again by itself; this one the host says once for each connection.
                     self._close(CloseCode.GOING_AWAY)
@@ -115,7 +115,7 @@ class WorkerHostConnection:
                 self._close(CloseCode.INTERNAL_ERROR)
                 return
 
-    async def _register(self, message: workers.Register) -> None:
+    async def _on_register(self, message: workers.Register) -> None:
         service = self._node.services.get(message.service_host)
         if service is None:
             self._refuse("unknown_service", "no service has this --service-host", service=message.service_host)
@@ -161,7 +161,7 @@ class WorkerHostConnection:
         self._say(workers.Registered(leases.beat, leases.host, service.wrapup))
         log.info("worker host registered", host=host.id, service=host.service, cap=host.cap)
 
-    async def _beat(self, message: workers.Beat) -> None:
+    async def _on_beat(self, message: workers.Beat) -> None:
         if self.host is None:
             self._say(workers.Gone())
             return
@@ -184,10 +184,10 @@ class WorkerHostConnection:
         found = await self._place.locate(worker.url for worker in message.workers)
         if not isinstance(found, Misplaced):
             return found
-        if found.lasting:
+        if found.permanent:
             self._refuse("worker_address", found.reason, address=found.address, peer=self._place.peer)
         else:
-            log.warning("worker host sent off, it may come again", reason=found.reason)
+            log.warning("worker host disconnected, it may retry", reason=found.reason)
             self._close(CloseCode.GOING_AWAY, found.reason)
         return None
 
@@ -200,11 +200,11 @@ class WorkerHostConnection:
         """Keep what the node itself wants to know of a host's workers."""
         assert self.host is not None
         ready = sum(worker.state == "ready" for worker in message.workers)
-        self._node.note_ready(self.host.id, self.host.service, ready)
+        self._node.note_ready(self.host.id, ready)
         if message.start_ms:
             self._node.start_seconds[self.host.service] = message.start_ms / 1000
 
-    async def _drain(self) -> None:
+    async def _on_drain(self) -> None:
         if self.host is not None:
             await self._node.registry.drain_host(self.host.id, self.host.epoch)
 

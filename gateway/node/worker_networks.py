@@ -32,13 +32,13 @@ class Misplaced:
     """A worker is not where it may be.
 
     reason: for the host, in at most 123 bytes, as a close frame takes no more.
-    lasting: trying again would not help.
+    permanent: trying again would not help.
     address: where it is, for the log.
     """
 
     reason: str
     address: str = ""
-    lasting: bool = True
+    permanent: bool = True
 
 
 class WorkerNetworks:
@@ -142,7 +142,7 @@ class HostPlace:
         except TimeoutError:
             addresses = ()
         if not addresses:
-            return Misplaced(f"the gateway cannot resolve --advertise {shown}", lasting=False)
+            return Misplaced(f"the gateway cannot resolve --advertise {shown}", permanent=False)
         for one in addresses:
             if self.networks.allow(one, self.peer):
                 return str(one)

@@ -1,5 +1,6 @@
-"""The application: a node made of settings, and the HTTP routes on it. WebSockets do not pass through here; see
-`calls.upgrades`.
+"""The application: a node made of settings, and the HTTP routes on it.
+
+WebSockets do not pass through here: see `gateway.streams.authorize`.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ class ClientSession:
     async def _serve(self) -> None:
         registry, token = self._node.registry, self._token
         kept = max(self._node.leases.reserved, token.expires - self._node.unix_time())
-        if not (await registry.set_if_absent(f"hold:{self.id}:{token.expires}", kept)).first:
+        if not (await registry.set_if_absent(token.used_key, kept)).first:
             self._close(REFUSED, "the token was used before")
             return
         self._table[self.id] = self

@@ -130,7 +130,7 @@ async def _admit_attempt(
     live = sessions.running(token.session)
     streaming = live is not None and live.bridge.streaming
     if token.attempt == ON_HOLD:
-        key = f"hold:{token.session}:{token.expires}"
+        key = token.used_key
         kept = max(node.leases.reserved, token.expires - node.unix_time())
         used = await node.registry.set_if_absent(key, kept, tries.mark)
         # Used before, by a stream whose session is over. Our own mark is that of a try whose answer was lost.

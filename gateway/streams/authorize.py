@@ -152,7 +152,7 @@ class UpgradeAuthorizer:
         body = read_body(upgrade.query)
         if body is None:
             hint = "body= must be base64 of a JSON object, percent-encoded; the bot gets none"
-            self.node.refuse("body", "unreadable", carrier=carrier, hint=hint)
+            self.node.note_ignored("body", "unreadable", carrier=carrier, hint=hint)
         return body or {}
 
     def _static_account(self, carrier: Carrier, upgrade: Upgrade, path: str, key: str) -> str | Refused:

@@ -78,7 +78,7 @@ async def receive(
         return refused(node, carrier, where, webhook.reason, status=400)
     if webhook.kind is Kind.FOREIGN or not webhook.call_id:
         if webhook.note:
-            node.refuse(where, "foreign", carrier=carrier.name, note=webhook.note)
+            node.note_ignored(where, "foreign", carrier=carrier.name, note=webhook.note)
         return carrier.answer_empty()
 
     async def look() -> VerifiedWebhook:

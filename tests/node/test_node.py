@@ -17,15 +17,15 @@ def node() -> Node:
 
 def test_the_most_that_a_host_has_had_ready(node):
     for ready in (1, 3, 2):
-        node.note_ready("h1", "a.b", ready)
+        node.note_ready("h1", ready)
     assert node.peak_ready == {"h1": 3}
 
 
 def test_hosts_that_left_are_forgotten_after_many_others_but_not_the_rest(node):
-    node.note_ready("stays", "a.b", 5)
+    node.note_ready("stays", 5)
     for n in range(3 * MAX_HOSTS):
-        node.note_ready(f"h{n}", "a.b", 1)
-        node.note_ready("stays", "a.b", 0)
+        node.note_ready(f"h{n}", 1)
+        node.note_ready("stays", 0)
     assert node.peak_ready["stays"] == 5
     assert len(node.peak_ready) == MAX_HOSTS
     assert "h0" not in node.peak_ready

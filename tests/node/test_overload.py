@@ -34,7 +34,7 @@ def run(overload: Overload, pauses: list[float], start: float = 0.0) -> float:
 def test_a_loop_on_time_is_not_overloaded():
     overload = Overload()
     run(overload, [0.001] * 500)
-    assert not overload.on
+    assert not overload.active
     assert overload.mean < 0.001
 
 
@@ -43,36 +43,36 @@ def test_one_pause_is_not_overload(pause):
     overload = Overload()
     now = run(overload, [0.001] * 50)
     run(overload, [pause] + [0.0001] * 100, now)
-    assert not overload.on
+    assert not overload.active
     assert overload.mean < LIMITS.enter
 
 
 def test_a_loop_with_no_time_to_spare_is_overloaded_within_two_seconds():
     overload = Overload()
     assert run(overload, [0.03] * 60) < 2.0
-    assert overload.on
+    assert overload.active
 
 
 def test_pauses_one_after_another_are_overload():
     overload = Overload()
     run(overload, [0.3] * 10)
-    assert overload.on
+    assert overload.active
 
 
 def test_a_limit_of_the_most_that_counts_is_never_reached():
     overload = Overload(OverloadLimits(enter=LIMITS.most))
     run(overload, [3.0] * 1000)
     assert overload.mean > 0.99
-    assert not overload.on
+    assert not overload.active
 
 
 def test_it_is_over_only_well_below_the_limit():
     overload, now = Overload(), 0.0
-    while not overload.on:
+    while not overload.active:
         now += TICK
         overload.note(0.15, now)
     left = None
-    while overload.on:
+    while overload.active:
         now += TICK
         left = overload.mean
         overload.note(0.0, now)
@@ -83,11 +83,11 @@ def test_it_is_over_only_well_below_the_limit():
 def test_between_the_limits_nothing_changes():
     between = (LIMITS.enter + LIMITS.leave) / 2
     calm, strained = Overload(), Overload()
-    strained.mean, strained.on = LIMITS.enter + 0.01, True
+    strained.mean, strained.active = LIMITS.enter + 0.01, True
     for n in range(500):
         calm.note(between, n * TICK)
         strained.note(between, n * TICK)
-    assert (calm.on, strained.on) == (False, True)
+    assert (calm.active, strained.active) == (False, True)
 
 
 def test_after_a_suspension_it_recovers_within_three_seconds():
@@ -95,7 +95,7 @@ def test_after_a_suspension_it_recovers_within_three_seconds():
     overload.note(0.0, 0.0)
     overload.note(3600.0, 3600.0)
     now = 3600.0
-    while overload.on:
+    while overload.active:
         now += TICK
         overload.note(0.0, now)
     assert 0 < now - 3600.0 < 3.0
@@ -107,10 +107,10 @@ def test_the_mean_stays_within_what_was_noted(ticks):
     overload, now = Overload(), 0.0
     for lag, after in ticks:
         now += after
-        assert overload.note(lag, now) is overload.on
+        assert overload.note(lag, now) is overload.active
         assert 0.0 <= overload.mean <= LIMITS.most
     if not any(lag > LIMITS.enter for lag, _ in ticks):
-        assert not overload.on
+        assert not overload.active
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gateway.node.probe_schedule import APART, SELDOM, ProbeSchedule
+from gateway.node.probe_schedule import BUSY_ROUNDS, MIN_SPACING, ProbeSchedule
 
 
 def asked(schedule: ProbeSchedule, since: float, until: float, busy: set[int] = frozenset()) -> list[tuple[float, int]]:
@@ -41,14 +41,14 @@ def test_busy_ones_are_asked_in_every_fifth_round_only():
     asked(schedule, 0.0, 2.0)
     counts = Counter(n for _, n in asked(schedule, 2.0, 102.0, {3}))
     assert counts[4] == 50
-    assert counts[3] in (50 // SELDOM, 50 // SELDOM + 1)
+    assert counts[3] in (50 // BUSY_ROUNDS, 50 // BUSY_ROUNDS + 1)
 
 
 def test_a_thousand_are_never_more_than_so_many_a_second():
     schedule = ProbeSchedule(1000, 2.0, 0.0)
     every = [at for at, _ in asked(schedule, 0.0, 60.0)]
     seconds = Counter(int(at) for at in every)
-    assert max(seconds.values()) <= 1 / APART + 20
+    assert max(seconds.values()) <= 1 / MIN_SPACING + 20
     assert 4.4 < schedule.every < 4.6  # less than uvicorn keeps a connection
 
 

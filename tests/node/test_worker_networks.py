@@ -129,7 +129,7 @@ async def test_of_several_addresses_one_that_is_allowed_is_dialled(monkeypatch):
 async def test_a_name_that_cannot_be_resolved_now_may_be_another_time(monkeypatch):
     names, host = Names(monkeypatch), place()
     found = await host.locate(["ws://worker-1:1/ws"])
-    assert found == Misplaced("the gateway cannot resolve --advertise worker-1", lasting=False)
+    assert found == Misplaced("the gateway cannot resolve --advertise worker-1", permanent=False)
     names.answers.append([PEER])
     assert await address(host, "ws://worker-1:1/ws") == PEER
 
@@ -147,7 +147,7 @@ async def test_names_that_are_never_resolved_take_few_threads(monkeypatch):
     names.slow = asyncio.Event()
     hosts = [HostPlace(networks, PEER, local=False) for _ in range(20)]
     found = await asyncio.gather(*(host.locate(["ws://worker-1:1/ws"]) for host in hosts))
-    assert {one.lasting for one in found} == {False}
+    assert {one.permanent for one in found} == {False}
     assert len(names.asked) == RESOLVING_AT_ONCE, "given up, but their threads are still taken"
     names.slow.set()
     await asyncio.sleep(0)

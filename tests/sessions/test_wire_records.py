@@ -25,7 +25,7 @@ def service(service, tmp_path):
 @pytest.fixture
 def recording(gateway):
     node = gateway.node
-    node.wire = WireRecords(on=True, public_url=node.public_url, public_ws=node.public_ws)
+    node.wire = WireRecords(enabled=True, public_url=node.public_url, public_ws=node.public_ws)
 
 
 async def call(gateway, **fields: str) -> None:
@@ -76,7 +76,7 @@ async def test_numbers_accounts_keys_tokens_and_digits_are_masked(gateway, tmp_p
 
 
 async def test_without_the_setting_nothing_is_wrapped(gateway, tmp_path):
-    wire = WireRecords(on=False, public_url="", public_ws="")
+    wire = WireRecords(enabled=False, public_url="", public_ws="")
     socket = object()
     assert wire.wrap(socket) is socket
 
