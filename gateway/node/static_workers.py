@@ -46,10 +46,11 @@ def slot_names(url: str, slots: int) -> list[str]:
 
 def same_process(node: Node, claim: Claim) -> frozenset[str]:
     """Return the ids of the claim's worker, and of those that are lost with it: of a static URL, all."""
-    service = node.services.get(claim.service)
-    if not claim.static or claim.worker is None or service is None:
+    if not claim.static or claim.worker is None:
         return frozenset({claim.worker_id})
-    return frozenset((claim.worker_id, *slot_names(claim.worker.url, service.slots)))
+    service = node.services.get(claim.service)
+    slots = service.slots if service is not None else 1
+    return frozenset((claim.worker_id, *slot_names(claim.worker.url, slots)))
 
 
 async def probe_static_workers(node: Node, host: Host) -> None:

@@ -178,7 +178,8 @@ class WorkerLink:
                 return None
             if code == CloseCode.SUPERSEDED:
                 return Superseded()
-            found.link.abort()
+            if not found.link.gone.is_set():  # it does not answer
+                found.link.abort()
             if self.starts >= limits.max_worker_starts:
                 self._node.metrics.resumes["worker_lost", "too_many_starts"] += 1
                 return EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST
