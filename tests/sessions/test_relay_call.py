@@ -153,8 +153,9 @@ async def test_a_link_to_a_hosts_worker_that_breaks_is_opened_again(gateway):
     """Its bot may live, and has had its `start`."""
     carrier, bot = await relayed(gateway)
     await speaks(carrier, bot)
+    [session] = gateway.sessions
     bot.socket.abort()
-    await until(lambda: bot.connections == 2)
+    await until(lambda: bot.connections == 2 and session.worker.link is not None)  # what is said before has no call yet
     bot.socket.send(SPEECH)
     await carrier.until("media")
     carrier.send(TWILIO.of("media", "MZ1"))
