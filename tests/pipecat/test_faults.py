@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import median
+from threading import Thread
+from urllib.parse import unquote
 
 import pytest
 import pytest_asyncio
@@ -73,17 +76,43 @@ async def test_a_broken_stream_is_heard_again_at_once(setting: Setting) -> None:
     assert median(silent) <= 0.1 * SCALE, f"{silent}"
 
 
-async def test_a_call_that_its_bot_has_moved_is_not_hung_up(setting: Setting, rest: SimulatedCarriers) -> None:
-    """Twilio: the bot gives its call other instructions by REST, and ends. The callee talks on, with somebody else."""
+@pytest.fixture
+def transfer_url() -> Iterator[str]:
+    """A URL that answers with instructions, as Plivo's transfers ask for them."""
+
+    class Instructions(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            xml = b"<Response><Dial><Number>+15550190009</Number></Dial></Response>"
+            self.send_response(200)
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(xml)))
+            self.end_headers()
+            self.wfile.write(xml)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Instructions) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/transfer"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("carrier", "answer"), [("twilio", 200), ("telnyx", 200), ("plivo", 202)])
+async def test_a_call_that_its_bot_has_moved_is_not_hung_up(
+    setting: Setting, rest: SimulatedCarriers, transfer_url: str, carrier: str, answer: int
+) -> None:
+    """The bot gives its call other instructions by REST, and ends. The callee talks on, with somebody else."""
     if setting.style != "by_hand":
         pytest.skip("Pipecat's create_transport makes a serializer that hangs the call up itself")
+    (setting.folder / "transfer_url").write_text(transfer_url)
     await setting.ready()
-    call_id = await dial(setting, "twilio", MOVED, {"moves": True})
+    call_id = await dial(setting, carrier, MOVED, {"moves": True})
     notes = await setting.noted(call_id, "end", 30)
-    assert [note["status"] for note in notes if note["what"] == "moved"] == [200], notes
-    call = rest.find("twilio", call_id)
+    assert [note["status"] for note in notes if note["what"] == "moved"] == [answer], notes
+    call = rest.find(carrier, call_id)
     assert call is not None
     await until(lambda: call.is_over, 15, lambda: call.status)
-    asked = [(request.method, request.status) for request in rest.requests if call_id in request.path]
-    assert [one for one in asked if one[0] != "GET"] == [("POST", 200)], f"more than the move was asked: {asked}"
+    asked = [(request.method, request.status) for request in rest.requests if call_id in unquote(request.path)]
+    assert [one for one in asked if one[0] != "GET"] == [("POST", answer)], f"more than the move was asked: {asked}"
     assert call.seconds >= 4, "it talked to whom it was moved to"

@@ -67,14 +67,16 @@ async def bot(runner_args):
     note_arguments(runner_args, kind, call_data)
     call_id = call_data.get("call_id") or call_data.get("call_control_id")
 
+    # whoever moves the call must not hang it up as the pipeline ends
+    stays = not (runner_args.body or {}).get("moves")
+
     if kind == "twilio":
         serializer = TwilioFrameSerializer(
             stream_sid=call_data["stream_id"],
             call_sid=call_data["call_id"],
             account_sid=os.getenv("TWILIO_ACCOUNT_SID", ""),
             auth_token=os.getenv("TWILIO_AUTH_TOKEN", ""),
-            # whoever moves the call must not hang it up as the pipeline ends
-            params=TwilioFrameSerializer.InputParams(auto_hang_up=not (runner_args.body or {}).get("moves")),
+            params=TwilioFrameSerializer.InputParams(auto_hang_up=stays),
         )
     elif kind == "telnyx":
         serializer = TelnyxFrameSerializer(
@@ -83,6 +85,7 @@ async def bot(runner_args):
             outbound_encoding=call_data["outbound_encoding"],
             inbound_encoding="PCMU",
             api_key=os.getenv("TELNYX_API_KEY", ""),
+            params=TelnyxFrameSerializer.InputParams(auto_hang_up=stays),
         )
     elif kind == "plivo":
         serializer = PlivoFrameSerializer(
@@ -90,6 +93,7 @@ async def bot(runner_args):
             call_id=call_data["call_id"],
             auth_id=os.getenv("PLIVO_AUTH_ID", ""),
             auth_token=os.getenv("PLIVO_AUTH_TOKEN", ""),
+            params=PlivoFrameSerializer.InputParams(auto_hang_up=stays),
         )
     else:
         serializer = ExotelFrameSerializer(stream_sid=call_data["stream_id"], call_sid=call_data["call_id"])

@@ -39,6 +39,32 @@ MARKS = {
 }
 
 
+PERSON = "+15550190009"
+
+
+def _twilio(call_id: str) -> tuple[str, dict[str, Any]]:
+    account = os.environ.get("TWILIO_ACCOUNT_SID", "")
+    login = aiohttp.BasicAuth(account, os.environ.get("TWILIO_AUTH_TOKEN", ""))
+    url = f"https://api.twilio.com/2010-04-01/Accounts/{account}/Calls/{call_id}.json"
+    return url, {"auth": login, "data": {"Twiml": f"<Response><Dial>{PERSON}</Dial></Response>"}}
+
+
+def _telnyx(call_id: str) -> tuple[str, dict[str, Any]]:
+    login = {"Authorization": f"Bearer {os.environ.get('TELNYX_API_KEY', '')}"}
+    return f"https://api.telnyx.com/v2/calls/{call_id}/actions/transfer", {"headers": login, "json": {"to": PERSON}}
+
+
+def _plivo(call_id: str) -> tuple[str, dict[str, Any]]:
+    account = os.environ.get("PLIVO_AUTH_ID", "")
+    login = aiohttp.BasicAuth(account, os.environ.get("PLIVO_AUTH_TOKEN", ""))
+    move = {"legs": "aleg", "aleg_url": (HERE / "transfer_url").read_text(), "aleg_method": "GET"}
+    return f"https://api.plivo.com/v1/Account/{account}/Call/{call_id}/", {"auth": login, "json": move}
+
+
+MOVES = {"twilio": _twilio, "telnyx": _telnyx, "plivo": _plivo}
+"""How each carrier's REST API moves a call. Exotel's has nothing of the kind."""
+
+
 def _stay_here() -> None:
     """Send what Pipecat's serializers ask of the carriers' APIs to their stand-in."""
     asked = aiohttp.ClientSession._request
@@ -150,11 +176,7 @@ class Keys(FrameProcessor):
             os._exit(1)
 
     async def _move(self) -> None:
-        """Send the call to a person, as Twilio's and Telnyx' guides to transfers do: the call leaves this stream."""
-        account = os.environ.get("TWILIO_ACCOUNT_SID", "")
-        url = f"https://api.twilio.com/2010-04-01/Accounts/{account}/Calls/{self._call_id}.json"
-        login = aiohttp.BasicAuth(account, os.environ.get("TWILIO_AUTH_TOKEN", ""))
-        async with aiohttp.ClientSession() as session:
-            form = {"Twiml": "<Response><Dial>+15550190009</Dial></Response>"}
-            async with session.post(url, auth=login, data=form) as response:
-                note(self._call_id, "moved", status=response.status)
+        """Send the call to a person, as the carriers' guides to transfers do: the call leaves this stream."""
+        url, request = MOVES[self._transport or "twilio"](self._call_id)
+        async with aiohttp.ClientSession() as session, session.post(url, **request) as response:
+            note(self._call_id, "moved", status=response.status)
