@@ -28,6 +28,20 @@ FAULTS = {
         "media/test_bridge.py::test_a_link_unheard_for_five_seconds_gets_no_more_audio",
         "media/test_bridge.py::test_a_bot_that_does_not_read_is_not_buried_in_audio",
     ],
+    "a worker host is short of processes, memory or descriptors": [
+        "worker/test_fork_server.py::test_it_outlives_a_fork_that_fails_and_says_why",
+        "worker/test_fork_server.py::test_a_request_whose_channel_was_lost_is_answered",
+        "worker/test_fleet.py::test_a_fork_that_fails_is_said_and_tried_again",
+        "worker/test_fleet.py::test_without_descriptors_it_tries_again_later",
+    ],
+    "a fork server dies, or hangs": [
+        "worker/test_host.py::test_a_fork_server_that_is_killed_is_replaced_and_calls_go_on",
+        "worker/test_fleet.py::test_a_fork_server_that_hangs_is_replaced",
+    ],
+    "a bug in what one call does by the clock": [
+        "media/test_ticker.py::test_a_member_that_fails_once_goes_on_and_is_said",
+        "sessions/test_session.py::test_a_call_whose_clock_only_fails_ends",
+    ],
     "a bot raises": [
         "sessions/test_session.py::test_a_bot_that_raises_is_replaced_and_its_successor_has_its_state",
         "sessions/test_session.py::test_a_call_that_kills_its_bots_is_not_given_one_after_another",
