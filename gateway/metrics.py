@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from gateway.media.endpoints import TIMED_EVERY
 from gateway.media.types import CARRIER_ERROR, Counts
-from gateway.pool.registry import Slots
+from gateway.pool.registry import PoolCounts
 from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import WorkerEnd
 
@@ -192,7 +192,7 @@ class Metrics(Collector):
         self._live: dict[Meter, None] = {}
         self._ended = _Sums()
         self._carrier_errors: set[str] = set()
-        self._slots: Mapping[str, Slots] = {}
+        self._slots: Mapping[str, PoolCounts] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -261,7 +261,7 @@ class Metrics(Collector):
 
     # To Prometheus.
 
-    def expose(self, slots: Mapping[str, Slots]) -> bytes:
+    def expose(self, slots: Mapping[str, PoolCounts]) -> bytes:
         """Everything, in Prometheus' text format. slots: of each service's pool; none while the registry is away."""
         self._slots = slots
         return generate_latest(self._registry)
@@ -345,7 +345,7 @@ class Metrics(Collector):
             [
                 ((host, state), getattr(slots, state))
                 for host, slots in self._slots.items()
-                for state in Slots.__slots__
+                for state in PoolCounts.__slots__
             ],
         )
         yield _histogram("claim_seconds", "One question for a slot to the registry.", ("outcome",), self.claims)

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import gateway
 from gateway.media.types import MAX_REASONS, Counts
 from gateway.metrics import _DROPPED, MAX_CARRIER_ERRORS, MAX_HOSTS, Histogram, Metrics
-from gateway.pool.registry import Slots
+from gateway.pool.registry import PoolCounts
 from gateway.protocol.codes import EndReason
 
 CONTRACT = {
@@ -73,7 +73,7 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def samples(metrics: Metrics, name: str, slots: dict[str, Slots] | None = None) -> dict[tuple[str, ...], float]:
+def samples(metrics: Metrics, name: str, slots: dict[str, PoolCounts] | None = None) -> dict[tuple[str, ...], float]:
     """{label values, in the order of their names: value} of one sample name."""
     found = {}
     for family in text_string_to_metric_families(metrics.expose(slots or {}).decode()):
@@ -83,7 +83,7 @@ def samples(metrics: Metrics, name: str, slots: dict[str, Slots] | None = None) 
     return found
 
 
-def everything(metrics: Metrics) -> dict[str, Slots]:
+def everything(metrics: Metrics) -> dict[str, PoolCounts]:
     """One of each."""
     with metrics.call("twilio", "a.b", Bridge(Counts(1, 2, 3, 4, Counter(no_bot=1), Counter(not_json=1), 5.0)), 4.0):
         metrics.sample(5.0)
@@ -97,7 +97,7 @@ def everything(metrics: Metrics) -> dict[str, Slots]:
     metrics.records = metrics.recordings = Writer(2, {"written": 5})
     metrics.note_registry_failure("bad_answer")
     metrics.note_ends("h1", 1, "a.b", {"hung": 1})
-    return {"a.b": Slots(20, 3, 2, 1, 3, 0)}
+    return {"a.b": PoolCounts(20, 3, 2, 1, 3, 0)}
 
 
 def test_names_types_and_labels_are_the_contracts(metrics):
@@ -297,7 +297,9 @@ def test_a_timed_message_goes_on_as_it_came(metrics):
 
 def test_slots_are_shown_by_state_and_left_out_when_nobody_tells(metrics):
     told = samples(
-        metrics, "gateway_worker_slots", {"a.b": Slots(cap=20, used=3, ready=2, starting=1, busy=3, queued=4, free=17)}
+        metrics,
+        "gateway_worker_slots",
+        {"a.b": PoolCounts(cap=20, used=3, ready=2, starting=1, busy=3, queued=4, free=17)},
     )
     assert told == {
         ("a.b", "cap"): 20,

@@ -28,27 +28,30 @@ class Breaker:
             raise RegistryUnavailable("the registry did not answer a moment ago")
 
     def begin(self) -> float:
-        """`check`, and ask: return the time, for `failed`. One of the four below must follow."""
+        """`check`, and ask: return the time, for the next call, which must follow.
+
+        That is `succeeded` or `misanswered` of an answer, `failed` of none, `gave_up` where there is no verdict.
+        """
         self.check()
         self._probing = self._failed
         return self._clock()
 
     def failed(self, began: float) -> None:
-        """No answer."""
+        """There was no answer."""
         self.outage.missed(began)
         self._failed, self._probing = True, False
         self._open_until = self._clock() + REFUSE_SECONDS
 
     def misanswered(self, began: float) -> None:
-        """An answer that makes no sense: an outage, if it lasts. Others may ask: one damaged key may be the reason."""
+        """The answer makes no sense: an outage, if it lasts. Others may ask: one damaged key may be the reason."""
         self.outage.missed(began)
         self._probing = False
 
     def succeeded(self) -> None:
-        """An answer."""
+        """There was an answer."""
         self._failed = self._probing = False
         self.outage.answered(self._clock())
 
     def gave_up(self) -> None:
-        """The task that asked did not wait for the answer."""
+        """No verdict: the asker was canceled, or gave up for another reason."""
         self._probing = False

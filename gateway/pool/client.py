@@ -2,6 +2,9 @@
 
 A `RegistryClient` is a `Registry` around another one. It adds what only the asking process can know: how long its
 callers can wait, which workers and hosts it could not reach lately, and for which sessions it is asking right now.
+
+Three things know that a registry is away, each for its own reader: `registry_failed` here wakes what sends facts again;
+`breaker` decides whether the server is asked now; `outage` gives leases their grace afterwards.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ from gateway.pool.registry import (
     ClaimResult,
     Host,
     Leases,
+    PoolCounts,
     Queued,
     Registry,
     SetResult,
-    Slots,
     Stale,
     TextChange,
 )
@@ -146,7 +149,7 @@ class RegistryClient(Registry):
     async def drain_host(self, host_id: str, epoch: int) -> None:
         await self._ask(self.registry.drain_host(host_id, epoch))
 
-    async def slots(self, service: str) -> Slots:
+    async def slots(self, service: str) -> PoolCounts:
         return await self._ask(self.registry.slots(service))
 
     # Facts.

@@ -71,7 +71,7 @@ class _Known:
     answered_by: str = ""
     """Who picked up: "human", "machine" or "" (not known)."""
     status: Status = ""
-    """Of the session. Of the call only `call_ended` speaks; see `Facts.over`."""
+    """The session's. For the call itself see `call_ended` and `Facts.over`."""
     end_reason: str = ""
     """An `EndReason`."""
     outcome: Outcome = ""

@@ -2,11 +2,11 @@
 
 Two implementations behind one interface: `memory` for one process, `redis` for many nodes. Implementations have
 no tasks, sockets of their own making, or callbacks; every method awaits where Redis would, and raises nothing but
-`RegistryUnavailable`. What is full, queued or stale is a value. After an outage of a second or more there is grace: for
-one lease of its kind (of an unconfirmed claim: `confirmed`) nothing expires, as no node could renew it.
+`RegistryUnavailable`. What is full, queued or stale is a value. After an outage of a second or more there is grace:
+nothing expires for one lease of its kind, as no node could renew it; of unconfirmed claims that is `confirmed`, too.
 
-A claim holds one unit of a host's cap for a session, and a worker as soon as one is ready. Its states, by the attempt
-that waits for its stream and by the fence of the stream that runs (`Leases` has the times):
+A claim holds one unit of a host's cap for a session, and a worker as soon as one is ready. Its state follows from two
+numbers: the attempt whose stream has not started, and the fence of the stream that runs (`Leases` has the times):
 
     state        attempt  fence  next
     ---------    -------  -----  -----------------------------------------------------------------------
@@ -35,7 +35,7 @@ from gateway.protocol.workers import LinkProtocol, Running, Worker
 
 T = TypeVar("T")
 
-FENCE_AHEAD = 3600 * 1_000_000
+MAX_FENCE_LEAD_US = 3600 * 1_000_000
 """Microseconds that a reported fence may be ahead of the registry's clock: two servers' clocks may differ. A registry
 counts on from the highest fence it believes, so one from the far future would outlive every clock."""
 
@@ -129,7 +129,7 @@ class Claim:
 class Queued:
     """No slot is free; the session has this position (from 1) among those on hold.
 
-    freed: for `wait_free`, how often a slot may have been freed by then.
+    freed: counter of freed-slot hints when this was answered. Pass it to `wait_free`, so that no hint is missed.
     """
 
     position: int
@@ -162,7 +162,7 @@ class SetResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Slots:
+class PoolCounts:
     """What a pool has, for metrics and /readyz.
 
     cap: of hosts that do not drain. used: claims. ready, starting, busy: workers. queued: sessions on hold.
@@ -188,8 +188,8 @@ TextChange: TypeAlias = Callable[[str, float], tuple[str, T]]
 """Makes a new text of the one that is there ("" if none is) and of the registry's unix time; and what to return."""
 
 
-class Registry(Protocol):
-    """See the module's docstring. session: the session id, everywhere."""
+class WorkerRegistry(Protocol):
+    """Hosts, claims and the queue of those on hold: see the module's docstring. session: the session id, everywhere."""
 
     async def put_host(self, host: Host, running: Sequence[Running] = ()) -> bool:
         """Replace all that is known of this host. False: a newer epoch of it is known, nothing was done.
@@ -197,7 +197,7 @@ class Registry(Protocol):
         running: sessions that its workers serve. One is believed if its fence is higher than the known one, or its
         claim was lost. It is not believed if it
         - was released, avoids that worker or went to another service: its bot outlasts the call;
-        - has a fence that no registry can have given yet (see FENCE_AHEAD);
+        - has a fence that no registry can have given yet (see MAX_FENCE_LEAD_US);
         - is served by another live host, unless this is in grace: an outage may have lost a newer claim.
         If the cap is too small then, sessions without a worker, or without a stream, are given up. A host that was
         draining goes on draining.
@@ -234,13 +234,14 @@ class Registry(Protocol):
     async def confirm(self, session: str, attempt: int) -> Claim | Stale:
         """Confirm the claim, as the stream of this attempt has started. Returns it with its new fence.
 
-        Once per attempt: the second time gives Stale, also where the first answer did not arrive.
+        Once per attempt: the second time gives Stale, also where the first answer did not arrive. A caller that got no
+        answer must claim again.
         """
 
     async def get_claim(self, session: str, fence: int | None) -> Claim | Stale:
         """Return the confirmed claim as it is now: with its worker, as soon as the host has started one.
 
-        fence: None for whoever only wants to know which worker serves the session, and holds nothing of it.
+        fence: None to learn which worker serves the session, without holding it.
         """
 
     async def renew(self, claims: Mapping[str, int]) -> set[str]:
@@ -257,11 +258,28 @@ class Registry(Protocol):
     async def leave_queue(self, service: str, session: str) -> None:
         """Give up the session's position in the queue. Idempotent."""
 
+    async def wait_free(self, service: str, timeout: float, freed: int | None = None) -> None:
+        """Return when a slot may have been freed, at the latest after `timeout`. A hint: always claim again.
+
+        freed: of the last `Queued`, as of when it counts; None: as of now.
+        """
+
+    async def slots(self, service: str) -> PoolCounts:
+        """Count the pool as it is now."""
+
+
+class SharedFacts(Protocol):
+    """What is known of each session, by all nodes."""
+
     async def merge(self, session: str, event: FactEvent) -> Facts:
         """Fold the event into the session's facts (see `facts.merge`) and return them."""
 
     async def find(self, alias: str) -> Facts | None:
         """Return the facts of the session with this id or alias (see `facts.call_alias`), or None."""
+
+
+class SharedTexts(Protocol):
+    """Keys that are set once, and small texts that are changed in one step."""
 
     async def set_if_absent(self, key: str, ttl: float, value: str = "") -> SetResult:
         """Set `key` to `value` for `ttl` seconds, unless it is set; say which."""
@@ -273,20 +291,19 @@ class Registry(Protocol):
         nothing else. "" deletes the text. One that it leaves as it is is only read: it is kept no longer by that.
         """
 
+
+class Mailboxes(Protocol):
+    """Messages from node to node."""
+
     async def send(self, mailbox: str, message: str) -> None:
-        """Leave a message for whichever node reads this mailbox, see MESSAGE_SECONDS and MAX_MESSAGES."""
+        """Leave a message for the node that reads this mailbox, see MESSAGE_SECONDS and MAX_MESSAGES."""
 
     async def receive(self, mailbox: str) -> list[str]:
         """Take all messages out of the mailbox, the oldest first."""
 
-    async def wait_free(self, service: str, timeout: float, freed: int | None = None) -> None:
-        """Return when a slot may have been freed, at the latest after `timeout`. A hint: always claim again.
 
-        freed: of the last `Queued`, as of when it counts; None: as of now.
-        """
-
-    async def slots(self, service: str) -> Slots:
-        """Count the pool as it is now."""
+class Registry(WorkerRegistry, SharedFacts, SharedTexts, Mailboxes, Protocol):
+    """All of it, as an implementation has it."""
 
     async def close(self) -> None:
         """Let go of connections, if there are any. Idempotent."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 PARTS = 5
-"""Parts of a deadline. So many more are not counted, if they end late."""
+"""The deadline runs in this many parts. A part that ends late does not count; at most as many again are forgiven."""
 
 
 @asynccontextmanager

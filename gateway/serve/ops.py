@@ -27,7 +27,7 @@ from gateway.errors import RegistryUnavailable, SettingsError
 from gateway.metrics import CONTENT_TYPE
 from gateway.node.node import Node
 from gateway.node.tokens import WEBSOCKET
-from gateway.pool.registry import Slots
+from gateway.pool.registry import PoolCounts
 from gateway.serve.http_protocol import HttpLimits, http_protocol
 from gateway.serve.listening import HttpServer, bind
 from gateway.serve.routes import both_forms, make_starlette
@@ -135,7 +135,7 @@ def make_ops_app(node: Node, ready: Callable[[], bool]) -> Starlette:
     return make_starlette([*both_forms("/metrics", metrics), *health_routes(node, ready)])
 
 
-async def _slots(node: Node) -> dict[str, Slots]:
+async def _slots(node: Node) -> dict[str, PoolCounts]:
     """Return the slots of each service's pool.
 
     A pool of which the registry tells nothing is left out: no number is better than an old one.
@@ -145,7 +145,7 @@ async def _slots(node: Node) -> dict[str, Slots]:
     for answer in told:
         if isinstance(answer, BaseException) and not isinstance(answer, RegistryUnavailable):
             raise answer
-    return {host: slots for host, slots in zip(hosts, told, strict=True) if isinstance(slots, Slots)}
+    return {host: slots for host, slots in zip(hosts, told, strict=True) if isinstance(slots, PoolCounts)}
 
 
 def bind_ops(ops_bind: str, *, or_any: bool = False) -> socket.socket | None:

@@ -16,7 +16,7 @@ from typing import Any
 from lxml import etree
 
 from gateway.node.services import Fallback, Services
-from gateway.pool.registry import ClaimResult, Queued, Registry, Slots
+from gateway.pool.registry import ClaimResult, PoolCounts, Queued, Registry
 from tests.admission.scripted import ScriptedHost
 from tests.kit.node import SERVICE, Carrier, Gateway, start
 from tests.kit.waiting import until
@@ -37,11 +37,11 @@ class Crowd:
         self.hung_up: set[str] = set()
         self.killed: Counter[str] = Counter()
         self.samples = 0
-        self.last: Slots | None = None
+        self.last: PoolCounts | None = None
         self.most_used = 0
         self.most_talking = 0
 
-    async def slots(self) -> Slots:
+    async def slots(self) -> PoolCounts:
         self.last = await self.node.registry.slots(SERVICE)
         return self.last
 

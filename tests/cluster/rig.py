@@ -24,7 +24,7 @@ import numpy as np
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.redis.registry import RedisRegistry
-from gateway.pool.registry import Leases, Slots
+from gateway.pool.registry import Leases, PoolCounts
 from gateway.secrecy import INSPECTABLE_VARIABLE
 from gateway.simulator import CallPlan, CallReport, Credentials, place_call
 from gateway.simulator.exotel import ExotelAccount
@@ -237,7 +237,7 @@ class Cluster:
 
     # The pool.
 
-    async def slots(self) -> Slots:
+    async def slots(self) -> PoolCounts:
         """As the registry counts them."""
         assert self._registry is not None
         return await self._registry.slots(SERVICE)
@@ -254,7 +254,7 @@ class Cluster:
         await until(exactly, seconds, lambda: f"{seen}, not {used} used")
         return time.monotonic() - began
 
-    async def _slots_if_any(self) -> Slots | None:
+    async def _slots_if_any(self) -> PoolCounts | None:
         """None while the registry is away."""
         try:
             return await self.slots()

@@ -16,7 +16,7 @@ import yaml
 
 from gateway.carriers import CARRIERS
 from gateway.metrics import Metrics
-from gateway.pool.registry import Slots
+from gateway.pool.registry import PoolCounts
 from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import WorkerEnd
 from gateway.serve.app import make_app, make_node
@@ -211,7 +211,7 @@ def test_readme_asks_for_label_values_that_exist() -> None:
     conductor = ("webhooks", "streams", "sessions", "node")
     refused, calls = words_of(*conductor, "carriers", "serve"), words_of(*conductor)
     known = {
-        ("gateway_worker_slots", "state"): set(Slots.__slots__),
+        ("gateway_worker_slots", "state"): set(PoolCounts.__slots__),
         ("gateway_worker_ends_total", "reason"): set(get_args(WorkerEnd)),
         ("gateway_calls_total", "outcome"): set(map(str, EndReason)),
         ("gateway_claim_seconds_count", "outcome"): words_of("pool/client.py"),

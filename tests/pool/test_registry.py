@@ -10,7 +10,16 @@ import pytest
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.facts import Continuation, FactEvent
-from gateway.pool.registry import FENCE_AHEAD, MAX_MESSAGES, MESSAGE_SECONDS, Claim, Full, Queued, Slots, Stale
+from gateway.pool.registry import (
+    MAX_FENCE_LEAD_US,
+    MAX_MESSAGES,
+    MESSAGE_SECONDS,
+    Claim,
+    Full,
+    PoolCounts,
+    Queued,
+    Stale,
+)
 from gateway.protocol.workers import Running
 from tests.kit.waiting import PATIENCE, SCALE
 from tests.pool.kit import LEASES, SERVICE, claimed, confirmed, host, insistently, running, worker
@@ -799,14 +808,14 @@ async def test_who_has_no_stream_yet_gives_way_to_who_is_talking(registry):
 @pytest.mark.parametrize("run", [Running("s1", 0, "w1"), Running("s1", 5, "nobody")])
 async def test_a_report_that_makes_no_sense_is_ignored(registry, run):
     await registry.put_host(host(worker("w1")), [run])
-    assert await registry.slots(SERVICE) == Slots(2, 0, 1, 0, 0, 0, 2)
+    assert await registry.slots(SERVICE) == PoolCounts(2, 0, 1, 0, 0, 0, 2)
 
 
 async def test_slots_are_counted_by_state(registry):
     states = [worker("w1"), worker("w2", "starting"), worker("w3", "busy"), worker("w4", "done")]
     await registry.put_host(host(*states, cap=9))
     await claimed(registry, "s1")
-    assert await registry.slots(SERVICE) == Slots(cap=9, used=1, ready=1, starting=1, busy=1, queued=0, free=8)
+    assert await registry.slots(SERVICE) == PoolCounts(cap=9, used=1, ready=1, starting=1, busy=1, queued=0, free=8)
 
 
 async def test_a_host_that_drains_has_nothing_free_whatever_it_still_serves(registry):
@@ -1084,7 +1093,7 @@ async def test_a_fence_from_the_far_future_is_not_believed(registry, fence):
     await registry.put_host(host(worker("w1", "busy", "s1"), worker("w2"), cap=2), [Running("s1", fence, "w1")])
     assert isinstance(await registry.get_claim("s1", fence), Stale)
     claim = await confirmed(registry, "s2")
-    assert before < claim.fence < before + FENCE_AHEAD
+    assert before < claim.fence < before + MAX_FENCE_LEAD_US
 
 
 async def test_a_fence_a_little_ahead_of_the_clock_is_believed(registry):

@@ -10,7 +10,7 @@ from gateway.pool.memory.expiry import ExpiryQueue
 
 @dataclass(slots=True)
 class AttemptCounts:
-    """Of a session: how many attempts were given out, the newest that was confirmed, and its fence.
+    """Counts of one session: attempts given out, the newest that was confirmed, and its fence.
 
     released: that fence was released, or its worker is avoided. What its host still says of it is of a bot that
     outstays its call.
@@ -23,7 +23,8 @@ class AttemptCounts:
 
 
 class Attempts:
-    """Of all sessions. Numbers go on when a claim was lost: a token of an older attempt must never pass for a newer.
+    """The counts of all sessions. Numbers go on when a claim was lost: a token of an older attempt must never pass for
+    a newer.
 
     ended: seconds for which they are remembered when there is no claim any more.
     """

@@ -11,8 +11,8 @@ from gateway.protocol.workers import Worker
 
 
 @dataclass(slots=True)
-class Slot:
-    """A unit of a host's cap that a session has claimed: for a confirmed stream (fence > 0), for one to come
+class ClaimState:
+    """A session's claim, which is a unit of a host's cap: for a confirmed stream (fence > 0), for one to come
     (pending_attempt > 0), or both, when a call comes back for another stream on the same worker.
 
     arrival: its place in the order of all claims, the older the lower.
@@ -33,7 +33,7 @@ class Slot:
     """The same in unix time, set once: a webhook that is repeated is answered with the same bytes."""
     fresh: bool = True
 
-    def take_pending(self, other: Slot) -> None:
+    def take_pending(self, other: ClaimState) -> None:
         """Go on with the other slot's pending attempt."""
         self.pending_attempt = other.pending_attempt
         self.pending_expires, self.token_expires = other.pending_expires, other.token_expires
@@ -63,7 +63,7 @@ class HostState:
     """Ready for any session and promised to none, in order."""
     started_for: dict[str, str] = field(default_factory=dict)
     """Session -> worker that was started for it, ready and not yet given."""
-    slots: dict[str, Slot] = field(default_factory=dict)
+    slots: dict[str, ClaimState] = field(default_factory=dict)
     """Session -> its unit. Its length is what is used of the cap."""
     in_use: dict[str, str] = field(default_factory=dict)
     """Worker -> session."""
@@ -136,7 +136,7 @@ class HostState:
         first = islice(self.ready, len(avoid) + 1)
         return next((worker for worker in first if worker not in avoid), "")
 
-    def assign(self, session: str, slot: Slot, avoid: Collection[str] = ()) -> None:
+    def assign(self, session: str, slot: ClaimState, avoid: Collection[str] = ()) -> None:
         """Give the session its unit, and a worker if it has none and there is one."""
         self.slots[session] = slot
         if not slot.worker and (worker := self.best_worker(session, avoid)):
@@ -163,7 +163,7 @@ class HostState:
             del self.in_use[slot.worker]
             self.offer(slot.worker)
 
-    def settle(self) -> None:
+    def give_free_workers(self) -> None:
         """Give workers that have come free to the sessions that wait for one, oldest first.
 
         Without regard to what they avoid: a search that is given such a worker claims again.
@@ -173,7 +173,7 @@ class HostState:
                 return
             self.assign(session, self.slots[session])
 
-    def beyond_cap(self) -> list[str]:
+    def sessions_over_cap(self) -> list[str]:
         """Return the sessions to be given up for running calls of a full host: such without a worker, first those whose
         stream has not started, the newest first.
         """
@@ -183,7 +183,7 @@ class HostState:
         giving = sorted((slot.fence > 0, -slot.arrival, session) for session, slot in able)
         return [session for _, _, session in giving[: max(0, excess)]]
 
-    def claim_of(self, session: str, slot: Slot, attempt: int, *, fence: int, expires: float) -> Claim:
+    def claim_of(self, session: str, slot: ClaimState, attempt: int, *, fence: int, expires: float) -> Claim:
         """Make the claim that its holder is given."""
         assert self.host is not None
         return Claim(

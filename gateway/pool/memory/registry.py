@@ -10,11 +10,11 @@ from gateway.errors import RegistryUnavailable
 from gateway.pool.memory.attempts import Attempts
 from gateway.pool.memory.expiry import ExpiryQueue, whole_ms
 from gateway.pool.memory.hold_queue import HoldQueues
-from gateway.pool.memory.hosts import HostState, Slot
+from gateway.pool.memory.hosts import ClaimState, HostState
 from gateway.pool.memory.shared_state import SharedState
 from gateway.pool.memory.slot_notifier import SlotNotifier
 from gateway.pool.outage import Outage
-from gateway.pool.registry import FENCE_AHEAD, Claim, ClaimResult, Full, Host, Leases, Queued, Slots, Stale
+from gateway.pool.registry import MAX_FENCE_LEAD_US, Claim, ClaimResult, Full, Host, Leases, PoolCounts, Queued, Stale
 from gateway.protocol.workers import Running, Worker
 
 
@@ -40,7 +40,7 @@ class MemoryRegistry(SharedState):
         self._hosts: dict[str, HostState] = {}
         self._host_ends: ExpiryQueue[str] = ExpiryQueue()  # host -> end of its lease
         self._retired_ends: ExpiryQueue[str] = ExpiryQueue()  # host -> when its retired workers are forgotten
-        self._slots: dict[str, Slot] = {}  # by session
+        self._slots: dict[str, ClaimState] = {}  # by session
         self._claim_ends: ExpiryQueue[str] = ExpiryQueue()  # session -> when its slot is free again
         self._attempts = Attempts(self.leases.ended)
         self._queues = HoldQueues()
@@ -74,7 +74,7 @@ class MemoryRegistry(SharedState):
         for run in running:
             self._restore(run, host, state, now)
         self._make_room(state, now)
-        state.settle()
+        state.give_free_workers()
         self._notifier.tell(host.service)
         return True
 
@@ -87,7 +87,7 @@ class MemoryRegistry(SharedState):
         if state.is_old(seq):
             return tuple(state.waiting)
         state.set_workers(workers, now, beat=True)
-        state.settle()
+        state.give_free_workers()
         if state.offers:  # else all on hold would claim again for nothing, at every beat of every host
             self._notifier.tell(state.host.service)
         return tuple(state.waiting)
@@ -127,7 +127,7 @@ class MemoryRegistry(SharedState):
             found = self._choose_host(service, session, avoid, queue, now, lost_worker)
             if not isinstance(found, HostState):
                 return found
-            slot = self._make_slot(session, found, avoid)
+            slot = self._make_claim(session, found, avoid)
         if not slot.pending_attempt:
             attempts = self._attempts.of(session, now)
             attempts.given += 1
@@ -197,7 +197,7 @@ class MemoryRegistry(SharedState):
             except TimeoutError:
                 pass
 
-    async def slots(self, service: str) -> Slots:
+    async def slots(self, service: str) -> PoolCounts:
         await self._begin_step()
         cap = used = free = 0
         states = {"ready": 0, "starting": 0, "busy": 0, "done": 0}
@@ -209,7 +209,7 @@ class MemoryRegistry(SharedState):
             for worker in state.workers.values():
                 states[worker.state] += 1
         queued = self._queues.length(service)
-        return Slots(cap, used, states["ready"], states["starting"], states["busy"], queued, free)
+        return PoolCounts(cap, used, states["ready"], states["starting"], states["busy"], queued, free)
 
     # Within: synchronous, so that every method above is one atomic step after `_begin_step`.
 
@@ -238,10 +238,10 @@ class MemoryRegistry(SharedState):
         self._attempts.purge(now, self._slots)
         for host_id in self._retired_ends.due(now):
             self._hosts[host_id].retired.clear()
-            self._tidy(host_id)
+            self._drop_host_if_unused(host_id)
         self._purge_shared(now)
 
-    def _load(self, session: str, now: float) -> Slot | None:
+    def _load(self, session: str, now: float) -> ClaimState | None:
         """Return the session's slot, without a pending attempt that has expired."""
         slot = self._slots.get(session)
         if slot is not None and slot.pending_expires <= now and not self._in_grace(now):
@@ -252,14 +252,14 @@ class MemoryRegistry(SharedState):
         """Return whether claims do not expire now, as an outage is over for less than their lease."""
         return self._outage.seconds_since_outage(now) < self.leases.confirmed
 
-    def _claim_of(self, session: str, slot: Slot, attempt: int, fence: int, left: float) -> Claim:
+    def _claim_of(self, session: str, slot: ClaimState, attempt: int, fence: int, left: float) -> Claim:
         """Make the confirmed claim that its holder is given. left: seconds until it ends."""
         expires = whole_ms(self._unix_time() + left)
         return self._hosts[slot.host].claim_of(session, slot, attempt, fence=fence, expires=expires)
 
-    def _make_slot(self, session: str, state: HostState, avoid: frozenset[str]) -> Slot:
+    def _make_claim(self, session: str, state: HostState, avoid: frozenset[str]) -> ClaimState:
         assert state.host is not None
-        slot = Slot(state.host.service, state.host.id, self._next_arrival(), state.host.static)
+        slot = ClaimState(state.host.service, state.host.id, self._next_arrival(), state.host.static)
         self._slots[session] = slot
         state.assign(session, slot, avoid)
         return slot
@@ -278,8 +278,8 @@ class MemoryRegistry(SharedState):
             state.retired[slot.worker] = now + self.leases.static if lost else 0.0
             self._retired_ends.set(slot.host, now + self.leases.static)
         state.unassign(session)
-        state.settle()
-        self._tidy(slot.host)
+        state.give_free_workers()
+        self._drop_host_if_unused(slot.host)
         self._notifier.tell(slot.service)
 
     def _forget_host(self, host_id: str) -> None:
@@ -289,9 +289,9 @@ class MemoryRegistry(SharedState):
         self._notifier.tell(state.host.service)
         state.host, state.seq, state.draining = None, 0, False
         state.set_workers((), 0.0, beat=False)
-        self._tidy(host_id)
+        self._drop_host_if_unused(host_id)
 
-    def _tidy(self, host_id: str) -> None:
+    def _drop_host_if_unused(self, host_id: str) -> None:
         state = self._hosts[host_id]
         if state.host is None and not state.slots and not state.retired:
             del self._hosts[host_id]
@@ -304,7 +304,7 @@ class MemoryRegistry(SharedState):
     def _hosts_of(self, service: str) -> list[HostState]:
         return [state for state in self._hosts.values() if state.host is not None and state.host.service == service]
 
-    def _is_alive(self, slot: Slot) -> bool:
+    def _is_alive(self, slot: ClaimState) -> bool:
         state = self._hosts[slot.host]
         if state.host is None:
             return False
@@ -342,13 +342,13 @@ class MemoryRegistry(SharedState):
         rival = state.slots.get(state.in_use.get(run.worker, ""))
         newer = run.fence > (slot.fence if slot is not None else 0) and (rival is None or rival.fence <= run.fence)
         # No registry can have given this fence yet: it would be the floor of all later ones.
-        possible = run.fence <= max(self._fence, int(self._unix_time() * 1e6) + FENCE_AHEAD)
+        possible = run.fence <= max(self._fence, int(self._unix_time() * 1e6) + MAX_FENCE_LEAD_US)
         elsewhere = slot is not None and (slot.service != host.service or self._is_served_elsewhere(slot, host, now))
         rejected = self._attempts.rejects(run.session, run.fence)
         if not newer or not possible or elsewhere or rejected or run.worker not in state.workers:
             return
         attempts = self._attempts.of(run.session, now)
-        found = Slot(host.service, host.id, self._next_arrival(), host.static, run.worker, run.fence, fresh=False)
+        found = ClaimState(host.service, host.id, self._next_arrival(), host.static, run.worker, run.fence, fresh=False)
         found.attempt = slot.attempt if slot is not None else max(1, attempts.given)
         found.expires = now + self.leases.confirmed
         attempts.given, attempts.confirmed = max(attempts.given, found.attempt), max(attempts.confirmed, found.attempt)
@@ -365,13 +365,13 @@ class MemoryRegistry(SharedState):
         self._claim_ends.set(run.session, found.until)
         self._fence = max(self._fence, run.fence)
 
-    def _is_served_elsewhere(self, slot: Slot, host: Host, now: float) -> bool:
+    def _is_served_elsewhere(self, slot: ClaimState, host: Host, now: float) -> bool:
         """Return whether a live host of another name has the session, and no outage can have lost a newer claim."""
         if slot.fence == 0 or slot.host == host.id:
             return False
         return self._hosts[slot.host].host is not None and not self._in_grace(now)
 
-    def _displace(self, rival: Slot, run: Running, state: HostState, now: float) -> None:
+    def _displace(self, rival: ClaimState, run: Running, state: HostState, now: float) -> None:
         """Give up the rival's claim: the worker serves another session than we thought."""
         session = state.in_use[run.worker]
         rival.worker = ""  # giving it up must not free the worker
@@ -379,5 +379,5 @@ class MemoryRegistry(SharedState):
         self._give_up(session, now)
 
     def _make_room(self, state: HostState, now: float) -> None:
-        for session in state.beyond_cap():
+        for session in state.sessions_over_cap():
             self._give_up(session, now)

@@ -170,7 +170,7 @@ class RedisClient:
         now = self._monotonic()
         if now - self._complained >= COMPLAIN_EVERY:
             self._complained = now
-            log.error("the registry's answers make no sense: is it the right Redis, and whole?", exc_info=error)
+            log.error("unexpected answers from Redis: check the URL, and the server's data", exc_info=error)
 
     async def _drop_idle(self) -> None:
         """The other connections lead to the same dead server, and would fail one by one after its return."""

@@ -15,7 +15,7 @@ import orjson
 
 from gateway.errors import BadAnswer
 from gateway.pool.facts import Continuation, ContinuationKind, Facts, Outcome, Status, ToldStream, to_dict
-from gateway.pool.registry import Claim, ClaimResult, Full, Queued, SetResult, Slots, Stale
+from gateway.pool.registry import Claim, ClaimResult, Full, PoolCounts, Queued, SetResult, Stale
 from gateway.protocol.workers import LinkProtocol, Worker, WorkerState
 
 MAX_NUMBER = 2**53
@@ -140,9 +140,9 @@ def read_change(answer: Any) -> tuple[bool, str, float]:
     return _fail("a text and a time")
 
 
-def read_slots(answer: Any) -> Slots:
+def read_slots(answer: Any) -> PoolCounts:
     """Read the answer of `slots.lua`."""
-    return Slots(*read_counts(answer, len(Slots.__slots__)))
+    return PoolCounts(*read_counts(answer, len(PoolCounts.__slots__)))
 
 
 def _claim(service: str, session: str, reply: list[Any]) -> Claim:

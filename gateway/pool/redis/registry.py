@@ -26,7 +26,7 @@ from gateway.pool.redis import codec
 from gateway.pool.redis.client import CONNECTIONS, RedisClient, milliseconds, one_question
 from gateway.pool.redis.scripts import SERVER_TIME
 from gateway.pool.redis.shared_state import SharedState
-from gateway.pool.registry import Claim, ClaimResult, Host, Leases, Queued, Slots, Stale
+from gateway.pool.registry import Claim, ClaimResult, Host, Leases, PoolCounts, Queued, Stale
 from gateway.protocol.workers import Running, Worker
 
 RENEW_AT_ONCE = 250
@@ -92,6 +92,8 @@ class RedisRegistry(SharedState):
 
     @one_question
     async def put_host(self, host: Host, running: Sequence[Running] = ()) -> bool:
+        # Not one step. If this process dies between them, the pointer names another service or none: the host's next
+        # beat is answered as an unknown host's, and it registers again.
         # A host that has gone to another service leaves the old one first.
         before = codec.read_text(await self._client.command("GET", self._key("host", host.id)))
         if before is not None and before != host.service:
@@ -139,7 +141,10 @@ class RedisRegistry(SharedState):
 
     @one_question
     async def claim(self, service: str, session: str, *, avoid: Iterable[str] = (), queue: bool = False) -> ClaimResult:
-        """One round trip: say in which service the session is, and claim."""
+        """One round trip: say in which service the session is, and claim.
+
+        If this process dies before it has left the session's former service, that one's claim ends with its lease.
+        """
         avoid = sorted(set(avoid))
         point = ("SET", self._key("session", session), service, "PX", self._pointer_ttl, "GET")
         args = self._args(session, int(queue), 0, 0, *avoid)  # 0, 0: no attempts counted elsewhere
@@ -276,7 +281,7 @@ class RedisRegistry(SharedState):
         return count
 
     @one_question
-    async def slots(self, service: str) -> Slots:
+    async def slots(self, service: str) -> PoolCounts:
         return codec.read_slots(await self._on_service(service, "slots"))
 
     # Within.

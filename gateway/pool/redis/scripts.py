@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 
-from gateway.pool.registry import FENCE_AHEAD
+from gateway.pool.registry import MAX_FENCE_LEAD_US
 
 SERVER_TIME = "redis.call('TIME')"
 """The Lua that tells the time: {seconds, microseconds}. No node's clock decides a lease."""
@@ -34,7 +34,7 @@ def load_scripts(clock: str = SERVER_TIME) -> dict[str, Script]:
     common |= {name: f"{common[name]}\n{_read('restore')}" for name in _ENTER_RUNNING_CALLS}
     texts = {name: f"{before}\n{_read(name)}" for name, before in common.items()} | {n: _read(n) for n in _ALONE}
     filled = {
-        name: text.replace("{{CLOCK}}", clock).replace("{{FENCE_AHEAD}}", str(FENCE_AHEAD))
+        name: text.replace("{{CLOCK}}", clock).replace("{{MAX_FENCE_LEAD_US}}", str(MAX_FENCE_LEAD_US))
         for name, text in texts.items()
     }
     return {name: _script(text) for name, text in filled.items()}

@@ -8,9 +8,9 @@ end
 call('ZADD', PREFIX .. ':hosts', now + HOST, host)
 if not is_old(host, tonumber(ARGV[FIRST_ARG + 2])) then
   set_workers(host, FIRST_ARG + 3, #ARGV - FIRST_ARG - 2, true)
-  settle(host)
+  give_free_workers(host)
   if offers(host) and call('ZCARD', PREFIX .. ':queue') > 0 then -- else all on hold would claim again for nothing
-    hint()
+    wake_waiting()
   end
 end
 local reply = { 1 }

@@ -129,7 +129,8 @@ if not claim then
   assign(best, session, claim, avoid)
 end
 
--- None pending, or one that the other service's count has overtaken.
+-- Give a new attempt number if none is pending, or if the pending one is not above the count of the service that the
+-- session left.
 if claim.pending_attempt <= given then
   claim.pending_attempt = tonumber(call('HGET', k, 'given') or 0) + 1
   claim.pending_expires = now + RESERVED

@@ -48,7 +48,7 @@ local function key(kind, id)
   return PREFIX .. ':' .. kind .. ':' .. id
 end
 
-local function hint()
+local function wake_waiting()
   call('HINCRBY', PREFIX .. ':meta', 'freed', 1)
 end
 
@@ -125,7 +125,7 @@ local function best_worker(host, session, avoid)
   return nil
 end
 
-local NOTHING = { n = 0, set = {} }
+local AVOID_NONE = { n = 0, set = {} }
 
 -- Enter the claim with its unit, and with a worker if there is one.
 local function assign(host, session, claim, avoid)
@@ -148,16 +148,16 @@ local function assign(host, session, claim, avoid)
   end
 end
 
--- Give workers that have come free on this host to the sessions that wait for one, oldest first. Without regard to what
--- they avoid: a search that is given such a worker claims again.
-local function settle(host)
+-- Give workers that have come free on this host to the sessions that wait for one, oldest first. What they avoid does not
+-- matter: a search that is given such a worker claims again.
+local function give_free_workers(host)
   for _, session in ipairs(call('ZRANGE', key('waiting', host), 0, -1)) do
     if call('ZCARD', key('ready', host)) == 0 and call('HLEN', key('started_for', host)) == 0 then
       break
     end
     local claim = load(session)
     if claim then
-      assign(host, session, claim, NOTHING)
+      assign(host, session, claim, AVOID_NONE)
       save(session, claim)
     end
   end
@@ -202,14 +202,15 @@ local function give_up(session, how)
     end
     offer(host, worker, now_us)
   end
-  settle(host)
-  hint()
+  give_free_workers(host)
+  wake_waiting()
 end
 
+-- Its claims, and with them slots, in_use and waiting, stay: they go one by one as their leases end.
 local function forget_host(host)
   call('ZREM', PREFIX .. ':hosts', host)
   call('DEL', key('host', host), key('workers', host), key('ready', host), key('started_for', host))
-  hint()
+  wake_waiting()
 end
 
 local function leave_queue(session)
@@ -233,13 +234,13 @@ local function purge()
   if SINCE_OUTAGE >= QUEUED then
     for _, session in ipairs(call('ZRANGEBYSCORE', PREFIX .. ':waits', '-inf', now)) do
       leave_queue(session)
-      hint()
+      wake_waiting()
     end
   end
 end
 
 -- What a worker's host says of it, as JSON, or '' for one that it does not have.
-local function said_of(claim)
+local function worker_json(claim)
   return claim.worker ~= '' and call('HGET', key('workers', claim.host), claim.worker) or ''
 end
 
@@ -251,13 +252,13 @@ local function is_alive(claim)
   if claim.worker == '' then
     return true
   end
-  local said = said_of(claim)
+  local said = worker_json(claim)
   return said ~= '' and cjson.decode(said)[3] ~= 'done'
 end
 
 local function claim_of(session, claim, attempt, fence, expires)
   local h = call('HMGET', key('host', claim.host), 'protocol', 'key')
-  return { 'claim', claim.host, said_of(claim), attempt, fence, expires, h[1], h[2], tonumber(claim.fresh),
+  return { 'claim', claim.host, worker_json(claim), attempt, fence, expires, h[1], h[2], tonumber(claim.fresh),
     tonumber(claim.static) }
 end
 

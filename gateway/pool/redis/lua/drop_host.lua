@@ -6,6 +6,7 @@ local epoch = tonumber(call('HGET', key('host', host), 'epoch') or ARGV[FIRST_AR
 if epoch > tonumber(ARGV[FIRST_ARG + 1]) then
   return 0
 end
+-- Else it has expired already, and those on hold were told then.
 if call('ZSCORE', PREFIX .. ':hosts', host) then
   forget_host(host)
 end

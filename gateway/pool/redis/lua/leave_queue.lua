@@ -1,6 +1,6 @@
 -- session
 
 if leave_queue(ARGV[FIRST_ARG]) == 1 then
-  hint()
+  wake_waiting()
 end
 return 1

@@ -13,7 +13,7 @@ if claim then
   give_up(session, how)
 end
 if leave_queue(session) == 1 then
-  hint()
+  wake_waiting()
 end
 local f = call('HMGET', key('session', session), 'given', 'confirmed')
 return { tonumber(f[1] or 0), tonumber(f[2] or 0) }

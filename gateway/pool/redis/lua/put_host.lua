@@ -38,7 +38,7 @@ for i = FIRST_ARG + 8 + count, #ARGV, 3 do
   local newer = fence > 0 and fence >= last and not was_released(last, f[2], fence)
     and not (claim and claim.fence >= fence)
   -- No registry can have given this fence yet: it would be the floor of all later ones.
-  local possible = fence <= math.max(tonumber(call('HGET', PREFIX .. ':meta', 'fence') or 0), now_us + {{FENCE_AHEAD}})
+  local possible = fence <= math.max(tonumber(call('HGET', PREFIX .. ':meta', 'fence') or 0), now_us + {{MAX_FENCE_LEAD_US}})
   -- A live host of another name has the session, and no outage can have lost a newer claim.
   local elsewhere = claim and claim.fence > 0 and claim.host ~= host and SINCE_OUTAGE >= CONFIRMED
     and call('EXISTS', key('host', claim.host)) == 1
@@ -50,6 +50,6 @@ for i = FIRST_ARG + 8 + count, #ARGV, 3 do
   end
 end
 make_room(host, 0)
-settle(host)
-hint()
+give_free_workers(host)
+wake_waiting()
 return believed

@@ -101,7 +101,7 @@ local function restore(session, fence, host, worker, attempt, static)
   if worker == '' and call('EXISTS', key('host', host)) == 1 and units_of(host).free == 0 then
     return false
   end
-  assign(host, session, claim, NOTHING)
+  assign(host, session, claim, AVOID_NONE)
   save(session, claim)
   local k = key('session', session)
   call('HSET', k, 'given', math.max(claim.confirmed, claim.pending_attempt, tonumber(call('HGET', k, 'given') or 0)))
