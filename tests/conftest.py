@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import gc
 
+from tests.kit.logs import log_plainly
+
 pytest_plugins = ("tests.kit.node",)
+
+
+def pytest_configure() -> None:
+    log_plainly()
 
 
 def pytest_collection() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
@@ -18,6 +17,7 @@ from gateway.carriers.orders import CallOrder, RestCall
 from gateway.node.http_client import HttpClient, NotSent
 from tests.carriers.rest import ORDER, sent
 from tests.carriers.webhooks import PUBLIC
+from tests.kit.logs import log_plainly
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "twilio": {"account_sid": "AC1", "auth_token": "sesame-1"},
@@ -65,7 +65,7 @@ def test_no_key_stands_in_a_url(carrier: Carrier) -> None:
 
 async def test_nothing_secret_is_logged_of_a_request_that_fails(carrier: Carrier) -> None:
     client = HttpClient()
-    structlog.reset_defaults()
+    log_plainly()
     with capture_logs() as logged:
         for call in requests_of(carrier):
             call = replace(call, url="http://127.0.0.1:1/")
