@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from telnyx import Telnyx
 
 from gateway.carriers.orders import CallState, CarrierRefusal, Placed
 from gateway.carriers.telnyx import Config, TelnyxCarrier
 from tests.carriers.rest import ORDER, bodies, headers, sent, statuses, what
 from tests.carriers.webhooks import PUBLIC
+
+if TYPE_CHECKING:
+    from telnyx import Telnyx
 
 APP = "1293384261075731499"
 CALL = "v3:MdI91X4lWFEs7IgbBEOT9M4AigoY08M0WWZFISt1Yw2axZ_IiE4pqg"
@@ -28,6 +30,8 @@ def carrier(**config: Any) -> TelnyxCarrier:
 @pytest.fixture(scope="module")
 def sdk() -> tuple[Telnyx, list[httpx.Request]]:
     """Their client, and what it sends."""
+    from telnyx import Telnyx  # takes over a second: once, and not in each process that collects the tests
+
     requests: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
