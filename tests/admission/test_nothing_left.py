@@ -186,7 +186,7 @@ async def watch(world: World, registry: MemoryRegistry) -> None:
     """Never more on a host than it has slots."""
     while True:
         await asyncio.sleep(0.5)
-        world.happened["held"] += len(registry._queues.of(SERVICE)) > 0
+        world.happened["held"] += registry._queues.length(SERVICE) > 0
         for state in registry._hosts.values():
             assert state.host is None or len(state.slots) <= state.host.cap
             taken = [slot.worker for slot in state.slots.values() if slot.worker]
