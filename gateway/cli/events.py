@@ -18,7 +18,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from gateway.outbox.letters import Letter, Letters
+    from gateway.outbox.undelivered import UndeliveredEvent, UndeliveredEvents
     from gateway.settings import Settings
 
 T = TypeVar("T")
@@ -43,12 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UserError("EVENT: is for replay: gateway events replay EVENT")
     settings = load(arguments.config)
     if arguments.action == "list":
-        letters = _ask(settings, lambda letters: letters.undelivered(MOST_SHOWN + 1))
-        _print(letters[:MOST_SHOWN], as_json=arguments.json)
-        if len(letters) > MOST_SHOWN and not arguments.json:
+        events = _ask(settings, lambda events: events.oldest(MOST_SHOWN + 1))
+        _print(events[:MOST_SHOWN], as_json=arguments.json)
+        if len(events) > MOST_SHOWN and not arguments.json:
             print(f"… and more: these are the {MOST_SHOWN} oldest")
         return 0
-    replayed = _ask(settings, lambda letters: letters.replay(arguments.event, time.time()))
+    replayed = _ask(settings, lambda events: events.replay(arguments.event, time.time()))
     if arguments.json:
         print(json.dumps({"replayed": replayed}))
     elif replayed or not arguments.event:
@@ -58,14 +58,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if arguments.event and not replayed else 0
 
 
-def _ask(settings: Settings, use: Callable[[Letters], Awaitable[T]]) -> T:
-    """Call `use` with the letters of these settings' database. Raises SettingsError if it cannot be asked."""
+def _ask(settings: Settings, use: Callable[[UndeliveredEvents], Awaitable[T]]) -> T:
+    """Call `use` with the events of these settings' database. Raises SettingsError if it cannot be asked."""
     from pathlib import Path
 
     from sqlalchemy.engine import make_url
 
     from gateway.errors import SettingsError
-    from gateway.outbox.letters import Letters
+    from gateway.outbox.undelivered import UndeliveredEvents
     from gateway.records.database import AWAY, open_engine
 
     if not settings.records:
@@ -74,7 +74,7 @@ def _ask(settings: Settings, use: Callable[[Letters], Awaitable[T]]) -> T:
     async def ask() -> T:
         engine = open_engine(settings.records)
         try:
-            return await use(Letters(engine))
+            return await use(UndeliveredEvents(engine))
         finally:
             await engine.dispose()
 
@@ -90,17 +90,17 @@ def _ask(settings: Settings, use: Callable[[Letters], Awaitable[T]]) -> T:
         raise SettingsError("records", f"the database cannot be asked: {name}") from None
 
 
-def _print(letters: list[Letter], *, as_json: bool) -> None:
+def _print(events: list[UndeliveredEvent], *, as_json: bool) -> None:
     from gateway.cli.table import print_table
     from gateway.records.base import rfc3339
 
     if as_json:
         shown = [
-            {**asdict(each), "created": rfc3339(each.created), "next_at": rfc3339(each.next_at)} for each in letters
+            {**asdict(each), "created": rfc3339(each.created), "next_at": rfc3339(each.next_at)} for each in events
         ]
         print(json.dumps(shown, indent=2))
         return
-    if not letters:
+    if not events:
         print("every event has arrived")
         return
     now = time.time()
@@ -115,7 +115,7 @@ def _print(letters: list[Letter], *, as_json: bool) -> None:
             "-" if each.next_at is None else f"in {duration(each.next_at - now)}" if each.next_at > now else "waits",
             each.error or "-",
         )
-        for each in letters
+        for each in events
     ]
     print_table([HEADER, *rows])
 

@@ -21,7 +21,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, url: str, secrets: Sequence[str], types: Sequence[str] = ()) -> Endpoint:
-        """Make one. types: none named = all."""
+        """Make one. types: events to send; empty for all of them."""
         return cls(url, Signatures(secrets), tuple(types) or EVENT_TYPES)
 
     @property

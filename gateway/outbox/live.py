@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.errors import RecordsUnavailable
-from gateway.outbox.table import LATE_IDS
+from gateway.outbox.table import REREAD_IDS
 from gateway.records.events import EVENT_TYPES
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class LiveLimits:
 class Watcher:
     """One who watches. types: the events that are shown."""
 
-    def __init__(self, types: Collection[str], most: int) -> None:
+    def __init__(self, types: Collection[str], max_events: int) -> None:
         self._types = frozenset(types)
-        self._most = most
+        self._max_events = max_events
         self._queue: deque[bytes] = deque()
         self._missed = 0
         self._news = asyncio.Event()
@@ -62,7 +62,7 @@ class Watcher:
         """Show an event, or count it as missed."""
         if kind not in self._types:
             return
-        if len(self._queue) >= self._most or self._missed:
+        if len(self._queue) >= self._max_events or self._missed:
             self._missed += 1
         else:
             self._queue.append(frame)
@@ -186,7 +186,7 @@ class LiveEvents:
             if newest is None:
                 newest = (await connection.execute(select(func.max(outbox.c.id)))).scalar() or 0
             asked = select(outbox.c.id, outbox.c.event_id, outbox.c.type, outbox.c.payload)
-            new = asked.where(outbox.c.id > newest - LATE_IDS, outbox.c.id.not_in(self._seen))
+            new = asked.where(outbox.c.id > newest - REREAD_IDS, outbox.c.id.not_in(self._seen))
             rows = (await connection.execute(new.order_by(outbox.c.id).limit(BATCH))).all()
         if not self._watchers:
             return False
@@ -197,7 +197,7 @@ class LiveEvents:
                     watcher.push(row.type, frame)
             self._seen.add(row.id)
         self._newest = max([newest, *(row.id for row in rows)])
-        self._seen = {each for each in self._seen if each > self._newest - LATE_IDS}
+        self._seen = {each for each in self._seen if each > self._newest - REREAD_IDS}
         return len(rows) == BATCH
 
 

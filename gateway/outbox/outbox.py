@@ -12,10 +12,10 @@ import structlog
 
 from gateway.metrics import Metrics
 from gateway.outbox.endpoint import Endpoint
-from gateway.outbox.letters import Letters
 from gateway.outbox.queue import EndpointQueue, QueueLimits
 from gateway.outbox.sender import Sender
 from gateway.outbox.table import DeliveryTable
+from gateway.outbox.undelivered import UndeliveredEvents
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -45,7 +45,7 @@ class Outbox:
 
     def __post_init__(self) -> None:
         self._table = DeliveryTable(self.engine)
-        self._letters = Letters(self.engine)
+        self._undelivered = UndeliveredEvents(self.engine)
         self._sender = Sender(self.attempt_seconds)
         self._running: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -106,7 +106,7 @@ class Outbox:
                 await self.measure()
                 # Never before each endpoint has a row for all that there is, old as it may be.
                 if time.monotonic() >= prune_at and all(queue.has_looked for queue in self._queues):
-                    await self._letters.prune(self.unix_time(), self.keep_days * 86400)
+                    await self._undelivered.prune(self.unix_time(), self.keep_days * 86400)
                     prune_at = time.monotonic() + PRUNE_SECONDS
             except Exception as error:
                 if not is_away(error):

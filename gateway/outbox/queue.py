@@ -25,22 +25,22 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
-    """Of one endpoint on one node. Times are seconds."""
+    """Limits of one endpoint on one node. Times are seconds."""
 
-    parallel: int = 8
+    max_concurrent: int = 8
     """Attempts at once. A receiver that takes 100 ms gets 80 events a second."""
     lease: float = 30.0
     """Until another node takes over what a dead one was sending. Longer than any attempt and the skew of clocks."""
     poll: float = 2.0
     """Between two looks at the table."""
-    coalesce: float = 0.01
+    coalesce_seconds: float = 0.01
     """What happens within so long is one reason to look, as a look is three questions to the database."""
     full_look: float = 300.0
     """Between two looks through the whole table, for rows that became visible late."""
-    failing: int = 5
-    """Failures in a row that make an endpoint one that fails."""
-    stop: float = 2.0
-    """What attempts under way have at the end of the process."""
+    failures_until_down: int = 5
+    """Consecutive failures from which on an endpoint counts as down."""
+    stop_seconds: float = 2.0
+    """For attempts under way at the end of the process."""
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class EndpointQueue:
     """There may be events without a row for this endpoint."""
     _stopping: bool = False
     _failures: int = 0
-    """In a row."""
+    """Consecutive failures."""
     _next_id: int = 0
     """From here on the table is searched for events without a row for this endpoint."""
     _full_look_at: float = 0.0
@@ -67,7 +67,7 @@ class EndpointQueue:
     @property
     def failing(self) -> bool:
         """True while the endpoint is taken to be down."""
-        return self._failures >= self.limits.failing
+        return self._failures >= self.limits.failures_until_down
 
     @property
     def has_looked(self) -> bool:
@@ -101,7 +101,7 @@ class EndpointQueue:
             except TimeoutError:
                 self._new_rows = True  # of other nodes
             if not self._stopping:
-                await asyncio.sleep(self.limits.poll if away else self.limits.coalesce)
+                await asyncio.sleep(self.limits.poll if away else self.limits.coalesce_seconds)
 
     async def stop(self) -> None:
         """Begin nothing more; let attempts end that soon do, and give the other claims back."""
@@ -110,7 +110,7 @@ class EndpointQueue:
         if not self._running:
             return
         left = dict(self._running)
-        _, pending = await asyncio.wait(left, timeout=self.limits.stop)
+        _, pending = await asyncio.wait(left, timeout=self.limits.stop_seconds)
         for task in pending:
             task.cancel()
         await asyncio.gather(*pending, return_exceptions=True)
@@ -137,7 +137,7 @@ class EndpointQueue:
             after = self._next_id if now < self._full_look_at else 0
             self._next_id = await self.table.add_missing(name, self.endpoint.types, after, now)
             self._full_look_at = self._full_look_at if after else now + self.limits.full_look
-        free = (1 if self.failing else self.limits.parallel) - len(self._running)
+        free = (1 if self.failing else self.limits.max_concurrent) - len(self._running)
         if free <= 0:
             return 0
         claimed = await self.table.claim(name, now, now + self.limits.lease, free)
@@ -187,17 +187,17 @@ class EndpointQueue:
     async def _note_health(self, well: bool, now: float) -> None:
         if not well:
             self._failures += 1
-            if self._failures == self.limits.failing:
+            if self._failures == self.limits.failures_until_down:
                 log.warning("an endpoint fails, its events wait", endpoint=self.endpoint.name)
             return
-        if self.failing and not await self._hurry(now):
+        if self.failing and not await self._retry_now(now):
             return  # it counts as one that fails until the next delivery, which tries that again
         self._failures = 0
 
-    async def _hurry(self, now: float) -> bool:
+    async def _retry_now(self, now: float) -> bool:
         """Make due what waits for an endpoint that answers again. False: the database did not take it."""
         try:
-            await self.table.hurry(self.endpoint.name, now)
+            await self.table.retry_now(self.endpoint.name, now)
         except Exception as error:
             what = {"endpoint": self.endpoint.name, "error": type(error).__name__}
             log.warning("an endpoint answers again, its other events still wait: the outbox does not answer", **what)

@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from sqlalchemy import BindParameter, Select, Update, UpdateBase
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-NEVER = 1e15
-"""`next_at` of what is delivered or dead: the index on it leads past those."""
+NO_MORE_ATTEMPTS = 1e15
+"""`next_at` of what is delivered or dead: the index on it leads past those rows."""
 KEEP_SECONDS = 86400.0
 """An event that every endpoint has had is kept for so long; an endpoint that is new is told of it, too."""
-LATE_IDS = 200
+REREAD_IDS = 200
 """Ids are given before a transaction commits: this many behind the newest are looked at again each time."""
 LATE_SECONDS = 3600.0
 """The same as a time: by so much nodes' clocks may differ, and a transaction may last."""
@@ -96,7 +96,7 @@ class DeliveryTable:
             if len(rows) < BATCH:
                 if not after:
                     await self._note_served(endpoint, now)
-                return max(after, newest - LATE_IDS)
+                return max(after, newest - REREAD_IDS)
 
     async def _note_served(self, endpoint: str, now: float) -> None:
         """Note that every event up to now has its row for this endpoint."""
@@ -128,7 +128,7 @@ class DeliveryTable:
 
     async def finish(self, claimed: Claimed, verdict: Verdict, now: float) -> bool:
         """Mark what became of an attempt. False: the claim had expired, and another node decides."""
-        values: dict[str, Any] = {"done_at": None, "dead_at": None, "last_error": "", "next_at": NEVER}
+        values: dict[str, Any] = {"done_at": None, "dead_at": None, "last_error": "", "next_at": NO_MORE_ATTEMPTS}
         others_at = now
         match verdict:
             case Delivered():
@@ -154,10 +154,10 @@ class DeliveryTable:
         async with self.engine.begin() as connection:
             return (await connection.execute(_statements().release, _key(claimed))).rowcount == 1
 
-    async def hurry(self, endpoint: str, now: float) -> None:
+    async def retry_now(self, endpoint: str, now: float) -> None:
         """Make due what waits for another attempt at an endpoint that answers again."""
         async with self.engine.begin() as connection:
-            await connection.execute(_statements().hurry, {"b_endpoint": endpoint, "next_at": now})
+            await connection.execute(_statements().retry_now, {"b_endpoint": endpoint, "next_at": now})
 
     async def oldest(self, endpoints: Sequence[str]) -> float | None:
         """When the oldest event that waits for one of these happened, None if there is none."""
@@ -167,7 +167,7 @@ class DeliveryTable:
         from gateway.records.schema import deliveries, outbox
 
         of_event = deliveries.c.outbox_id == outbox.c.id
-        waiting = and_(deliveries.c.endpoint.in_(endpoints), deliveries.c.next_at < NEVER)
+        waiting = and_(deliveries.c.endpoint.in_(endpoints), deliveries.c.next_at < NO_MORE_ATTEMPTS)
         asked = select(func.min(outbox.c.created)).join(deliveries, of_event).where(waiting)
         async with self.engine.connect() as connection:
             await connection.execution_options(**READ_ONLY)
@@ -188,7 +188,7 @@ class _Statements:
     finish: Update
     wait_with: Update
     release: Update
-    hurry: Update
+    retry_now: Update
 
 
 @functools.cache
@@ -206,7 +206,7 @@ def _statements() -> _Statements:
         or_(before.c.seq < outbox.c.seq, and_(before.c.seq == outbox.c.seq, before.c.id < outbox.c.id)),
         its.c.outbox_id == before.c.id,
         its.c.endpoint == endpoint,
-        its.c.next_at < NEVER,
+        its.c.next_at < NO_MORE_ATTEMPTS,
     )
     own = and_(row.outbox_id == bindparam("b_id"), row.endpoint == endpoint, row.claimed_until == bindparam("b_until"))
     of_call = select(outbox.c.id).where(outbox.c.session_id == bindparam("b_session"))
@@ -226,9 +226,9 @@ def _statements() -> _Statements:
         finish=update(deliveries)
         .where(own)
         .values({name: bindparam(name) for name in verdict} | {"claimed_until": 0.0}),
-        wait_with=update(deliveries).where(others, row.next_at < NEVER).values(next_at=bindparam("next_at")),
+        wait_with=update(deliveries).where(others, row.next_at < NO_MORE_ATTEMPTS).values(next_at=bindparam("next_at")),
         release=update(deliveries).where(own).values(claimed_until=0.0),
-        hurry=update(deliveries)
-        .where(row.endpoint == endpoint, row.next_at.between(bindparam("next_at"), NEVER / 2))
+        retry_now=update(deliveries)
+        .where(row.endpoint == endpoint, row.next_at.between(bindparam("next_at"), NO_MORE_ATTEMPTS / 2))
         .values(next_at=bindparam("next_at")),
     )

@@ -44,7 +44,7 @@ class World:
             Endpoint.of(url, [SECRET], types),
             self.table,
             sender,
-            QueueLimits(parallel=parallel),
+            QueueLimits(max_concurrent=parallel),
             unix_time=lambda: self.now,
             on_result=self.results.append,
         )

@@ -26,7 +26,7 @@ def spawn(work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
 @contextlib.asynccontextmanager
 async def running(world: World, *receivers: Receiver) -> AsyncIterator[Outbox]:
     endpoints = [Endpoint.of(receiver.url, [SECRET]) for receiver in receivers]
-    outbox = Outbox(world.engine, endpoints, limits=QueueLimits(stop=0.01), unix_time=lambda: world.now)
+    outbox = Outbox(world.engine, endpoints, limits=QueueLimits(stop_seconds=0.01), unix_time=lambda: world.now)
     outbox.start(spawn)
     try:
         yield outbox

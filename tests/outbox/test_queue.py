@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from structlog.testing import capture_logs
 
-from gateway.outbox.table import NEVER, DeliveryTable
+from gateway.outbox.table import NO_MORE_ATTEMPTS, DeliveryTable
 from tests.kit.waiting import until
 from tests.outbox.conftest import World
 from tests.outbox.receiver import OK, Receiver, bound_socket, receiving, status
@@ -152,7 +152,7 @@ async def test_gone_makes_a_dead_letter_and_the_next_event_goes_on(world: World)
         await world.queue(receiver.url).drain()
     assert ids(receiver) == ["a_2"]
     [dead, done] = await world.deliveries()
-    assert (dead["dead_at"], dead["next_at"], dead["last_error"]) == (world.now, NEVER, "status 410")
+    assert (dead["dead_at"], dead["next_at"], dead["last_error"]) == (world.now, NO_MORE_ATTEMPTS, "status 410")
     assert done["done_at"] == world.now
     assert sorted(world.results) == ["dead", "delivered"]
 
@@ -224,7 +224,7 @@ async def test_a_stopped_node_gives_its_claims_back(world: World) -> None:
     await world.write("a 1 ended")
     async with receiving(Receiver(verify=False, hold=asyncio.Event())) as receiver:
         queue = world.queue(receiver.url)
-        queue.limits = type(queue.limits)(stop=0.05)
+        queue.limits = type(queue.limits)(stop_seconds=0.05)
         running = asyncio.create_task(queue.run())
         await until(lambda: receiver.at_once == 1)
         await queue.stop()
@@ -255,9 +255,9 @@ class Stumbling(DeliveryTable):
         self._stumble("add_missing")
         return await super().add_missing(*asked)
 
-    async def hurry(self, *asked):
-        self._stumble("hurry")
-        await super().hurry(*asked)
+    async def retry_now(self, *asked):
+        self._stumble("retry_now")
+        await super().retry_now(*asked)
 
     def _stumble(self, name: str) -> None:
         if name in self.fails:
@@ -307,7 +307,7 @@ async def test_what_waits_is_made_due_by_a_later_delivery_if_it_must(world: Worl
             await queue.drain()
             world.now += 140
         receiver.answer = lambda _: OK
-        queue.table = stumbling(world, hurry=OSError("away"))
+        queue.table = stumbling(world, retry_now=OSError("away"))
         await world.write("n1 1 ended", "n2 1 ended")
         await queue.drain()
     assert len(receiver.took) == world.results.count("delivered") == 14

@@ -15,7 +15,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class UndeliveredEvent:
     """An event that an endpoint does not have. created, next_at: unix seconds. next_at: of a pending one's attempt."""
 
     event_id: str
@@ -30,12 +30,12 @@ class Letter:
 
 
 @dataclass(slots=True)
-class Letters:
-    """Raises what SQLAlchemy and the driver raise."""
+class UndeliveredEvents:
+    """Events that have not arrived, of all endpoints. Raises what SQLAlchemy and the driver raise."""
 
     engine: AsyncEngine
 
-    async def undelivered(self, limit: int) -> list[Letter]:
+    async def oldest(self, limit: int) -> list[UndeliveredEvent]:
         """Return what is pending or dead, the oldest first."""
         from sqlalchemy import select
 
@@ -53,7 +53,7 @@ class Letters:
             await connection.execution_options(**READ_ONLY)
             rows = (await connection.execute(asked)).all()
         return [
-            Letter(
+            UndeliveredEvent(
                 event_id=row.event_id,
                 type=row.type,
                 session_id=row.session_id,
