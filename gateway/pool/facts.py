@@ -132,7 +132,8 @@ class Facts(_Known):
 
     @property
     def over(self) -> bool:
-        """True when no bot is to have the call any more: it ended, or its session did and was not attached again.
+        """True when no bot is to have the call any more: it ended, or its session did and was not attached again. The
+        call itself may go on, as while it is transferred: whether it does is `call_is_over` of its record's row.
 
         A transfer whose dial failed gives the call a bot again, though its status stays "ended".
         """
@@ -144,7 +145,7 @@ class Facts(_Known):
         return self.recording_switches % 2 == 1
 
     @property
-    def closed(self) -> bool:
+    def may_expire_early(self) -> bool:
         """True when it can be forgotten soon. What leads to a call that goes on is kept with it."""
         return self.over and not self.moved
 

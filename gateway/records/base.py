@@ -139,7 +139,7 @@ class Forgotten:
 
 
 class BadCursor(ValueError):
-    """The cursor is none that `RecordStore.page` gave."""
+    """The cursor was not given by `RecordStore.page`."""
 
 
 class RecordStore(Protocol):
@@ -151,8 +151,8 @@ class RecordStore(Protocol):
     async def page(self, filters: Filters, limit: int = 50, cursor: str | None = None, *, offset: int = 0) -> Page:
         """Return the newest records first, or those after a cursor. Raises BadCursor.
 
-        Records that come meanwhile move no other from one page to the next. limit: 1 to 500. offset: how many are left
-        out, for who has no cursor: each of them is looked at.
+        Records that come meanwhile move no other from one page to the next. limit: 1 to 500.
+        offset: records to skip; slow, as the database reads them, so prefer `cursor`.
         """
 
     async def count(self, filters: Filters) -> int:

@@ -34,8 +34,8 @@ class BeatLimits:
 
 
 @dataclass(slots=True)
-class Beats:
-    """This node's word, and what is known of the others'."""
+class NodeHeartbeats:
+    """Heartbeats of this node, and those read of the others."""
 
     engine: AsyncEngine
     node: str
@@ -43,12 +43,12 @@ class Beats:
     limits: BeatLimits = BeatLimits()
     unix_time: Callable[[], float] = time.time
     clock: Callable[[AsyncEngine], ColumnElement[float]] = database_time
-    ahead: float = 0.0
+    clock_ahead: float = 0.0
     """Seconds by which the database's clock is ahead of this node's."""
     _last: float = 0.0
-    _since: float = 0.0
+    _unbroken_since: float = 0.0
     """Since when every beat of this node was in time, so that others could beat, too; 0: not now."""
-    _gap: float = field(default=0.0)
+    _last_gap_ended: float = field(default=0.0)
     """When this node was last heard again after a gap."""
 
     async def beat(self) -> None:
@@ -58,10 +58,10 @@ class Beats:
             await connection.execute(ignoring_conflicts(self.engine, nodes), {"id": self.node, "seen": 0.0})
             await connection.execute(update(nodes).where(mine).values(seen=self.clock(self.engine)))
             now: float = (await connection.execute(select(nodes.c.seen).where(mine))).scalar_one()
-        self.ahead = now - self.unix_time()
+        self.clock_ahead = now - self.unix_time()
         if self._last and now - self._last > self.limits.lease / 2:
-            self._gap, self._since = now, 0.0
-        self._since = self._since or now
+            self._last_gap_ended, self._unbroken_since = now, 0.0
+        self._unbroken_since = self._unbroken_since or now
         self._last = now
 
     async def tell_registry(self) -> None:
@@ -77,7 +77,7 @@ class Beats:
 
     def note_away(self) -> None:
         """The database does not answer: no other node can beat either."""
-        self._since = 0.0
+        self._unbroken_since = 0.0
 
     async def now(self, connection: AsyncConnection) -> float:
         """Return the database's time."""
@@ -88,13 +88,13 @@ class Beats:
         """Return when each node last beat."""
         return {found.id: found.seen for found in await connection.execute(select(nodes))}
 
-    def may_be_missed(self, now: float) -> bool:
+    def may_have_been_declared_dead(self, now: float) -> bool:
         """True if others may have taken this node for dead lately."""
-        return self._gap > 0 and now - self._gap <= 2 * self.limits.lease
+        return self._last_gap_ended > 0 and now - self._last_gap_ended <= 2 * self.limits.lease
 
     def is_dead(self, node: str, seen: Mapping[str, float], now: float) -> bool:
         """True if this node has not beaten for a lease in which it could have. now: the database's."""
-        could_beat = self._since > 0 and now - self._since >= self.limits.lease
+        could_beat = self._unbroken_since > 0 and now - self._unbroken_since >= self.limits.lease
         return could_beat and seen.get(node, 0.0) < now - self.limits.lease
 
     async def in_registry(self, node: str) -> bool:

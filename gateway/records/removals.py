@@ -61,7 +61,9 @@ class RemovalReader:
     """Ids of those that may be read again, and their times."""
 
     def begin_again(self) -> None:
-        """Give all rows once more: a file may not have been removable then."""
+        """Give all rows once more, not only those that failed: a file may not have been removable then, or not there,
+        as on a disk that was not mounted or has been restored since.
+        """
         self._read_until = 0.0
         self._seen.clear()
 

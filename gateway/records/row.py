@@ -3,6 +3,14 @@
 Several nodes write the same call, late, twice and in any order; so a row is joined like a set: the greater of two
 values, the earlier of two times, the newer of two things that are numbered. `join` is commutative, associative and
 idempotent, and what a reader is shown (`record_of_row`) is a function of the row alone.
+
+What "ended" may mean:
+
+    session_done    the session has ended, and no stream has begun another since; its call may go on
+    presumed_over   no news came of the call for so long that upkeep closed its row
+    call_is_over    the call is over, by its carrier, by its session without a transfer, or presumed so
+    final           it is over, and nothing more is to come
+    Facts.over      no bot is to have the call any more: unlike `call_is_over`, also while a transfer goes on
 """
 
 from __future__ import annotations
@@ -20,7 +28,7 @@ from gateway.records.base import Record
 MASK = "***"
 """What stands for a number that was forgotten."""
 FROM, TO = 1, 2
-"""Of `CallRow.forgotten`."""
+"""Bits of `CallRow.forgotten`."""
 MAX_BODY = 128 * 1024
 """Characters of JSON. The API takes half of it; a larger one came from a carrier's webhook, and is left out."""
 MAX_TEXT = 512
@@ -75,7 +83,7 @@ class CallRow:
     body: str = ""
     """JSON, "" for an empty one."""
     closed_streams: int = 0
-    """One more than `streams` when this was closed for want of news (`close`). A stream since then voids that."""
+    """`streams` + 1 when the row was presumed over (`close`); a later stream makes that void."""
     closed_at: float = 0.0
     alive_at: float = 0.0
     """When its node last contradicted that it was over (`reopen`): what was closed as of before is not."""
@@ -131,11 +139,11 @@ def row_of(facts: Facts) -> CallRow:
 
 def join(one: CallRow, other: CallRow) -> CallRow:
     """Return what both rows of a session know together."""
-    found: dict[str, Any] = {name: _first(getattr(one, name), getattr(other, name)) for name in _TEXTS}
+    found: dict[str, Any] = {name: _lesser_of_known(getattr(one, name), getattr(other, name)) for name in _TEXTS}
     for name in _GREATER:
         found[name] = max(getattr(one, name), getattr(other, name))
     for name in _EARLIEST:
-        found[name] = _first(getattr(one, name), getattr(other, name))
+        found[name] = _lesser_of_known(getattr(one, name), getattr(other, name))
     found["progress"] = max(one.progress, other.progress, key=lambda word: _PROGRESS.get(word, -1))
     found["outcome"] = max(one.outcome, other.outcome, key=lambda word: _OUTCOMES.get(word, -1))
     found["streams"], found["node"] = max((one.streams, one.node), (other.streams, other.node))
@@ -159,8 +167,8 @@ def _later_end(one: CallRow, other: CallRow) -> dict[str, Any]:
         last = max(one, other, key=lambda row: (_tells_end(row), row.ended_streams))
         return {"ended": last.ended, "end_reason": last.end_reason, "ended_streams": last.ended_streams}
     return {
-        "ended": _first(one.ended, other.ended),
-        "end_reason": _first(one.end_reason, other.end_reason),
+        "ended": _lesser_of_known(one.ended, other.ended),
+        "end_reason": _lesser_of_known(one.end_reason, other.end_reason),
         "ended_streams": one.ended_streams,
     }
 
@@ -169,8 +177,12 @@ def _tells_end(row: CallRow) -> bool:
     return bool(row.ended or row.end_reason)
 
 
-def _first(one: Any, other: Any) -> Any:
-    """The lesser of two values; what is empty, or 0, is none."""
+def _lesser_of_known(one: Any, other: Any) -> Any:
+    """The lesser of two values; what is empty, or 0, is none.
+
+    Not the one that came first, as in `facts.merge`: a join must not depend on the order. Where two webhooks disagree,
+    the record may say the other one.
+    """
     return min(one, other) if one and other else one or other
 
 
@@ -205,25 +217,25 @@ def session_done(row: CallRow) -> bool:
     return row.ended > 0 and row.ended_streams >= row.streams
 
 
-def closed(row: CallRow) -> bool:
-    """True if it was closed for want of news, and there has been none since."""
+def presumed_over(row: CallRow) -> bool:
+    """True if it was closed for want of news (`close`), and there has been none since."""
     return row.closed_at > 0 and row.closed_at >= row.alive_at and row.closed_streams > row.streams
 
 
-def over(row: CallRow) -> bool:
+def call_is_over(row: CallRow) -> bool:
     """True if the call is over, as far as is known."""
     done = row.progress == "ended" and session_done(row) and row.next_kind not in ("attach", "dial")
-    return row.call_ended > 0 or done or closed(row)
+    return row.call_ended > 0 or done or presumed_over(row)
 
 
 def final(row: CallRow) -> bool:
     """True if it is over and nothing more is to come: a carrier may tell the end before the session has ended."""
-    return over(row) and (session_done(row) or not row.streams or closed(row))
+    return call_is_over(row) and (session_done(row) or not row.streams or presumed_over(row))
 
 
 def status_of(row: CallRow) -> str:
     """Return the record's status, see `Record`."""
-    if over(row):
+    if call_is_over(row):
         return "ended"
     if session_done(row) and row.next_kind != "attach":
         return "ending"
@@ -234,7 +246,7 @@ def status_of(row: CallRow) -> str:
 
 def record_of_row(row: CallRow) -> Record:
     """Return the record that a row is read as."""
-    ends = over(row)
+    ends = call_is_over(row)
     return Record(
         session_id=row.session_id,
         call_id=row.call_id,

@@ -89,7 +89,9 @@ class DatabaseStore(RecordStore):
     async def forget(self, number: str) -> Forgotten:
         recordings: dict[str, str] = {}
         with_number = select(calls).where(or_(calls.c.from_number == number, calls.c.to_number == number))
-        while number not in ("", MASK) and _storable(number):  # what is masked stays so, and would be found for ever
+        while number not in ("", MASK) and _storable(
+            number
+        ):  # MASK itself would match every masked row, again and again
             async with self._engine.begin() as connection:
                 query = with_number.order_by(calls.c.session_id).limit(BATCH).with_for_update()
                 rows = [read_row(found) for found in (await connection.execute(query)).mappings()]

@@ -1,4 +1,4 @@
-"""Ask the carrier for the end of a call whose gateway died: nobody else knows it, and `unknown_end` is not for good.
+"""Ask the carrier for the end of a call whose gateway died: it alone knows, and `unknown_end` is not for good.
 
 A call is asked of before it is closed, so that its record and `call.ended` are whole; one whose carrier does not answer
 in time is closed all the same, and asked of a few times more. What was closed lately is found again at the next start.
@@ -16,7 +16,7 @@ from sqlalchemy import select, true
 
 from gateway.carriers.orders import CallState
 from gateway.records.database import READ_ONLY
-from gateway.records.row import CallRow, close, closed, join, session_done
+from gateway.records.row import CallRow, close, join, presumed_over, session_done
 from gateway.records.schema import calls
 from gateway.records.upsert import read_row
 from gateway.records.writer import RecordWriter
@@ -33,15 +33,15 @@ class AskLimits:
 
     every: float = 1.0
     at_once: int = 4
-    """Questions in the air."""
-    held: int = 1000
+    """Questions that are being asked."""
+    max_questions: int = 1000
     """Calls that are remembered. More are closed without a question, and found again when there is room."""
-    tell_by: float = 15.0
+    close_after: float = 15.0
     """A call is closed, and its end told, at the latest so long after it could have been."""
     pauses: tuple[float, ...] = (2.0, 5.0, 60.0, 600.0, 3600.0)
     """Between two questions; after the last one a call is not asked of again."""
-    find_every: float = 300.0
-    lately: float = 86400.0
+    search_every: float = 300.0
+    ask_within: float = 86400.0
     """What was closed longer ago is not asked of. Carriers keep calls for months, so this bounds our work only."""
 
 
@@ -70,16 +70,19 @@ class UnknownEnds:
         self._questions: dict[str, _Question] = {}
         self._find_at = 0.0
 
-    def end_of(self, row: CallRow, at: float, now: float) -> CallRow | None:
+    def carrier_end_or_wait(self, row: CallRow, at: float, now: float) -> CallRow | None:
         """Return what ends this row, which may be closed as of `at`; None: its carrier is being asked, look again."""
         question = self._questions.get(row.session_id)
         if question is None:
-            if not self._can_ask(row) or len(self._questions) >= self._limits.held:
+            # It cannot be asked of, or not now: closed without the carrier's word.
+            if not self._can_ask(row) or len(self._questions) >= self._limits.max_questions:
                 return close(row, at)
             self._remember(row, now, is_closed=False)
             return None
-        if question.state is None and not question.done and now < question.since + self._limits.tell_by:
+        # The answer is awaited, for as long as the end may be told late.
+        if question.state is None and not question.done and now < question.since + self._limits.close_after:
             return None
+        # Answered, or not in time: closed, with the carrier's word if there is one.
         question.closed = True
         end = close(row, at)
         return end if question.state is None else join(end, carrier_end(row, question.state, at, now))
@@ -91,7 +94,7 @@ class UnknownEnds:
         self._forget(now)
         if now >= self._find_at:
             await self._find(now)
-            self._find_at = now + self._limits.find_every
+            self._find_at = now + self._limits.search_every
         due = [each for each in self._questions.values() if not each.done and each.due <= now]
         for begin in range(0, len(due), self._limits.at_once):
             await asyncio.gather(*(self._ask(each, now) for each in due[begin : begin + self._limits.at_once]))
@@ -107,15 +110,16 @@ class UnknownEnds:
         """Those that were answered soon, as their records say it; the others when they would not be found again."""
         for session, each in list(self._questions.items()):
             written = each.closed and each.state is not None
-            if each.since < now - (self._limits.find_every if written else self._limits.lately):
+            if each.since < now - (self._limits.search_every if written else self._limits.ask_within):
                 del self._questions[session]
 
     async def _find(self, now: float) -> None:
         """Remember what was closed lately without its carrier's word, by this process or an earlier one."""
-        since, room = now - self._limits.lately, self._limits.held - len(self._questions)
+        most = self._limits.max_questions
+        since, room = now - self._limits.ask_within, most - len(self._questions)
         lately = (calls.c.final == true(), calls.c.updated >= since, calls.c.closed_at >= since)
         unknown = (calls.c.call_ended == 0.0, calls.c.carrier != "", calls.c.call_id != "")
-        query = select(calls).where(*lately, *unknown).order_by(calls.c.updated.desc()).limit(self._limits.held)
+        query = select(calls).where(*lately, *unknown).order_by(calls.c.updated.desc()).limit(most)
         async with self._writer.engine.connect() as connection:
             await connection.execution_options(**READ_ONLY)
             found = [read_row(each) for each in (await connection.execute(query)).mappings()]
@@ -148,7 +152,7 @@ class UnknownEnds:
             await connection.execution_options(**READ_ONLY)
             found = (await connection.execute(select(calls).where(calls.c.session_id == session))).mappings().first()
         row = read_row(found) if found is not None else CallRow()
-        return closed(row) and not row.call_ended and not session_done(row)
+        return presumed_over(row) and not row.call_ended and not session_done(row)
 
 
 def carrier_end(row: CallRow, state: CallState, at: float, now: float) -> CallRow:

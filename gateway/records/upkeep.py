@@ -20,11 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from gateway.errors import RegistryUnavailable
 from gateway.pool.registry import Registry
-from gateway.records.beats import BeatLimits, Beats
+from gateway.records.beats import BeatLimits, NodeHeartbeats
 from gateway.records.clock import database_time
 from gateway.records.database import AWAY, READ_ONLY
 from gateway.records.removals import Removal, RemovalReader, prune_removals
-from gateway.records.row import CallRow, closed, join, over, reopen, row_of, session_done
+from gateway.records.row import CallRow, call_is_over, join, presumed_over, reopen, row_of, session_done
 from gateway.records.schema import calls
 from gateway.records.store import purge
 from gateway.records.unknown_ends import AskCarrier, AskLimits, UnknownEnds
@@ -43,7 +43,7 @@ class UpkeepLimits:
     beats: BeatLimits = BeatLimits()
     look: float = 1.0
     settle: float = 15.0
-    """An end of the session without the carrier's word, or that without an end of the session, counts after this."""
+    """If only one side has told the end, session or carrier, the call counts as over after this."""
     unanswered: float = 300.0
     """A call without a stream: queued and ringing take two minutes at most."""
     longest: float = DAY
@@ -84,7 +84,7 @@ class Upkeep:
         self._remove = remove
         self._retention = retention
         self._limits = limits
-        self.beats = Beats(writer.engine, node, registry, limits.beats, unix_time, clock)
+        self.beats = NodeHeartbeats(writer.engine, node, registry, limits.beats, unix_time, clock)
         self._unknown_ends = UnknownEnds(writer, ask_carrier, limits.ask)
         self._removals = RemovalReader(writer.engine)
         self._place: tuple[float, str] | None = None
@@ -95,13 +95,14 @@ class Upkeep:
         return self._writer.engine
 
     async def run(self) -> None:
-        """Beat, look, remove and purge until canceled. Beats wait for nothing of the rest."""
+        """Beat, look, remove and purge until canceled. Heartbeats wait for nothing of the rest."""
         await self._writer.migrated.wait()
         async with asyncio.TaskGroup() as group:
             for name, every, what in (
                 ("beat", self._limits.beats.beat, self.beat),
                 ("tell registry", self._limits.beats.registry_beat, self.beats.tell_registry),
-                ("look", self._limits.look, self.look),
+                ("close abandoned calls", self._limits.look, self.close_abandoned_calls),
+                ("reopen running calls", self._limits.look, self.reopen_running_calls),
                 ("ask carriers", self._limits.ask.every, self.ask),
                 ("remove", self._limits.removals, self.remove),
                 ("purge", self._limits.purge_every, self.purge),
@@ -124,38 +125,48 @@ class Upkeep:
     async def beat(self) -> None:
         """Say that this node lives. Raises one of AWAY, as the others do."""
         await self.beats.beat()
-        self._writer.clock_ahead = self.beats.ahead
+        self._writer.clock_ahead = self.beats.clock_ahead
 
     # Calls without news.
 
-    async def look(self) -> None:
-        """Close the calls of which no more news will come, some at a time; open those again that run here."""
+    async def close_abandoned_calls(self) -> None:
+        """Close calls of which no more news will come, some at a time; the next round goes on behind them."""
         limits = self._limits
-        quiet = min(limits.beats.lease, limits.settle)
         live = frozenset(self._live())
         async with self._engine.connect() as connection:
             await connection.execution_options(**READ_ONLY)
             now = await self.beats.now(connection)
-            found = await connection.execute(self._unfinished(now - quiet))
+            found = await connection.execute(self._unfinished(now - min(limits.beats.lease, limits.settle)))
             rows = [read_row(row) for row in found.mappings()]
             seen = await self.beats.seen(connection) if rows else {}
-            wronged: Sequence[CallRow] = ()
-            if live and self.beats.may_be_missed(now):
-                wronged = await self._closed_though_live(connection, sorted(live))
         self._place = (rows[-1].updated, rows[-1].session_id) if len(rows) == limits.batch else None
-        for row in wronged:
-            self._writer.add(reopen(row, now))
         for row in rows:
             at = self.closing_time(row, seen, now, live)
             if at is None or await self._has_news(row):
                 continue
-            end = self._unknown_ends.end_of(row, at, now)
+            end = self._unknown_ends.carrier_end_or_wait(row, at, now)
             if end is not None:
                 self._writer.add(end)
 
+    async def reopen_running_calls(self) -> None:
+        """Open again what others closed of the calls that run here, where they may have taken this node for dead."""
+        live = sorted(self._live())
+        if not live or not self.beats.may_have_been_declared_dead(self._database_time()):
+            return
+        async with self._engine.connect() as connection:
+            await connection.execution_options(**READ_ONLY)
+            now = await self.beats.now(connection)
+            wronged = await self._closed_though_live(connection, live)
+        for row in wronged:
+            self._writer.add(reopen(row, now))
+
     async def ask(self) -> None:
-        """Ask carriers for the ends that nobody has told."""
-        await self._unknown_ends.ask(self.beats.unix_time() + self.beats.ahead)
+        """Ask carriers for ends that are not known."""
+        await self._unknown_ends.ask(self._database_time())
+
+    def _database_time(self) -> float:
+        """The database's time, as its newest heartbeat says."""
+        return self.beats.unix_time() + self.beats.clock_ahead
 
     async def _closed_though_live(self, connection: AsyncConnection, live: Sequence[str]) -> list[CallRow]:
         size, found = self._limits.batch, []
@@ -163,7 +174,7 @@ class Upkeep:
             of_these = calls.c.session_id.in_(live[begin : begin + size])
             some = await connection.execute(select(calls).where(of_these, calls.c.closed_at > 0))
             found += [read_row(row) for row in some.mappings()]
-        return [row for row in found if closed(row) and not session_done(row)]
+        return [row for row in found if presumed_over(row) and not session_done(row)]
 
     def _unfinished(self, before: float) -> Select[Any]:
         unfinished = select(calls).where(calls.c.final == false(), calls.c.updated < before)
@@ -174,14 +185,24 @@ class Upkeep:
     def closing_time(
         self, row: CallRow, seen: Mapping[str, float], now: float, live: Collection[str] = ()
     ) -> float | None:
-        """Return when a call ended, as far as can be known; None if it may go on. seen: when each node last beat."""
+        """Return when a call ended, as far as can be known; None if it may go on. seen: when each node last beat.
+
+        what the row says           | closed as of            | after
+        ----------------------------+-------------------------+----------------------------------------
+        older than any call         | its last news           | at once
+        its end, by one side        | that end                | `settle`, or once its node is dead
+        transferred, no end told    | not here                |
+        no stream                   | its last news           | `unanswered`
+        a stream on this node       | its last news           | `settle`, unless it runs here
+        a stream on another node    | its last beat, or news  | once that node is dead
+        """
         limits, quiet = self._limits, now - row.updated
         if (row.created or row.updated) < now - limits.longest:
             return row.updated
         dead = self._is_dead(row, seen, now)
-        if over(row) or session_done(row):
-            someone_else_talks = row.next_kind == "dial" and not over(row)
-            settled = (dead or quiet >= limits.settle) and not someone_else_talks
+        if call_is_over(row) or session_done(row):
+            in_transfer = row.next_kind == "dial" and not call_is_over(row)
+            settled = (dead or quiet >= limits.settle) and not in_transfer
             return row.call_ended or row.ended if settled else None
         if not row.streams:
             return row.updated if quiet >= limits.unanswered else None

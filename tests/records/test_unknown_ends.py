@@ -24,7 +24,7 @@ from tests.records.calls import HANGUP, INBOUND, STREAM
 from tests.records.upkept import LIMITS, Node
 from tests.simulator.scripted_gateway import ScriptedGateway
 
-ASK = AskLimits(tell_by=10.0, pauses=(2.0, 5.0, 60.0), find_every=20.0)
+ASK = AskLimits(close_after=10.0, pauses=(2.0, 5.0, 60.0), search_every=20.0)
 ENDED = CallState("ended", "completed", 5)
 DEAD_AT = 110.6
 """When the gateway that had the call was last heard: five seconds after its call's end."""
@@ -149,7 +149,7 @@ async def test_only_what_was_closed_lately_is_asked_of(engine):
     await Node(engine, "n2").rounds(120.0, 128.0)
     api = Api([ENDED])
     late = a_node(engine, api)
-    await late.round(128.0 + ASK.lately + 60.0)
+    await late.round(128.0 + ASK.ask_within + 60.0)
     assert api.asked == []
 
 
@@ -166,7 +166,7 @@ async def test_a_few_are_asked_of_at_once_and_some_are_remembered(engine):
         in_the_air -= 1
         return ENDED
 
-    started = a_node(engine, ask, replace(ASK, at_once=2, held=5))
+    started = a_node(engine, ask, replace(ASK, at_once=2, max_questions=5))
     await started.rounds(120.0, 130.0)
     ends = [(await started.end(session))[1] for session in sessions]
     assert (most, sorted(ends)) == (2, ["stream_lost"] * 5 + ["unknown_end"])

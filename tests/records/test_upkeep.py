@@ -194,7 +194,7 @@ async def test_a_beat_waits_for_nothing_else(engine):
             return (await node.upkeep.beats.seen(connection)).get("n1") == node.now
 
     node.upkeep._limits = replace(LIMITS, beats=replace(BEATS, beat=0.01), look=0.01)
-    node.upkeep.look = node.upkeep.remove = node.upkeep.purge = slow
+    node.upkeep.close_abandoned_calls = node.upkeep.remove = node.upkeep.purge = slow
     running = asyncio.create_task(node.upkeep.run())
     await until(lambda: len(began) == 3)
     node.now = 102.0
@@ -212,7 +212,7 @@ async def test_a_bug_in_one_part_does_not_end_the_others(engine):
         looks.append(True)
         raise ValueError("a bug")
 
-    node.upkeep.look = look
+    node.upkeep.close_abandoned_calls = look
     running = asyncio.create_task(node.upkeep.run())
     await until(lambda: len(looks) > 2)
     running.cancel()

@@ -69,7 +69,8 @@ class Node:
     async def round(self, now: float) -> None:
         self.now = self.registry.now = now
         await self.upkeep.beat()
-        await self.upkeep.look()
+        await self.upkeep.close_abandoned_calls()
+        await self.upkeep.reopen_running_calls()
         await self.upkeep.ask()
         await self.written()
 

@@ -32,7 +32,7 @@ class FactStore:
         for alias in event.aliases:
             if self._sessions.setdefault(alias, session) == session:
                 known.aliases.add(alias)
-        lease = self._leases.ended if known.facts.closed else self._leases.facts
+        lease = self._leases.ended if known.facts.may_expire_early else self._leases.facts
         self._ends.set(session, now + lease)
         return known.facts
 

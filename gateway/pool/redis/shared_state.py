@@ -34,7 +34,7 @@ class SharedState:
             known, aliases = codec.read_facts(found) if found else (Facts(session=session), frozenset[str]())
             facts = merge(known, event)
             aliases |= set(event.aliases)
-            ttl = milliseconds(self.leases.ended if facts.closed else self.leases.facts)
+            ttl = milliseconds(self.leases.ended if facts.may_expire_early else self.leases.facts)
             written = codec.write_facts(facts, aliases)
             other = codec.read_found(await self._client.script("compare_and_set", key, found, written, ttl))
             if other is None:
