@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import get_args
 
@@ -232,13 +233,22 @@ OPERATIONS: tuple[Operation, ...] = (
 def make_api(api: Api, bases: Iterable[str] = ("",), more: Iterable[Operation] = ()) -> list[Route]:
     """Make the API's routes. bases: paths that they stand below. more: operations of who serves it."""
     operations = (*OPERATIONS, *more)
-    document = describe(operations, api.node.public_url, list(api.node.carriers))
+    written: list[bytes] = []
+
+    async def document() -> bytes:
+        """Write the description when it is first asked for, as few gateways are. It takes longer than a frame of audio
+        lasts, so a thread does it.
+        """
+        if not written:
+            server, carriers = api.node.public_url, list(api.node.carriers)
+            written.append(await asyncio.to_thread(describe, operations, server, carriers))
+        return written[0]
 
     async def openapi(_: Api, __: Asked) -> Response:
-        return Response(document, media_type="application/json")
+        return Response(await document(), media_type="application/json")
 
     async def docs(_: Api, __: Asked) -> Response:
-        return Response(write_page(document), media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
+        return Response(write_page(await document()), media_type="text/html; charset=utf-8", headers=PAGE_HEADERS)
 
     described = (
         Operation(
