@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.worker.usage import MEASURE_EVERY, Usage
+from tests.kit.waiting import wait_for
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc here")
 KEPT = 40 * 2**20
@@ -67,12 +68,18 @@ def test_of_no_process_nothing_is_known(pid: int) -> None:
     assert usage == Usage()
 
 
+def measured(pid: int) -> Usage | None:
+    """None while it has no memory."""
+    usage = Usage()
+    usage.measure(pid, 100.0)
+    return usage if usage.memory else None
+
+
 @LINUX
 def test_a_name_with_brackets_and_spaces_is_no_trouble(tmp_path: Path) -> None:
     named = tmp_path / "a ) 1 2 (b"
     named.symlink_to("/bin/cat")
     with subprocess.Popen([str(named)], stdin=subprocess.PIPE) as process:
-        usage = Usage()
-        usage.measure(process.pid, 100.0)
+        usage = wait_for(lambda: measured(process.pid))  # at first it has no page of its own
         process.kill()
     assert 0 < usage.memory < 2**28 and usage.memory % os.sysconf("SC_PAGE_SIZE") == 0
