@@ -39,9 +39,9 @@ class OwnParameters:
 
     service_host: the service that the author asks for. session: the id, for logs only unless `mac` proves that the URL
     is ours: not every carrier signs its URLs. mac: of a call that we placed, see `Signer.call_mac`. attempt: the stream
-    that the carrier comes from, 0 if unknown. after: what the call comes back from: "dial", "digits", "forward" or "".
-    opened: how many streams had started when the URL was made. rounds: how often the carrier had come back by then
-    without having opened another.
+    that the carrier comes from, also where the registry has forgotten it; 0 if unknown. after: what the call comes back
+    from: "dial", "digits", "forward" or "". opened: how many streams had started when the URL was made. rounds: how
+    often the carrier had come back by then without having opened another.
     """
 
     service_host: str = ""

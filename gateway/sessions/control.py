@@ -19,10 +19,18 @@ from gateway.node.node import Node
 from gateway.node.tokens import STATIC_SESSION
 from gateway.pool.facts import Facts, hung_up
 from gateway.protocol.codes import EndReason
-from gateway.sessions import node_messages
 from gateway.sessions.commands import no_transfer, number_to_dial
 from gateway.sessions.events import AT_ONCE, OrderKind
-from gateway.sessions.node_messages import GONE, WITHDRAWN, order_elsewhere
+from gateway.sessions.node_messages import (
+    NotThere,
+    OrderResult,
+    Refused,
+    Taken,
+    Uncertain,
+    Withdrawn,
+    give_order,
+    order_elsewhere,
+)
 from gateway.sessions.table import Sessions
 
 log = structlog.get_logger(__name__)
@@ -95,10 +103,10 @@ async def hang_up(sessions: Sessions, session_id: str, *, at_once: bool = False)
         return await _hang_up_at_carrier(sessions, facts)
     if live is None and _has_ended(sessions, facts):
         return Done(ended=True)
-    refusal = await _order(sessions, facts, "hangup", AT_ONCE if at_once else "")
-    if refusal in (GONE, WITHDRAWN):
+    result = await _order(sessions, facts, "hangup", AT_ONCE if at_once else "")
+    if isinstance(result, NotThere | Withdrawn):
         return await _hang_up_at_carrier(sessions, facts)
-    return _outcome(refusal)
+    return _outcome(result)
 
 
 async def transfer(sessions: Sessions, session_id: str, to: str) -> Outcome | NotAllowed | NoNumber:
@@ -143,31 +151,31 @@ async def _in_stream(sessions: Sessions, facts: Facts, kind: OrderKind, value: s
             return NotPossible(HAS_ENDED)
         if not facts.node:
             return NotPossible(NOT_ANSWERED)
-    refusal = await _order(sessions, facts, kind, value)
-    return _outcome(refusal)
+    return _outcome(await _order(sessions, facts, kind, value))
 
 
-def _outcome(refusal: str) -> Outcome:
-    """Say what came of an order. refusal: as `order_elsewhere` returns it."""
-    match refusal:
-        case "":
+def _outcome(result: OrderResult) -> Outcome:
+    """Say in our caller's words what came of an order."""
+    match result:
+        case Taken():
             return Done()
-        case node_messages.GONE:
+        case Refused(reason):
+            return NotPossible(reason)
+        case NotThere():
             return NotPossible(UNREACHABLE)
-        case node_messages.WITHDRAWN:
+        case Withdrawn():
             return NoAnswer(NOT_DONE)
-        case node_messages.UNCERTAIN:
+        case Uncertain():
             return NoAnswer(MAY_BE_DONE)
-    return NotPossible(refusal)
 
 
-async def _order(sessions: Sessions, facts: Facts, kind: OrderKind, value: str) -> str:
-    """Give the order to the session, here or on the node that its stream runs on. Returns as `order_elsewhere` does."""
+async def _order(sessions: Sessions, facts: Facts, kind: OrderKind, value: str) -> OrderResult:
+    """Give the order to the session, here or on the node that its stream runs on."""
     node, live = sessions.node, sessions.running(facts.session)
     elsewhere = facts.node not in ("", node.id)
     if live is not None and (live.stream is not None or not elsewhere):
-        return live.orders.take(kind, value)
-    return await order_elsewhere(node, facts.session, facts.node, kind, value) if elsewhere else GONE
+        return give_order(live, kind, value)
+    return await order_elsewhere(node, facts.session, facts.node, kind, value) if elsewhere else NotThere()
 
 
 def _transferred(facts: Facts) -> bool:
@@ -209,11 +217,11 @@ async def _ask_carrier(node: Node, facts: Facts, *, rings: bool) -> str:
     """Ask the carrier to end the call, if it has it. Returns why that is not possible."""
     carrier = node.carriers.get(facts.carrier)
     if facts.status == "queued" and not facts.call_id:
-        return ""  # whoever dials it looks whether it is over, before and after
+        return ""  # the dialer looks whether it is over, before and after it places the call
     if carrier is None or (rings and not carrier.can.cancel_ringing):
         return "this carrier cannot end a call that has not been answered"
     if rings and not (facts.call_id or facts.order_id):
-        return ""  # the carrier is just being asked to place it, or tells its id later: it is cancelled then
+        return ""  # its id is not known yet: the call is cancelled when the carrier tells it
     if rings:
         request = carrier.cancel_call(facts.call_id, facts.order_id, facts.account)
     else:

@@ -1,6 +1,7 @@
 """What a node does by the clock for its sessions: renew their claims, and tell a registry that has forgotten them.
 
-Both go on for ever, whatever happens in one round: a node that stopped would lose its calls' slots after one lease.
+Both go on until they are cancelled, whatever happens in one round: a node that stopped would lose its calls' slots
+after one lease.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ all at once they would keep the registry from answering callers."""
 
 
 async def renew_claims(sessions: Sessions) -> None:
-    """Renew what the sessions hold, and end those that another node holds now; for ever.
+    """Renew the sessions' claims, and end the sessions that another node has by now; until cancelled.
 
     A claim that is lost and held by no node ends no call: its worker may have ended behind its last words, or the
     registry's clock was set. The call goes on, and its host's next report, or its own next claim, enters it again.
@@ -73,10 +74,10 @@ def _goes_by(session: Session | ClientSession, fence: int) -> bool:
 
 
 async def resend_after_registry_loss(sessions: Sessions) -> None:
-    """Tell the registry what it lacks of the sessions; for ever.
+    """Write session facts again that the registry has lost; until cancelled.
 
-    It lacks everything if our mark is gone: it was emptied. We look as often as hosts beat, as a node that dies before
-    the registry is told takes the knowledge of its calls with it. Else it lacks the writes that it did not answer.
+    A key of ours, set once, is gone if the registry was emptied: then all facts are written, and else those whose last
+    write failed. We look as often as hosts beat, as a node that dies first takes the knowledge of its calls with it.
     """
     node, key, token = sessions.node, f"told:{secrets.token_hex(8)}", secrets.token_hex(8)
     while True:
@@ -90,7 +91,7 @@ async def resend_after_registry_loss(sessions: Sessions) -> None:
             await asyncio.sleep(ASK_AGAIN)
         try:
             if sessions:
-                # Our token: set by this round, or by one that did not come to the telling or whose answer was lost.
+                # Our token: set by this round, or by one that did not come to the writing, or whose answer was lost.
                 mark = await node.registry.set_if_absent(key, node.leases.facts, token)
                 await _resend(sessions, emptied=mark.value == token)
                 token = secrets.token_hex(8)

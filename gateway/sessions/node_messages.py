@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypeAlias, get_args
 
 import orjson
 import structlog
@@ -21,6 +21,7 @@ from gateway.pool.facts import FactEvent
 from gateway.protocol.codes import EndReason
 from gateway.sessions.events import OrderKind
 from gateway.sessions.hearing import HEARD_WITHIN, is_heard
+from gateway.sessions.session import Session
 from gateway.sessions.table import Sessions
 
 log = structlog.get_logger(__name__)
@@ -35,11 +36,7 @@ ANSWER_WITHIN = 0.4
 
 LOOKING, HEARD, SILENT = "looking", "heard", "silent"
 """Answers to "is_heard": the first says that the node lives, and is to be followed by one of the others."""
-GONE = "gone"
-"""The answer to an order for a session that does not run there; else it is why it is refused, "" if it is not."""
-WITHDRAWN, UNCERTAIN = "withdrawn", "uncertain"
-"""What came of an order that was not answered in time: it is not carried out any more; or it may have been."""
-_TAKEN = "taken"
+_TAKEN, _WITHDRAWN = "taken", "withdrawn"
 ORDER_MEMORY = 120.0
 """Seconds that it is remembered whether an order was taken, or withdrawn: as long as any node may read it late."""
 
@@ -50,11 +47,41 @@ _KINDS = frozenset({"answered_by", "end", "is_heard"}) | _ORDERS
 
 
 @dataclass(frozen=True, slots=True)
-class NodeMessage:
-    """Hold one message.
+class Taken:
+    """The session has taken the order."""
 
-    value: who answered, why the session ends, or which mailbox the answer goes to; for an order a blank and what it is
-    given come behind that.
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The session refuses the order. reason: a clause."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotThere:
+    """The session does not run on that node."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The node did not answer in time, and the order is not carried out any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uncertain:
+    """The node did not say in time what it did: the order may have been carried out."""
+
+
+OrderResult: TypeAlias = Taken | Refused | NotThere | Withdrawn | Uncertain
+
+
+@dataclass(frozen=True, slots=True)
+class NodeMessage:
+    """A message from one node to another about a session.
+
+    value: who answered, why the session ends, or the mailbox for the answer. For an order: the mailbox, a space, and
+    the order's value.
     """
 
     kind: Kind
@@ -93,7 +120,7 @@ async def tell(sessions: Sessions, node_id: str, message: NodeMessage) -> None:
 
 
 async def read_mailbox(sessions: Sessions) -> None:
-    """Read this node's mailbox, and do what the messages say; for ever."""
+    """Read this node's mailbox, and do what the messages say, until cancelled."""
     node = sessions.node
     while True:
         await asyncio.sleep(READ_EVERY)
@@ -117,7 +144,7 @@ def _handle(sessions: Sessions, message: NodeMessage) -> None:
         case "end" if session is not None and message.value in _REASONS:
             session.end(EndReason(message.value))
         case "hangup" | "transfer" | "digits" | "pause_recording" | "resume_recording":
-            sessions.node.spawn(_obey(sessions, message.kind, message), f"{message.kind} {message.session}")
+            sessions.node.spawn(_obey(sessions, message, message.kind), f"{message.kind} {message.session}")
 
 
 async def _answer(sessions: Sessions, question: NodeMessage) -> None:
@@ -131,7 +158,7 @@ async def _answer(sessions: Sessions, question: NodeMessage) -> None:
         pass  # the asking node waits no longer than ANSWER_WITHIN
 
 
-async def _obey(sessions: Sessions, kind: OrderKind, message: NodeMessage) -> None:
+async def _obey(sessions: Sessions, message: NodeMessage, kind: OrderKind) -> None:
     """Give the session an order from another node, and say whether it is taken. Not one that was withdrawn."""
     answers, _, value = message.value.partition(" ")
     registry = sessions.node.registry
@@ -142,29 +169,55 @@ async def _obey(sessions: Sessions, kind: OrderKind, message: NodeMessage) -> No
         session, client = sessions.running(message.session), sessions.clients.get(message.session)
         if client is not None and kind == "hangup":
             client.end(EndReason.API_HANGUP)
-            await registry.send(answers, "")
+            await registry.send(answers, _encode(Taken()))
             return
-        await registry.send(answers, session.orders.take(kind, value) if session is not None else GONE)
+        result = give_order(session, kind, value) if session is not None else NotThere()
+        await registry.send(answers, _encode(result))
     except RegistryUnavailable:
         pass  # the asking node finds out whether it was taken
 
 
-async def order_elsewhere(node: Node, session: str, node_id: str, kind: OrderKind, value: str) -> str:
-    """Give another node's session an order. Returns why it is not taken, "" if it is.
+def give_order(session: Session, kind: OrderKind, value: str) -> Taken | Refused:
+    """Give an order to a session of this node."""
+    refusal = session.orders.take(kind, value)
+    return Refused(refusal) if refusal else Taken()
 
-    GONE: it does not run there. WITHDRAWN, UNCERTAIN: that node is dead, or late. node_id: `Facts.node`. Raises
-    RegistryUnavailable.
-    """
+
+async def order_elsewhere(node: Node, session: str, node_id: str, kind: OrderKind, value: str) -> OrderResult:
+    """Give another node's session an order. node_id: `Facts.node`. Raises RegistryUnavailable."""
     registry, answers = node.registry, f"answers:{secrets.token_hex(8)}"
     await registry.send(node_id, NodeMessage(kind, session, f"{answers} {value}").encode())
     answer = await _answer_to(node, answers, node.limits.order_timeout)
     if answer is not None:
-        return answer
+        return _decode(answer)
     log.warning("the node of this session's stream does not answer", session=session, order=kind)
-    if (await registry.set_if_absent(_order_key(answers), ORDER_MEMORY, WITHDRAWN)).first:
-        return WITHDRAWN
+    if (await registry.set_if_absent(_order_key(answers), ORDER_MEMORY, _WITHDRAWN)).first:
+        return Withdrawn()
     answer = await _answer_to(node, answers, ANSWER_WITHIN)  # it was taken at the last moment
-    return UNCERTAIN if answer is None else answer
+    return Uncertain() if answer is None else _decode(answer)
+
+
+def _encode(result: Taken | Refused | NotThere) -> str:
+    match result:
+        case Taken():
+            return "taken"
+        case NotThere():
+            return "not there"
+        case Refused(reason):
+            return f"refused {reason}"
+
+
+def _decode(answer: str) -> OrderResult:
+    """Read an answer. What another version of us says is uncertain."""
+    kind, _, reason = answer.partition(" ")
+    match kind:
+        case "taken":
+            return Taken()
+        case "not":
+            return NotThere()
+        case "refused":
+            return Refused(reason)
+    return Uncertain()
 
 
 async def _answer_to(node: Node, answers: str, seconds: float) -> str | None:

@@ -29,7 +29,8 @@ from serializers.numbers import e164_of_digits
 
 log = structlog.get_logger(__name__)
 
-OURS_IN_START = (*OUR_PARAMETERS, *NUMBER_HEADERS.values())
+GATEWAY_PARAMETERS = (*OUR_PARAMETERS, *NUMBER_HEADERS.values())
+"""Custom parameters in `start` that our own answers have put there."""
 SERVICE_PARAMETERS = (SERVICE_HOST, "_pipecatCloudServiceHost")
 """Custom parameters that name the service on a static stream; the second is Pipecat Cloud's."""
 TOO_EARLY = frozenset({EndReason.STREAM_LOST, EndReason.NO_WORKER})
@@ -63,15 +64,13 @@ class Denied:
 
 
 @dataclass(slots=True)
-class _Tries:
-    """What one admission has asked of the registry, over its tries.
+class _AdmissionState:
+    """Keep what one admission has asked of the registry: a question whose answer was lost may have been carried out.
 
-    A question whose answer was lost may have been carried out.
-
-    mark: what it sets a held caller's key to. confirm_lost: a confirm of its attempt was not answered.
+    token_mark: what it sets a held caller's key to. confirm_lost: a confirm of its attempt was not answered.
     """
 
-    mark: str = field(default_factory=lambda: secrets.token_hex(8))
+    token_mark: str = field(default_factory=lambda: secrets.token_hex(8))
     confirm_lost: bool = False
 
 
@@ -88,11 +87,11 @@ async def admit(sessions: Sessions, grant: StreamGrant, stream: Stream) -> Sessi
         return Denied("draining", CloseCode.GOING_AWAY)
     if node.overloaded and grant.token is None:  # a stream with a token was let in before
         return Denied("overloaded", CloseCode.GOING_AWAY)
-    tries = _Tries()
+    state = _AdmissionState()
     while True:
         try:
             if grant.token is not None:
-                return await _admit_token_stream(sessions, grant.token, stream, tries)
+                return await _admit_token_stream(sessions, grant.token, stream, state)
             return await _admit_static(sessions, grant, stream)
         except RegistryUnavailable:
             if loop.time() >= until:
@@ -101,7 +100,7 @@ async def admit(sessions: Sessions, grant: StreamGrant, stream: Stream) -> Sessi
 
 
 async def _admit_token_stream(
-    sessions: Sessions, token: StreamToken, stream: Stream, tries: _Tries
+    sessions: Sessions, token: StreamToken, stream: Stream, state: _AdmissionState
 ) -> Session | Denied:
     """Admit a token stream: one that our own answer asked for."""
     node = sessions.node
@@ -109,18 +108,23 @@ async def _admit_token_stream(
     if service is None:
         return Denied("unknown_service")
     known = await node.registry.find(token.session)
-    if known is not None and _is_over(known):
+    if known is not None and _ended_for_good(known):
         return Denied("call_over")
     if token.prepared and known is not None:
         known = await node.registry.merge(token.session, _first_call(stream.start))
     if not _names_its_call(node, token, stream.start, known):
         return Denied("wrong_call")  # before the session's lock is taken
     async with node.session_lock(token.session):
-        return await _admit_attempt(sessions, service, token, stream, known, tries)
+        return await _admit_attempt(sessions, service, token, stream, known, state)
 
 
 async def _admit_attempt(
-    sessions: Sessions, service: Service, token: StreamToken, stream: Stream, known: Facts | None, tries: _Tries
+    sessions: Sessions,
+    service: Service,
+    token: StreamToken,
+    stream: Stream,
+    known: Facts | None,
+    state: _AdmissionState,
 ) -> Session | Denied:
     """Admit by the token's attempt: a held caller's (ON_HOLD), a claim to confirm, or one whose stream was lost."""
     node = sessions.node
@@ -132,9 +136,9 @@ async def _admit_attempt(
     if token.attempt == ON_HOLD:
         key = token.used_key
         kept = max(node.leases.reserved, token.expires - node.unix_time())
-        used = await node.registry.set_if_absent(key, kept, tries.mark)
+        used = await node.registry.set_if_absent(key, kept, state.token_mark)
         # Used before, by a stream whose session is over. Our own mark is that of a try whose answer was lost.
-        if streaming or (used.value != tries.mark and live is None):
+        if streaming or (used.value != state.token_mark and live is None):
             return Denied("token_spent")
         return await _attach_to_session(
             sessions, service, stream, await _claim_now(node, service, token.session), facts
@@ -142,19 +146,19 @@ async def _admit_attempt(
     try:
         claim = await node.registry.confirm(token.session, token.attempt)
     except RegistryUnavailable:
-        tries.confirm_lost = True
+        state.confirm_lost = True
         raise
     if isinstance(claim, Claim):
         return await _attach_to_session(sessions, service, stream, claim, facts)
     # Spent by ourselves, in a try whose answer was lost: no stream of this attempt has been admitted, on no node.
-    spent_by_us = tries.confirm_lost and live is None and facts.attempt < token.attempt
+    spent_by_us = state.confirm_lost and live is None and facts.attempt < token.attempt
     # A carrier that reconnects by itself opens the same URL again: admitted if its earlier stream is gone.
     if claim.spent and (live is None or streaming) and not spent_by_us:
         return Denied("token_spent")
     return await _attach_to_session(sessions, service, stream, await _claim_now(node, service, token.session), facts)
 
 
-def _is_over(facts: Facts) -> bool:
+def _ended_for_good(facts: Facts) -> bool:
     """True if no stream is to give the call a bot: it was hung up, or led elsewhere, since the token was given.
 
     A session that has ended for want of a stream, or of the worker that this one brings, was only too early.
@@ -252,7 +256,7 @@ async def _claim_now(node: Node, service: Service, session: str) -> Claim | None
             return confirmed
         if confirmed.spent:
             return None
-    await node.registry.release(session, 0)  # else it is held for nobody until its lease ends
+    await node.registry.release(session, 0)  # else it is kept for no stream until its lease ends
     return None
 
 
@@ -290,7 +294,7 @@ async def _attach_to_session(
 
 async def _note_stream(session: Session, event: FactEvent) -> None:
     """Write that the stream runs, and end the session if its call was ended while the stream was let in."""
-    if await session.remember(event) and _is_over(session.facts):
+    if await session.remember(event) and _ended_for_good(session.facts):
         reason = session.facts.end_reason
         session.end(EndReason(reason) if reason in set(EndReason) else EndReason.CALLER_HANGUP)
 
@@ -312,7 +316,8 @@ async def _end_unheard(node: Node, facts: Facts, claim: Claim | None, reason: En
 
 def call_data(start: Start, facts: Facts, service: Service) -> CallData:
     """The handshake's CallData, with what the webhook knew: the same for all carriers."""
-    call = start.call.without_parameters(OURS_IN_START) if facts.created else start.call
+    known_by_webhook = facts.created > 0  # else what stands in `start` is all that says who calls
+    call = start.call.without_parameters(GATEWAY_PARAMETERS) if known_by_webhook else start.call
     return call.model_copy(
         update={
             "service_host": service.host,

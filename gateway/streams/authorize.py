@@ -60,9 +60,12 @@ class UpgradeAuthorizer:
         # With the slash at its end, if there is one: signatures cover it.
         path = without_prefix(upgrade.path, self.prefix)
         segments = path.split("/")[1:]
-        # A carrier's name and a slash is a token stream without its token, and not the carrier's static stream.
-        if segments[-1:] == [""] and len(segments) != 3:
+        # A slash at the end says nothing, but for /ws/<carrier>/: that is a token stream without its token, and not the
+        # carrier's static stream.
+        if segments[-1:] == [""] and not (segments[0] == "ws" and len(segments) == 3):
             segments.pop()
+        # A token may stand there twice: the URL that /start answers with ends with it, and clients add it to a URL of
+        # Pipecat's runner, which does not (pipecat.runner.run: `/ws-client/<token>`).
         match segments:
             case ["v1", "workers", "connect"]:
                 return self._worker_host(upgrade)

@@ -11,15 +11,13 @@ from gateway.carriers.form import read_one
 from serializers.call_data import own_parameters_removed
 from serializers.fields import parameters
 
-BODY = "body"
-
 
 def read_body(query: str) -> dict[str, Any] | None:
     """Read the body in a URL's query: base64 of a JSON object, {} where there is none. None: it is no such thing.
 
     A raw + has become a blank, and authors use the URL-safe alphabet, or leave out the padding.
     """
-    text = read_one(query, BODY)
+    text = read_one(query, "body")
     if not text:
         return {}
     text = text.replace(" ", "+").replace("-", "+").replace("_", "/").rstrip("=")

@@ -19,6 +19,9 @@ from gateway.webhooks.receive import VerifiedWebhook
 log = structlog.get_logger(__name__)
 
 MAX_PARAMETERS = 20
+"""Entries that a stream's `start` repeats, so that no body of a /start makes a carrier's XML too long."""
+UNSENT = frozenset({"key", "token", "session"})
+"""Entries of the body that no carrier's log and no handshake gets: in both they would be taken for the gateway's."""
 
 
 def webhook_url(node: Node, visit: VerifiedWebhook, route: str, said: OwnParameters) -> str:
@@ -37,14 +40,6 @@ def stream_answer(node: Node, visit: VerifiedWebhook, service: Service, claim: C
     """
     token = StreamToken(claim.session, visit.carrier.name, service.host, claim.attempt, claim.expires)
     return _answer(node, visit, service, token, facts)
-
-
-def attempt_of(visit: VerifiedWebhook) -> int:
-    """Return which stream the carrier comes from, by the URL that we gave it.
-
-    Known even if the registry has forgotten.
-    """
-    return visit.webhook.own.attempt
 
 
 def unopened_rounds(visit: VerifiedWebhook, facts: Facts) -> int:
@@ -73,7 +68,7 @@ def _answer(node: Node, visit: VerifiedWebhook, service: Service, token: StreamT
     resume = OwnParameters(
         session=session,
         # A held caller's token has attempt 0: count on from the URL.
-        attempt=max(token.attempt, attempt_of(visit) + 1),
+        attempt=max(token.attempt, visit.webhook.own.attempt + 1),
         opened=facts.streams,
         # A flow's own URL has no place for a count: the facts keep it.
         rounds=unopened_rounds(visit, facts) if visit.webhook.own.attempt else 0,
@@ -85,10 +80,6 @@ def _answer(node: Node, visit: VerifiedWebhook, service: Service, token: StreamT
         parameters=_parameters(facts),
         media=service.media,
     )
-
-
-UNSENT = frozenset({"key", "token", "session"})
-"""Entries of the body that no carrier's log and no handshake gets: in both they would be taken for the gateway's."""
 
 
 def _parameters(facts: Facts) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ async def move(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> 
     """
     node, old = sessions.node, visit.facts
     assert old is not None
-    if _is_over(visit, old):
+    if not _can_be_moved(visit, old):
         return visit.carrier.answer_over()
     if old.moves >= MAX_MOVES:
         node.refuse("voice", "too_many_moves", carrier=visit.carrier.name)
@@ -69,10 +69,10 @@ async def move(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> 
     return moved
 
 
-def _is_over(visit: VerifiedWebhook, facts: Facts) -> bool:
-    """True if there is no call any more that could be moved.
+def _can_be_moved(visit: VerifiedWebhook, facts: Facts) -> bool:
+    """False if there is no call any more.
 
     Its session may have ended without it: a bot that leads its call elsewhere by the carrier's REST API closes its
     link. A carrier that speaks of a call as ringing then repeats itself.
     """
-    return facts.call_ended > 0 or (facts.over and visit.webhook.status == "ringing")
+    return not (facts.call_ended or (facts.over and visit.webhook.status == "ringing"))

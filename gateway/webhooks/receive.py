@@ -1,6 +1,6 @@
 """Receive every webhook: verify it, read it once, refuse repeated nonces. What is left is a `VerifiedWebhook`.
 
-Signatures without a nonce are good for ever: a route that starts or goes on with a call must refuse what `is_replay`.
+Signatures without a nonce do not expire: a route that starts or goes on with a call must refuse what `is_replay`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ NONCE_MEMORY = 24 * 3600.0
 NONCE_REPEAT = 60.0
 """Seconds in which the same signed bytes may come again: the carrier's own retry."""
 REPLAY_MEMORY = 7 * 24 * 3600.0
-"""Seconds that a request at /voice or /resume is remembered. Twilio's and Plivo's signatures are good for ever: shown
-again when the facts of its call have expired, such a request would start a call that does not exist."""
+"""Seconds that a request at /voice or /resume is remembered. Twilio's and Plivo's signatures do not expire: shown again
+when the facts of its call have expired, such a request would start a call that does not exist."""
 REMEMBERED = frozenset({"voice", "resume"})
 
 

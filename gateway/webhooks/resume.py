@@ -1,6 +1,20 @@
 """`/resume`: the stream has ended, and the carrier asks what is next. The session's continuation answers.
 
-Without one the call lives and its stream broke: it is attached again, on whichever node the carrier came to.
+The first line that applies:
+
+    the carrier comes | and                                                | it is told
+    back from         |                                                    |
+    ------------------+----------------------------------------------------+------------------------------------------
+    any               | the registry does not answer                       | `when_down`, after `outage_grace`
+    any               | the registry has lost the call, attached before    | hang up: else nothing would end a loop
+    a forward         |                                                    | hang up
+    a dial            | it was answered                                    | hang up
+    any               | the session's stream runs, here or elsewhere       | pause: it repeats itself
+    a dial, keys      | that is still the continuation                     | attach again: the bot goes on
+    any               | the call is over, and no dial is next              | hang up
+    any               | the continuation is hangup, dial, digits           | that
+    any               | the bot has left, and `after_bot` is "park"        | pause: the bot moves the call itself
+    any               | else: the stream broke                             | attach again, on the node that was asked
 """
 
 from __future__ import annotations
@@ -20,7 +34,6 @@ from gateway.sessions.node_messages import is_heard_elsewhere
 from gateway.sessions.table import Sessions
 from gateway.sessions.worker_search import ASK_AGAIN
 from gateway.webhooks.answers import (
-    attempt_of,
     dial_failed,
     fall_back,
     hold_answer,
@@ -34,7 +47,7 @@ from gateway.webhooks.receive import VerifiedWebhook, choose_service, find_stati
 log = structlog.get_logger(__name__)
 
 MAX_ATTEMPTS = 30
-"""Streams of one session. A call whose every stream breaks at once would otherwise go round for ever."""
+"""Streams of one session. A call whose every stream breaks at once would otherwise go round without end."""
 MAX_UNOPENED = 4
 """Answers in a row whose stream was not opened; after so many the call is given up: the carrier cannot reach us."""
 
@@ -69,19 +82,22 @@ async def resume(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> 
 
 
 async def _answer_resume(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
+    """Answer by the table above. Raises RegistryUnavailable."""
     node = sessions.node
     facts = visit.facts
     after = "dial" if dial_failed(visit) else visit.webhook.own.after
     if facts is None:
-        # The registry has lost it. Attach it once; a second time would be a loop.
-        if attempt_of(visit) > 1:
+        # The registry has lost it. One that was attached before is given up: without facts nothing would end a loop.
+        if visit.webhook.own.attempt > 1:
             return visit.carrier.answer_hangup()
         facts = Facts(session=visit.session)
     # The forward ended, or the dialled leg did: the call is over.
     if after == "forward" or (after == "dial" and visit.webhook.dial in ("completed", "")):
         return visit.carrier.answer_hangup()
     if await _is_streaming(sessions, visit, facts):
-        log.warning("resume of a stream that runs", session=visit.session, carrier=visit.carrier.name)
+        log.warning(
+            "carrier asked what is next while its stream still runs", session=visit.session, carrier=visit.carrier.name
+        )
         return visit.carrier.answer_park()
     # Keys were sent, or the dial failed: back to the bot, unless its session has ended meanwhile and said what is next.
     if after and after == facts.continuation.kind:
@@ -107,7 +123,7 @@ async def _attach(sessions: Sessions, visit: VerifiedWebhook, service: Service, 
     """Ask for another stream of the call. after: what the carrier comes back from."""
     node = sessions.node
     cause = {"dial": TRANSFER_FAILED, "digits": "digits"}.get(after, "stream_lost")
-    if max(facts.attempt, attempt_of(visit)) >= MAX_ATTEMPTS:
+    if max(facts.attempt, visit.webhook.own.attempt) >= MAX_ATTEMPTS:
         node.refuse("resume", "too_many_attempts", carrier=visit.carrier.name)
         node.metrics.resumes[cause, "too_many_attempts"] += 1
         return visit.carrier.answer_hangup()
@@ -131,8 +147,8 @@ async def _attach(sessions: Sessions, visit: VerifiedWebhook, service: Service, 
     claim = await node.registry.claim(service.host, visit.session)
     if (
         isinstance(claim, Claim)
-        and not claim.fresh
         and claim.worker is not None
+        and not claim.fresh
         and _is_leaving(sessions, visit, facts)
     ):
         # The bot was told that the caller had hung up. The caller had not: another worker takes the call.

@@ -107,7 +107,7 @@ def _log_status(node: Node, visit: VerifiedWebhook) -> None:
     known: dict[str, str | float] = {name: word for name, word in said.items() if word}
     if webhook.status == "ended" and facts is not None and facts.created:
         known["seconds"] = round(node.unix_time() - facts.created, 1)  # since the call was first heard of
-    log.info("status", carrier=visit.carrier.name, kind=webhook.kind, **known)
+    log.info("carrier status callback", carrier=visit.carrier.name, kind=webhook.kind, **known)
 
 
 async def _tell_session(sessions: Sessions, visit: VerifiedWebhook, node_id: str) -> None:

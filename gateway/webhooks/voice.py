@@ -69,10 +69,10 @@ async def _reserve(sessions: Sessions, visit: VerifiedWebhook, service: Service)
         # A webhook that is repeated within one reservation gets the same hold token. A call that has had a stream comes
         # back, and waits from now on. A callee of ours waits from the answer on: `created` is when the order was made,
         # which may have waited behind the rate and has rung since.
-        came = facts.answered if visit.is_placed else facts.created
-        since = node.unix_time() if facts.streams or not came else came
-        if service.when_full.kind == "hold" and node.unix_time() < since + node.leases.reserved:
-            return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, since))
+        began = facts.answered if visit.is_placed else facts.created
+        waiting_since = node.unix_time() if facts.streams or not began else began
+        if service.when_full.kind == "hold" and node.unix_time() < waiting_since + node.leases.reserved:
+            return visit.carrier.answer_stream(hold_answer(node, visit, service, facts, waiting_since))
         node.refuse("voice", "no_worker" if claim == Full(hosts=0) else "full", carrier=visit.carrier.name)
         if visit.is_placed:  # its end says no more than that it was answered
             await node.registry.merge(visit.session, FactEvent(end_reason=EndReason.NO_WORKER))

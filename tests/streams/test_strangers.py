@@ -203,5 +203,5 @@ async def test_what_is_logged_of_a_static_streams_webhook_names_its_session(gate
     await until(lambda: session.facts.node)
     with capture_logs(processors=[merge_contextvars]) as logged:
         await gateway.http.post("/webhooks/exotel/status", data={"CallSid": "e" * 32, "Status": "completed"})
-    [line] = [line for line in logged if line["event"] == "status"]
+    [line] = [line for line in logged if line["event"] == "carrier status callback"]
     assert line["session"] == session.id

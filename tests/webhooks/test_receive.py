@@ -111,7 +111,7 @@ async def test_a_status_callback_is_logged_without_what_it_does_not_say(node, lo
     async with client(node) as http:
         for status in ("ringing", "completed"):
             await post_signed(http, "status", CALL | {"CallStatus": status})
-    lines = [line for line in logs if line["event"] == "status"]
+    lines = [line for line in logs if line["event"] == "carrier status callback"]
     assert [line["status"] for line in lines] == ["ringing", "ended"]
     for line in lines:
         assert "" not in line.values(), line
@@ -123,5 +123,5 @@ async def test_the_end_of_a_call_is_logged_with_its_seconds(node, logs):
         await post_signed(http, "voice", CALL)
         node.unix_time = lambda: 1042.5
         await post_signed(http, "status", CALL | {"CallStatus": "completed"})
-    [line] = [line for line in logs if line["event"] == "status"]
+    [line] = [line for line in logs if line["event"] == "carrier status callback"]
     assert (line["status"], line["seconds"]) == ("ended", 42.5)
