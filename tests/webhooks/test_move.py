@@ -169,7 +169,7 @@ async def test_the_end_of_a_moved_call_ends_its_newest_session(gateway, sales):
 async def test_the_stream_of_a_moved_call_outlasts_a_registry_that_forgets(gateway, sales):
     await talk_to_support(gateway, "twilio")
     path = await ring(gateway, "twilio", TO_SALES, CallStatus="in-progress")
-    gateway.memory._records = type(gateway.memory._records)(gateway.node.leases)
+    gateway.memory._facts = type(gateway.memory._facts)(gateway.node.leases)
     await open_stream(gateway, "twilio", path)
     assert (await sales.until("start"))["service_host"] == SALES
 
