@@ -92,7 +92,7 @@ async def _measure(setting: Setting, path: str) -> None:
             p99s.append(rig.share(took, 0.99))
             never = f"; {setting.calls - len(took)} found no worker" if len(took) < setting.calls else ""
             print(f"  {setting.name} {number + 1}: {rig.p50_p99(took)}; machine {busy.share():.0%}{never}", flush=True)
-        claims = await _claims(gateway.serve.ops)
+        claims = await _claims(gateway.ops)
     stamps.close()
     print(f"  {setting.name}: p99, median of the rounds {rig.median(p99s):.1f} ms (wanted: 10); claims alone: {claims}")
 
