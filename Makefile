@@ -65,11 +65,12 @@ $(PIPECAT_STAMPS): %/.installed: pyproject.toml
 	  --constraint $*/constraints.txt --group dev --editable '.[pipecat]'
 	@touch $@
 
-pipecat-test: $(PIPECAT_STAMPS)  ## real Pipecat bots on the newest Pipecat; installed together with the lowest, too
+pipecat-test: $(PIPECAT_STAMPS)  ## real Pipecat bots on the newest Pipecat; in forked workers on the lowest, too
 	@# Pipecat takes an older soxr than we would get without it
 	@for env in $(PIPECAT_LOWEST) $(PIPECAT); do \
 	  $$env/bin/python -m pytest tests/audio tests/pipecat/test_together.py -m "pipecat or not pipecat" || exit 1; \
 	done
+	@$(PIPECAT_LOWEST)/bin/python -m pytest -m pipecat tests/pipecat/test_bots.py -k forked
 	@$(PIPECAT)/bin/python -m pytest -m pipecat -s
 
 slow-test: $(STAMP)  ## the tests that take minutes
