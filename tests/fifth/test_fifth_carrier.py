@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ records = ""
 ops_bind = ""
 [carriers.acme]
 account_id = "acme-account"
-secret = "{secret}"
+secret = "acme-secret"
 [[services]]
 host = "echo"
 bot = "gateway.worker.echo:bot"
@@ -44,20 +45,28 @@ def install(folder: Path, entry_points: str) -> dict[str, str]:
     return {"PYTHONPATH": path}
 
 
-@pytest.fixture
-def installed(tmp_path: Path) -> dict[str, str]:
-    return install(tmp_path, "acme = acme_carrier:PLUGIN")
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return install(tmp_path_factory.mktemp("installed"), "acme = acme_carrier:PLUGIN")
 
 
-def test_a_signed_call_as_the_fifth_carrier(tmp_path: Path, installed: dict[str, str]) -> None:
-    with Gateway.of(tmp_path, CONFIG.format(secret="acme-secret"), env=installed) as gateway:
-        called = run("call", "--carrier", "acme", "--url", gateway.url, "--seconds", "2", env=installed)
-        assert called.returncode == 0, called
-        assert re.search(r"carrier +acme\noutcome +completed\n", called.stdout), called.stdout
-        assert gateway.log("session ended")["carrier"] == "acme"
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory, installed: dict[str, str]) -> Iterator[Gateway]:
+    with Gateway.of(tmp_path_factory.mktemp("gateway"), CONFIG, env=installed) as gateway:
+        yield gateway
 
 
-def test_a_recorded_call_of_the_fifth_carrier_is_replayed(tmp_path: Path, installed: dict[str, str]) -> None:
+def test_a_signed_call_as_the_fifth_carrier(serving: Gateway, installed: dict[str, str]) -> None:
+    since = len(serving.lines)
+    called = run("call", "--carrier", "acme", "--url", serving.url, "--seconds", "1", env=installed)
+    assert called.returncode == 0, called
+    assert re.search(r"carrier +acme\noutcome +completed\n", called.stdout), called.stdout
+    assert serving.log("session ended", since)["carrier"] == "acme"
+
+
+def test_a_recorded_call_of_the_fifth_carrier_is_replayed(
+    tmp_path: Path, serving: Gateway, installed: dict[str, str]
+) -> None:
     call = {"call_id": "acme-0", "from": "+15550100001", "to": "+15550100000", "public_url": "https://h"}
     ring = (("call", "acme-0"), ("from", "+15550100001"), ("to", "+15550100000"), ("state", "ringing"))
     start = {"acmeCall": "acme-0", "acmeStream": "stream-0", "account": "", "parameters": {}}
@@ -69,20 +78,20 @@ def test_a_recorded_call_of_the_fifth_carrier_is_replayed(tmp_path: Path, instal
     ]
     recording = tmp_path / "acme.jsonl"
     Recording("acme", "PCMA", 8000, call | {"stream_id": "stream-0"}, entries=entries).write(recording)
-    with Gateway.of(tmp_path, CONFIG.format(secret="acme-secret"), env=installed) as gateway:
-        played = run("replay", str(recording), "--url", gateway.url, env=installed)
-        assert re.search(r"carrier +acme\noutcome +completed\n", played.stdout), played
+    played = run("replay", str(recording), "--url", serving.url, env=installed)
+    assert re.search(r"carrier +acme\noutcome +completed\n", played.stdout), played
     unknown = run("replay", str(recording), "--url", "http://127.0.0.1:9")
     assert (unknown.returncode, len(unknown.stderr.splitlines())) == (2, 1)
     assert "its carrier 'acme' is not one of twilio, telnyx, plivo, exotel" in unknown.stderr
 
 
-def test_its_forged_call_is_refused(tmp_path: Path, installed: dict[str, str]) -> None:
-    with Gateway.of(tmp_path, CONFIG.format(secret="another"), env=installed) as gateway:
-        called = run("call", "--carrier", "acme", "--url", gateway.url, "--seconds", "1", env=installed)
-        assert called.returncode == 1, called
-        refused = gateway.log("refused")
-        assert (refused["carrier"], refused["reason"]) == ("acme", "bad_signature")
+def test_its_forged_call_is_refused(serving: Gateway, installed: dict[str, str]) -> None:
+    since = len(serving.lines)
+    forger = {**installed, "ACME_SECRET": "another"}
+    called = run("call", "--carrier", "acme", "--url", serving.url, "--seconds", "1", env=forger)
+    assert called.returncode == 1, called
+    refused = serving.log("refused", since)
+    assert (refused["carrier"], refused["reason"]) == ("acme", "bad_signature")
 
 
 def test_its_settings_are_checked_and_filled_from_its_environment(installed: dict[str, str], tmp_path: Path) -> None:

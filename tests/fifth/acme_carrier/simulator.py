@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -32,6 +33,7 @@ ALAW = Encoding("PCMA", 8000)
 
 @dataclass(frozen=True, slots=True)
 class AcmeAccount(Account):
+    env: ClassVar[Mapping[str, str]] = {"account_id": "ACME_ACCOUNT", "secret": "ACME_SECRET"}
     account_id: str = "acme-account"
     secret: str = field(default="acme-secret", repr=False)
 
