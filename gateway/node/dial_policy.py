@@ -92,7 +92,7 @@ def _is_short(parsed: Any) -> bool:
 def _connected_by_prefix(country: int, number: str) -> Iterator[Any]:
     """Numbers that a switch might connect which looks at no more digits than it needs. number: E.164, not valid.
 
-    Too many digits are ignored; of too few, or of ones that nobody has, the first say which kind of number is meant.
+    Too many digits are ignored; of too few or unassigned ones, the first say which kind of number is meant.
     """
     import phonenumbers
 

@@ -20,7 +20,7 @@ class CallLimits:
     """A bot whose caller's stream broke waits this long for the carrier to come back."""
     link_timeout: float = 1.0
     """A worker answers the upgrade within this, or the next one is claimed."""
-    redial: float = 0.3
+    reconnect_after: float = 0.3
     """A link that breaks is opened once more after this: the worker may live."""
     connect_tries: int = 3
     """Workers that are tried for one caller: if three do not answer, the fault is not theirs."""

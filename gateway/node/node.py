@@ -92,7 +92,7 @@ class Node:
     records: Records = field(default_factory=NoRecords)
     """Where what becomes known of calls is kept for good."""
     recordings: RecordingThread = field(default_factory=RecordingThread)
-    noting: set[asyncio.Task[Any]] = field(default_factory=set)
+    recording_tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     """Those that wait for a recording's file, to note where it is."""
     wire: WireRecords = field(init=False)
     """Captures of what carriers and the gateway say to each other, for bug reports."""

@@ -67,8 +67,8 @@ NOT_RECORDED = "this call is not recorded"
 async def close_recordings(node: Node) -> None:
     """Finish all recordings of this process, and note where their files are. Other nodes' are theirs."""
     await asyncio.to_thread(node.recordings.close)
-    if node.noting:
-        _, left = await asyncio.wait(tuple(node.noting), timeout=CLOSING)
+    if node.recording_tasks:
+        _, left = await asyncio.wait(tuple(node.recording_tasks), timeout=CLOSING)
         for task in left:
             task.cancel()
 
@@ -193,5 +193,5 @@ class SessionRecording:
         recorder.finish(now)
         noting = _note(self._node, self._session.id, self._written, self._session.remember)
         task = self._node.spawn(noting, f"recording {self._session.id}")
-        self._node.noting.add(task)
-        task.add_done_callback(self._node.noting.discard)
+        self._node.recording_tasks.add(task)
+        task.add_done_callback(self._node.recording_tasks.discard)

@@ -188,7 +188,7 @@ class WorkerLink:
             broke_again = brief and not found.claim.fresh
             avoid = workers_to_avoid(self._node, found.claim, code, broke_again=broke_again)
             if not avoid and not (found.claim.worker is not None and found.claim.worker.is_local):
-                await asyncio.sleep(limits.redial)  # a process of this machine that is gone refuses at once
+                await asyncio.sleep(limits.reconnect_after)  # a process of this machine that is gone refuses at once
             claim = None
 
     def _served(self, task: asyncio.Task[EndReason | Superseded | None]) -> None:

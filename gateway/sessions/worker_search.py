@@ -104,7 +104,7 @@ async def acquire_worker(
             # The registry has not heard yet that this worker is dead. Its host's next beat says so.
             if not extended:  # once: a host may go on reporting a worker that refuses
                 deadline, extended = deadline + waited, True
-            await asyncio.sleep(node.limits.redial)
+            await asyncio.sleep(node.limits.reconnect_after)
             continue
         deadline += waited
         tries += 1

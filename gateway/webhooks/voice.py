@@ -36,26 +36,31 @@ async def voice(sessions: Sessions, carrier: Carrier, request: HttpRequest) -> H
     if service is None:
         node.refuse("voice", "unknown_service", carrier=carrier.name)
         return carrier.answer_over() if moves else carrier.answer_reject("rejected")
+    first = first_facts(node, visit, service)
     try:
         if moves:
             moved = await move(sessions, visit, service)
             if isinstance(moved, HttpAnswer):
                 return moved
-            visit = moved  # the call has a new session by now, whatever else the registry does not answer
-        answer = await _reserve(sessions, visit, service)
+            # The call has a new session by now, whatever else the registry does not answer.
+            visit, first = moved, first_facts(node, moved, service)
+        answer = await _reserve(sessions, visit, service, first)
     except RegistryUnavailable:
         node.refuse("voice", "registry_down", carrier=carrier.name)
-        facts = visit.facts or merge(Facts(session=visit.session), first_facts(node, visit, service))
+        facts = visit.facts or merge(Facts(session=visit.session), first)
         return await _without_bot(sessions, visit, service.when_down, facts, EndReason.NO_WORKER)
     if service.record:
-        node.wire.webhook(visit.session, first_facts(node, visit, service), service.record, request, answer)
+        node.wire.webhook(visit.session, first, service.record, request, answer)
     return answer
 
 
-async def _reserve(sessions: Sessions, visit: VerifiedWebhook, service: Service) -> HttpAnswer:
-    """Answer with a stream and a reserved worker, with hold, or with the service's fallback."""
+async def _reserve(sessions: Sessions, visit: VerifiedWebhook, service: Service, first: FactEvent) -> HttpAnswer:
+    """Answer with a stream and a reserved worker, with hold, or with the service's fallback.
+
+    first: what the webhook says of its call. Raises RegistryUnavailable.
+    """
     node = sessions.node
-    facts = await node.registry.merge(visit.session, first_facts(node, visit, service))
+    facts = await node.registry.merge(visit.session, first)
     if facts.over:
         return visit.carrier.answer_over()
     if node.refusing and not visit.is_placed:  # the callee has answered, and its worker waits

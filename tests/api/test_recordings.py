@@ -152,7 +152,7 @@ async def test_a_call_that_runs_is_forgotten_with_its_recording(gateway, folder,
         assert answer.json() == {"calls": 1, "recordings": 1}
         await speak(stream, bot)
         stream.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
-        await until(lambda: not gateway.sessions and not gateway.node.noting)
+        await until(lambda: not gateway.sessions and not gateway.node.recording_tasks)
         problem(await http.get(f"/v1/calls/{session}/recording"), 404)
         assert (await http.get(f"/v1/calls/{session}")).json()["from"] == "***"
     assert list(folder.iterdir()) == []

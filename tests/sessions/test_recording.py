@@ -96,7 +96,7 @@ async def test_a_call_that_comes_back_from_a_transfer_is_one_file(gateway, tmp_p
     [bot] = [bot for bot in gateway.bots if bot.of("start") and not bot.of("stop")]
     await speak(again, bot, 65)  # for a second it is paused: its bot may be about to say so
     path = Path(await hang_up(gateway, again))
-    await until(lambda: not gateway.node.noting)
+    await until(lambda: not gateway.node.recording_tasks)
     assert path == tmp_path / "calls" / f"{session}.wav" and list(path.parent.iterdir()) == [path]
     heard = soundfile.read(path, dtype="int16")[0][:, 1]
     assert len(heard) > 1.5 * 8000 and np.abs(heard[-1600:]).max() > 8000, "of both streams"

@@ -61,14 +61,14 @@ async def test_a_worker_that_drops_its_call_is_tried_once_more_and_not_again(gat
     """A proxy, a key that is refused after the handshake, a static worker that is broken: none may go on for ever."""
     for bot in gateway.bots:
         bot.drops = True
-    gateway.node.limits = replace(gateway.node.limits, redial=0.01)
+    gateway.node.limits = replace(gateway.node.limits, reconnect_after=0.01)
     await gateway.call()
     assert await ended(gateway) == EndReason.WORKER_LOST
     assert sum(bot.connections for bot in gateway.bots) <= 2 * gateway.node.limits.max_worker_starts
 
 
 async def test_a_worker_of_this_machine_that_is_gone_is_not_waited_for(gateway, tmp_path):
-    gateway.node.limits = replace(gateway.node.limits, redial=3600.0)
+    gateway.node.limits = replace(gateway.node.limits, reconnect_after=3600.0)
     loop, registry = asyncio.get_running_loop(), gateway.memory
     paths = [str(tmp_path / f"{n}.sock") for n in range(2)]
     servers = [
@@ -250,7 +250,7 @@ async def test_a_search_that_is_stopped_before_it_is_confirmed_holds_nothing(gat
         await asyncio.Event().wait()
 
     registry.claim = unheard
-    gateway.node.limits = replace(gateway.node.limits, redial=0.0)
+    gateway.node.limits = replace(gateway.node.limits, reconnect_after=0.0)
     gateway.node.registry.suspect(session.claim.worker.id)  # the search gives up its claim, and takes another
     session.link_dead()
     await claimed.wait()
@@ -296,7 +296,7 @@ async def test_a_failed_transfer_is_told_to_one_worker_only(gateway):
         return [one["status"] for bot in gateway.bots for one in bot.of("status")]
 
     await until(lambda: told() == ["transfer_failed"])
-    gateway.node.limits = replace(gateway.node.limits, redial=0.0)
+    gateway.node.limits = replace(gateway.node.limits, reconnect_after=0.0)
     gateway.sessions.get(session).link_dead()
     await gateway.started(2)
     gateway.sessions.get(session).bridge.tell(pcm.Status("human", {}))
@@ -308,7 +308,7 @@ async def test_a_worker_whose_link_broke_at_once_is_not_counted_as_attached(gate
     await gateway.call()
     await gateway.started()
     [session] = gateway.sessions
-    gateway.node.limits = replace(gateway.node.limits, redial=0.0)
+    gateway.node.limits = replace(gateway.node.limits, reconnect_after=0.0)
     bind, broken = LinkEndpoint.bind, []
 
     def breaks_once(link, bridge):

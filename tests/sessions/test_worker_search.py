@@ -180,7 +180,7 @@ async def test_a_caller_without_a_bot_is_let_go_when_the_registry_stays_away(gat
 
 async def test_a_wait_for_a_worker_that_is_avoided_takes_no_time_from_the_search(gateway):
     """Its host starts the claim's worker, and reports one first that has failed this session."""
-    gateway.node.limits = replace(gateway.node.limits, connect_all=1.0, redial=0.02)
+    gateway.node.limits = replace(gateway.node.limits, connect_all=1.0, reconnect_after=0.02)
     registry, service = gateway.memory, "slow.acme"
     [state] = registry._hosts.values()
     failed, good = (replace(state.host.workers[0], id=name) for name in ("failed", "good"))
