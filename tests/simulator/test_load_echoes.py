@@ -125,11 +125,21 @@ def test_silence_put_between_delays_and_loses_nothing() -> None:
     assert line.follower.delays.max == pytest.approx(109, abs=1.1)
 
 
-def test_a_beginning_that_was_never_heard_is_lost() -> None:
-    line, said = Line(), frames_of(speech(4), MULAW)
-    line.run(said, echoed(said, 0.05)[10:])
+@pytest.mark.parametrize("silent", [0, 5, 60])
+def test_speech_at_the_beginning_that_was_never_heard_is_lost(silent: int) -> None:
+    """Silence is not: a gateway leaves out what its bot was not yet there to hear."""
+    spoken = speech(5)[800:]  # it begins with 0.1 s of silence
+    line, said = Line(), frames_of(np.concatenate([np.zeros(silent * 160, np.int16), spoken]), MULAW)
+    line.run(said, echoed(said, 0.05)[silent + 10 :])
     line.follower.finish(whole=True)
     assert line.follower.lost == 10
+
+
+def test_silence_at_the_beginning_that_was_left_out_is_not_lost() -> None:
+    line, said = Line(), frames_of(speech(4), MULAW)
+    line.run(said, echoed(said, 0.05)[5:])
+    line.follower.finish(whole=True)
+    assert line.follower.lost == 0
 
 
 def test_a_tail_is_lost_only_for_one_who_stayed_for_it() -> None:

@@ -176,7 +176,7 @@ class EchoFollower:
         self.sought += int(audible.sum())
         first = int(np.flatnonzero(audible)[0])
         if self._lag is None:
-            begun = self._begin(frames, first, at)
+            begun = self._begin(frames, audible, at)
             if begun is None:
                 return
             first = begun
@@ -242,11 +242,13 @@ class EchoFollower:
         self._missing = 0
         return index + ahead
 
-    def _begin(self, frames: Float, first: int, at: int) -> int | None:
+    def _begin(self, frames: Float, audible: Mask, at: int) -> int | None:
         """Find the echo for the first time.
 
-        The first frame that can have been heard; those before it are lost.
+        The first frame that can have been heard; those before it are lost. Silence is not: a gateway may leave out what
+        its bot was not yet there to hear.
         """
+        first = int(np.flatnonzero(audible)[0])
         self._lag = 0  # of a gateway that neither loses nor inserts, but for the delay of its filters
         if self._search_on(frames, first, at) is None:
             self._lag = None
@@ -254,9 +256,12 @@ class EchoFollower:
             return None
         self.found = True
         gone = round(max(0, -self._lag) / self._frame)
-        if not self._skipped:
-            self.lost += gone
-        return first if self._skipped else max(first, gone - at // self._frame)
+        if self._skipped:
+            return first
+        gone_here = max(0, gone - at // self._frame)
+        earlier = self.sought - int(np.count_nonzero(audible))  # speech that was looked for, and nothing was found
+        self.lost += min(gone, earlier) + int(np.count_nonzero(audible[:gone_here]))
+        return max(first, gone_here)
 
     def _search_on(self, frames: Float, index: int, at: int) -> tuple[int, int] | None:
         """Look for the echo from this frame on, in three places.
