@@ -69,7 +69,7 @@ class DialOut:
     async def place(self, request: DialRequest) -> DialResult:
         """Place a call, or queue it, or say why not. Never raises.
 
-        What was begun is done to its end, even if nobody waits for it any more.
+        What was begun is done to its end, even if its requester is gone.
         """
         task = self._node.spawn(self._place(request), "dial out")
         result: DialResult = await asyncio.shield(task)
@@ -123,7 +123,7 @@ class DialOut:
                 await self._report_not_dialled(job.session)
             return result
         except RegistryUnavailable:
-            self._queue.let_go(job.session)  # else its place would be renewed for a call that nobody dials
+            self._queue.let_go(job.session)  # else its place would be renewed for a call that is never dialled
             return DOWN
 
     async def _enqueue(self, job: Job, begin: Begin) -> DialResult:

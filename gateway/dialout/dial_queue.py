@@ -4,7 +4,7 @@ One small record in the registry, changed in one step by `Registry.change`. An e
 
     state    | means                                         | if its node does not renew it for one lease:
     ---------+-----------------------------------------------+-------------------------------------------------
-    asked    | its turn came at once; surely not sent        | late: nobody was promised a call
+    asked    | its turn came at once; surely not sent        | late: it was not promised
     entering | goes behind the rate, its facts are not there | late: the same
     waiting  | behind the rate, and promised                 | (has no node)
     turn     | promised, its node prepares it; surely not    | waits again, in its old place
@@ -173,7 +173,7 @@ class DialQueue:
         """Note that the carrier has the call."""
         placed = self._advance(session, node, ("sent",), "placed", now, limits)
         if placed:
-            self.entries[session].dial_options = {}  # nobody needs it any more, and there may be many
+            self.entries[session].dial_options = {}  # not needed any more, and there may be many
         return placed
 
     def put_back(self, session: str, node: str) -> bool:

@@ -48,7 +48,7 @@ HELD_UP = DialRefusal(503, "held_up", "This gateway was held up, and has not pla
 
 
 async def begin_at_once() -> bool:
-    """Begin a call that nobody else can have begun."""
+    """Begin a call that no other request can have begun."""
     return True
 
 

@@ -70,8 +70,8 @@ class UndeliveredEvents:
     async def replay(self, event_id: str | None, now: float) -> int:
         """Make dead events due again, one or all; returns how many deliveries that are.
 
-        Their attempts begin anew. Events of the same call that wait then wait for them, and those that have arrived
-        meanwhile came before them.
+        Their attempts are counted from 0 again. Events of the same call that wait then wait for them, and those that
+        have arrived meanwhile came before them.
         """
         from sqlalchemy import select, update
 

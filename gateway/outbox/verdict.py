@@ -1,7 +1,7 @@
 """What becomes of an event after an attempt to deliver it: delivered, tried again later, or dead. Pure.
 
 After the first failure comes another attempt in seconds, as most outages are restarts; after the last, a day later,
-nobody but a person can help. A dead event is kept, and can be replayed.
+only a person can help. A dead event is kept, and can be replayed.
 """
 
 from __future__ import annotations

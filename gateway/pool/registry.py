@@ -166,7 +166,7 @@ class PoolCounts:
     """What a pool has, for metrics and /readyz.
 
     cap: of hosts that do not drain. used: claims. ready, starting, busy: workers. queued: sessions on hold.
-    free: how many newcomers would be given a slot now, if nobody is on hold.
+    free: how many newcomers would be given a slot now, if there is no queue.
     """
 
     cap: int

@@ -23,7 +23,7 @@ CONNECT_SECONDS = 5.0
 COMMAND_SECONDS = 20.0
 """A PostgreSQL that has not answered by then is away."""
 POOL_SIZE = 4
-"""Connections of a process: the writer's, and those of whoever reads."""
+"""Connections of a process: the writer's, and those that read."""
 HEAD = "0002"
 """The newest migration. Their names grow as text does."""
 MIGRATION_LOCK = 0x67617465776179

@@ -18,7 +18,7 @@ local function comes_back(session, fence, i)
 end
 
 -- A server that lost its last seconds, say by a failover, may still have the session where it was before. One whose
--- place nobody remembers, or whose worker was not known yet, stays where it is.
+-- place its node does not remember, or whose worker was not known yet, stays where it is.
 local function is_elsewhere(claim, i)
   local host, worker = ARGV[i + 2], ARGV[i + 3]
   return host ~= '' and (host ~= claim.host or (worker ~= '' and worker ~= claim.worker))
