@@ -59,6 +59,7 @@ async def test_what_the_carrier_cannot_is_said_in_a_sentence(gateway, http):
 async def test_a_node_that_does_not_answer_is_said_in_a_sentence(gateway):
     async with second_node(gateway, first_answers=False) as second, api_of(second.sessions) as http:
         session, _, stream = await begin(gateway, "plivo")
+        second.limit(order_timeout=0.2)
         said = problem(await http.post(f"/v1/calls/{session}/dtmf", json={"digits": "1"}), 504)
         assert (said["code"], said["title"]) == ("no_answer", "Gateway Timeout")
         assert said["detail"] == "The node that has the call did not answer in time, and nothing was done: try again."

@@ -33,7 +33,7 @@ from tests.kit.waiting import PATIENCE, until
 
 SERVICE = "support.acme"
 TIME = 0.2
-"""What waits in the product waits this share of it here."""
+"""What waits in the product for a bot or on hold waits this share of it here."""
 
 
 class Bot:
@@ -156,6 +156,10 @@ class Gateway:
         """The registry itself, behind the node's client."""
         return self.node.registry.registry
 
+    def limit(self, **seconds: float) -> None:
+        """Set limits of its calls, by their names: by default a machine that stands still for seconds reaches none."""
+        self.node.limits = replace(self.node.limits, **seconds)
+
     @property
     def bot(self) -> Bot:
         return self.bots[0]
@@ -261,11 +265,11 @@ async def node_on_loopback(service: Service, *, static_workers: bool = False) ->
     urls = [f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws" for server in servers]
     leases = Leases()
     registry = MemoryRegistry(leases)
-    limits = replace(CallLimits(), start_timeout=5.0 * TIME, reattach_timeout=10.0 * TIME, order_timeout=2.0 * TIME)
+    limits = replace(CallLimits(), start_timeout=PATIENCE, reattach_timeout=PATIENCE, order_timeout=PATIENCE)
     public_url = "http://127.0.0.1:1"
     node = Node(
         public_url=public_url,
-        registry=RegistryClient(registry, suspect=5.0 * TIME, leases=leases),
+        registry=RegistryClient(registry, leases=leases),
         signer=Signer((b"a secret of the tests",)),
         services=Services([service]),
         carriers={name: entry.carrier(None, public_url=public_url, dev=True) for name, entry in CARRIERS.items()},

@@ -16,7 +16,7 @@ from gateway.sessions.commands import STATIC
 from gateway.sessions.control import Done, NoAnswer, NoNumber, NotAllowed, NotPossible, UnknownSession
 from gateway.sessions.node_messages import read_mailbox
 from tests.kit.two_nodes import second_node
-from tests.kit.waiting import until
+from tests.kit.waiting import PATIENCE, until
 from tests.webhooks.test_transfer_in_vain import dialled_in_vain, go_on
 from tests.webhooks.wires import WIRES, join, ring
 
@@ -184,6 +184,7 @@ async def test_nothing_but_a_hang_up_is_for_a_ringing_call(gateway):
 
 
 async def test_a_call_whose_node_is_dead_is_hung_up_by_rest(gateway, rest_requests):
+    gateway.limit(order_timeout=0.2)
     async with second_node(gateway, first_answers=False) as second:
         session, _, _ = await begin(gateway)
         assert await control.press(second.sessions, session, "1") == NoAnswer(control.NOT_DONE)
@@ -194,6 +195,7 @@ async def test_a_call_whose_node_is_dead_is_hung_up_by_rest(gateway, rest_reques
 
 
 async def test_a_call_that_only_a_key_has_named_is_not(gateway, rest_requests):
+    gateway.limit(order_timeout=0.2)
     facts = await gateway.node.registry.merge("s-1", FactEvent(carrier="twilio", call_id="CA1", node="dead", streams=1))
     assert not control.is_verified(gateway.node, facts)
     assert isinstance(await control.hang_up(gateway.sessions, "s-1"), NotPossible)
@@ -318,7 +320,9 @@ async def test_another_node_is_told_why_not(gateway):
 async def test_an_order_that_a_node_reads_too_late_is_not_carried_out(gateway):
     async with second_node(gateway, first_answers=False) as second:
         session, _, stream = await begin(gateway, "plivo")
+        second.limit(order_timeout=0.2)
         assert await control.press(second.sessions, session, "1") == NoAnswer(control.NOT_DONE)
+        second.limit(order_timeout=PATIENCE)
         late = asyncio.create_task(read_mailbox(gateway.sessions))
         assert await control.press(second.sessions, session, "2") == Done()  # it is read behind the first one
         late.cancel()
@@ -326,6 +330,7 @@ async def test_an_order_that_a_node_reads_too_late_is_not_carried_out(gateway):
 
 
 async def test_an_order_whose_answer_is_lost_may_have_been_carried_out(gateway, monkeypatch):
+    gateway.limit(order_timeout=2.0)  # it must be read within this
     async with second_node(gateway) as second:
         session, _, stream = await begin(gateway, "plivo")
         send = gateway.memory.send

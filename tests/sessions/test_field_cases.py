@@ -169,7 +169,6 @@ async def test_a_flood_of_commands_without_a_stream_is_bounded_and_yields(gatewa
     await gateway.started()
     [bot] = [bot for bot in gateway.bots if bot.of("start")]
     [session] = gateway.sessions
-    gateway.node.limits = replace(gateway.node.limits, reattach_timeout=30.0)
     carrier.socket.abort()
     await until(lambda: session.stream is None)
     turns = 0
@@ -204,7 +203,6 @@ async def test_a_flood_of_commands_outlives_no_deadline(gateway, limit, passed, 
     carrier = await gateway.call()
     await gateway.started()
     [session] = gateway.sessions
-    gateway.node.limits = replace(gateway.node.limits, reattach_timeout=30.0)
     carrier.socket.abort()
     await until(lambda: session.stream is None)
     setattr(session, limit, passed)

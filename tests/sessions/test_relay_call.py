@@ -274,6 +274,7 @@ async def test_a_bot_that_follows_on_a_later_stream_is_told_of_that_one(gateway)
 
 
 async def test_a_carrier_that_does_not_come_back_ends_the_call(gateway):
+    gateway.limit(reattach_timeout=0.2)
     carrier, bot = await relayed(gateway)
     carrier.socket.abort()
     await until(lambda: bot.closed_with is not None)

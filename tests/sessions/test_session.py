@@ -127,6 +127,7 @@ async def test_a_lost_stream_parks_the_call_and_the_same_bot_goes_on(gateway):
 
 
 async def test_a_stream_that_stays_lost_ends_the_call(gateway):
+    gateway.limit(reattach_timeout=0.2)
     carrier = await gateway.call()
     bot, _ = await serving(gateway)
     name = await session_id(gateway)

@@ -72,7 +72,7 @@ async def test_a_stream_whose_session_ends_while_it_is_confirmed_is_still_served
     broken = await gateway.call()
     await bots_heard(gateway, 1)
     [session] = gateway.sessions
-    gateway.node.limits = replace(gateway.node.limits, reattach_timeout=0.1)
+    gateway.limit(reattach_timeout=0.1)
     gateway.node.registry.timeout = 5.0
     broken.socket.abort()
     await until(lambda: session.stream is None)

@@ -30,6 +30,7 @@ async def test_sixty_messages_before_start_reach_the_bot(gateway, static):
 
 @pytest.mark.parametrize("path", ["/ws/twilio", "/ws"])
 async def test_a_stranger_with_nothing_but_media_is_closed_in_time(gateway, path):
+    gateway.limit(start_timeout=0.5)
     carrier = await gateway.open(path)
     for chunk in range(1, 600):
         carrier.send(numbered(chunk))

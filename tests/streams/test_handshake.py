@@ -95,8 +95,10 @@ async def test_five_unintelligible_messages_in_a_row_close_1003(gateway):
 
 async def test_no_start_closes_1008_and_the_url_works_again(gateway):
     path = await gateway.stream_path()
+    gateway.limit(start_timeout=0.2)
     silent = await gateway.open(path)
     assert await silent.until_closed() == 1008
+    gateway.limit(start_timeout=PATIENCE)
     honest = await gateway.open(path)
     honest.send(start())
     await gateway.started()

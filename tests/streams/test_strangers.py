@@ -101,6 +101,7 @@ async def test_no_key_of_another_carrier_opens_a_carriers_path(strict, path):
 
 @pytest.mark.parametrize("call_id", [".", "..", "CA1/../../Account", "CA1%2F..", "v3:a/b", "a?b", "a#b", "x" * 300])
 async def test_what_is_no_call_id_starts_nothing(strict, call_id):
+    strict.limit(start_timeout=0.5)
     stranger = await strict.open(f"/ws/exotel?key={quoted(EXOTEL_KEY)}")
     stranger.send(exotel_start(call_id))
     assert await stranger.until_closed() == 1008  # no `start` in time
