@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.dialout import idempotency
 from gateway.dialout.request import Dialled, DialQueued, DialRefusal, from_dict, to_dict
 from gateway.simulator.rest import Plan
 from tests.dialout.rig import LIMITS, request, rig
@@ -111,7 +112,7 @@ async def test_a_key_is_of_its_api_key_and_its_request(tmp_path):
 @pytest.fixture
 def short_lease(monkeypatch):
     """Of a key whose first request has no answer."""
-    monkeypatch.setattr("gateway.dialout.idempotency.LEASE", 0.4)
+    monkeypatch.setattr(idempotency, "LEASE", 0.4)
 
 
 async def test_a_gateway_that_dies_at_its_order_leaves_what_is_known(tmp_path, short_lease):
@@ -216,11 +217,20 @@ async def test_a_gateway_that_takes_long_keeps_its_key(tmp_path, short_lease):
         registry, first.node.registry.timeout = first.node.registry.registry, 60.0
         first.node.registry.registry = held = HoldsUp(registry, "claim", all_else=False)
         asked = request("twilio", idempotency_key="k1")
+        now = made.registry._unix_time()
+        made.registry._unix_time = lambda: now
         placing = asyncio.create_task(first.dialout.place(asked))
         await held.reached.wait()
         waiting = asyncio.create_task(second.dialout.place(asked))
-        until_then = asyncio.get_running_loop().time() + 1.0  # more than two leases
-        await until(lambda: asyncio.get_running_loop().time() > until_then)
+        key = idempotency._Key(second.node, asked, "")
+
+        async def renewed() -> bool:
+            return (await key.look()).until == now + idempotency.LEASE
+
+        for _ in range(3):
+            await until(renewed)
+            now += 0.9 * idempotency.LEASE
+        await until(renewed)
         held.goes_on.set()
         _, session = held.asked
         result = await placing

@@ -184,12 +184,12 @@ async def test_a_body_that_nobody_wants_has_its_time_too():
 
 
 async def test_a_body_that_comes_after_its_answer_does_no_harm():
-    async with serving(head_seconds=SOON) as served, client(served.port) as carrier:
+    async with serving(head_seconds=5 * SOON) as served, client(served.port) as carrier:
         carrier.send(b"POST /hello HTTP/1.1\r\nContent-Length: 3\r\n\r\n")
         assert await carrier.answer() == (200, b"hello")
         carrier.send(b"xyz" + GET)
         assert await carrier.answer() == (200, b"hello")
-        await asyncio.sleep(2 * SOON)
+        await asyncio.sleep(6 * SOON)
         assert served.refused == []
         assert served.connections == 1
 
@@ -275,13 +275,13 @@ async def test_a_websocket_outlives_every_deadline_of_http():
 
 
 async def test_an_upgrade_after_a_request():
-    async with serving(head_seconds=SOON, keep_alive=SOON) as served, client(served.port) as carrier:
+    async with serving(head_seconds=SOON, keep_alive=5 * SOON) as served, client(served.port) as carrier:
         carrier.send(GET)
         assert await carrier.answer() == (200, b"hello")
         carrier.send(HANDSHAKE)
         async with asyncio.timeout(PATIENCE):
             assert (await carrier.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
-        await asyncio.sleep(2 * SOON)
+        await asyncio.sleep(6 * SOON)
         carrier.send(bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hi")  # a text frame, masked with zeros
         async with asyncio.timeout(PATIENCE):
             assert await carrier.reader.readexactly(4) == b"\x81\x02hi"

@@ -43,14 +43,21 @@ async def test_a_pause_between_two_keys_ends_the_input() -> None:
     assert await scene.call.digits(max=4, end="#", timeout=0.01) == ""
 
 
-async def test_each_key_starts_the_pause_again() -> None:
+async def test_each_key_starts_the_pause_again(monkeypatch: pytest.MonkeyPatch) -> None:
     scene, loop = Scene(), asyncio.get_running_loop()
-    entry = asyncio.create_task(scene.call.digits(max=3, timeout=0.2))
-    began = loop.time()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    entry = asyncio.create_task(scene.call.digits(max=3, timeout=1.0))
+    await settle()
     for key in "12":
-        await asyncio.sleep(0.15)
+        now += 0.9
         press(scene, key)
-    assert await entry == "12" and loop.time() - began >= 0.5
+        await settle()
+    now += 0.9
+    await settle()
+    assert not entry.done()
+    now += 0.2
+    assert await entry == "12"
 
 
 async def test_the_first_pause_begins_behind_what_was_played() -> None:
