@@ -61,7 +61,8 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def test_a_gateway_that_dies_is_replaced_and_the_port_never_refuses(program: Gateway) -> None:
+def test_a_gateway_that_dies_is_replaced_until_sigterm_ends_them_all(program: Gateway) -> None:
+    """And the port never refuses."""
     first = children(program.process.pid)
     assert len(first) == 2
     os.kill(first[0], signal.SIGKILL)
@@ -72,13 +73,9 @@ def test_a_gateway_that_dies_is_replaced_and_the_port_never_refuses(program: Gat
     second = children(program.process.pid)
     assert len(second) == 2
     assert first[0] not in second and first[1] in second
-
-
-def test_sigterm_ends_all_of_them(program: Gateway) -> None:
-    below = children(program.process.pid)
     program.terminate()
     assert program.wait() == 0
-    for pid in below:
+    for pid in second:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 
