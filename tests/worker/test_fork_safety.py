@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from tests.kit.fake_gateway import Link
 from tests.kit.waiting import until
 
 FOUND = """
-import sys
-from gateway.worker.fork_safety import Baseline
 baseline = Baseline()
 {code}
 import gc
@@ -32,15 +30,44 @@ gc.collect()
 print("\\n".join(baseline.added()))
 {then}
 """
+FORKS = """
+import os, sys
+from gateway.worker.fork_safety import Baseline
+sys.path.insert(0, "")
+while line := sys.stdin.readline():
+    folder, code = eval(line)
+    child = os.fork()
+    if not child:
+        break
+    print("status", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+else:
+    sys.exit()
+os.chdir(folder)
+exec(code)
+sys.stdout.flush()
+os._exit(0)
+"""
+"""Has imported what is tested, and nothing else: a fork of it costs a tenth of a new process."""
 
 
-def added(code: str, folder: Path, then: str = "") -> list[str]:
+@pytest.fixture(scope="module")
+def added() -> Iterator[Callable[..., list[str]]]:
     """What is found after this code has run, in a process that has run nothing else. then: run behind that."""
-    command = [sys.executable, "-c", FOUND.format(code=code, then=then)]
-    done = subprocess.run(
-        command, env=environment(os.environ), cwd=folder, capture_output=True, text=True, check=True, timeout=60
-    )
-    return [line for line in done.stdout.splitlines() if line]
+    command, pipe = [sys.executable, "-c", FORKS], subprocess.PIPE
+    with subprocess.Popen(command, env=environment(os.environ), stdin=pipe, stdout=pipe, text=True) as forks:
+        assert forks.stdin is not None and forks.stdout is not None
+
+        def run(code: str, folder: Path, then: str = "") -> list[str]:
+            print((str(folder), FOUND.format(code=code, then=then)), file=forks.stdin, flush=True)
+            said: list[str] = []
+            for line in forks.stdout:
+                if line.startswith("status "):
+                    assert line == "status 0\n", said
+                    return [each for each in said if each]
+                said.append(line.rstrip("\n"))
+            raise AssertionError(said)
+
+        yield run
 
 
 @pytest.mark.parametrize(
@@ -68,14 +95,16 @@ def added(code: str, folder: Path, then: str = "") -> list[str]:
         ("import numpy; rngs = [numpy.random.RandomState(7)]", "the random generator RandomState"),
     ],
 )
-def test_what_an_import_leaves_is_found_and_named(code: str, name: str, tmp_path: Path) -> None:
+def test_what_an_import_leaves_is_found_and_named(
+    code: str, name: str, tmp_path: Path, added: Callable[..., list[str]]
+) -> None:
     (tmp_path / "starts_threads.py").write_text(
         "import _thread, time\n_thread.start_new_thread(time.sleep, (9,))"  # as C does: threading knows nothing of it
     )
     assert any(name in one for one in added(code, tmp_path))
 
 
-def test_a_generator_that_is_a_default_is_seeded_anew(tmp_path: Path) -> None:
+def test_a_generator_that_is_a_default_is_seeded_anew(tmp_path: Path, added: Callable[..., list[str]]) -> None:
     """aiohttp's writer of WebSocket frames has one, and with it each bot that imports aiohttp."""
     code = "import random\ndef mask(*, rng=random.Random(7)): return rng.random()\n"
     draws = "from gateway.worker.fork_safety import reseed\nreseed()\nprint(mask() == random.Random(7).random())"
@@ -101,11 +130,13 @@ def test_libraries_are_told_to_start_no_thread_and_log_no_number() -> None:
         "import asyncio; asyncio.run(asyncio.sleep(0))",
     ],
 )
-def test_what_forked_workers_may_share_costs_nothing(code: str, tmp_path: Path) -> None:
+def test_what_forked_workers_may_share_costs_nothing(
+    code: str, tmp_path: Path, added: Callable[..., list[str]]
+) -> None:
     assert added(code, tmp_path) == []
 
 
-def test_more_than_can_be_read_is_counted(tmp_path: Path) -> None:
+def test_more_than_can_be_read_is_counted(tmp_path: Path, added: Callable[..., list[str]]) -> None:
     assert added("import os; ends = [os.pipe() for _ in range(20)]", tmp_path) == ["a pipe"] * 8 + ["32 more"]
 
 
@@ -237,7 +268,7 @@ async def test_a_bot_whose_exit_never_ends_is_started_all_the_same(tmp_path: Pat
     assert len({number for number, _ in answers}) == 3
 
 
-def test_a_peer_of_either_kind_of_address_is_named(tmp_path: Path) -> None:
+def test_a_peer_of_either_kind_of_address_is_named(tmp_path: Path, added: Callable[..., list[str]]) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "s"))
         server.listen()
