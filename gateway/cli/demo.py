@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING
 from gateway.cli.table import percentile, print_table
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from gateway.audio.format import AudioFormat
     from gateway.simulator import CallPlan, CallReport, Credentials
 
@@ -49,7 +52,7 @@ async def _demo(out: Path, audio: str | None) -> int:
     from gateway.simulator import CallPlan, Credentials
     from gateway.simulator.carriers import load_signer
 
-    said = speech(audio)
+    said = from_first_sound(speech(audio))
     carriers = [simulated_carrier(name) for name in BUILT_IN]
     credentials = Credentials.generate()
     print("starting a gateway with warm echo workers …", flush=True)
@@ -67,6 +70,19 @@ async def _demo(out: Path, audio: str | None) -> int:
         print(f"{result.report.carrier}: {'; '.join(result.faults)}")
     print("every call was whole" if not broken else f"{len(broken)} of {len(results)} calls were not whole")
     return 1 if broken else 0
+
+
+def from_first_sound(said: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """Return this with the silence that it begins with at its end.
+
+    A caller's silence before the first word is left out where it would wait for the bot: how long the first audio
+    takes would be the sentence's doing.
+    """
+    import numpy as np
+
+    from gateway.audio.quiet import QUIET_PEAK
+
+    return np.roll(said, -int(np.argmax(np.abs(said.astype(np.int32)) > QUIET_PEAK)))
 
 
 async def _call(plan: CallPlan, after: float) -> CallReport:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from gateway.audio.format import AudioFormat
-from gateway.cli.demo import compare
+from gateway.cli.demo import compare, from_first_sound
 
 MULAW, L16 = AudioFormat("mulaw", 8000), AudioFormat("l16", 8000)
 
@@ -40,3 +41,11 @@ def test_only_silence_may_be_missing(wire, heard, expected):
 def test_a_frame_of_another_level_is_no_silence():
     quiet = frames(MULAW, 1, 0x7E, 2)
     assert compare(quiet, frames(MULAW, 1, 2), MULAW) == (1, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [([0, 64, -64, 900, 0, 800], [900, 0, 800, 0, 64, -64]), ([0, -32768, 5], [-32768, 5, 0]), ([0, 1], [0, 1])],
+)
+def test_the_callers_begin_with_a_word(said, expected):
+    assert from_first_sound(np.array(said, np.int16)).tolist() == expected
