@@ -150,12 +150,19 @@ def recover(folder: str) -> Iterator[Path]:
 
     What a living process writes is locked.
     """
-    left = [part.with_name(part.name.removesuffix(PART)) for part in Path(folder).absolute().glob(f"*{PART}")]
+    try:
+        names = [entry.name for entry in os.scandir(Path(folder).absolute()) if entry.name.endswith(PART)]
+    except FileNotFoundError:  # nothing was recorded yet
+        return
+    except OSError as error:
+        log.warning("a folder of recordings cannot be read", error=error.strerror)
+        return
+    left = [Path(folder).absolute() / name.removesuffix(PART) for name in names]
     for path in sorted(left, key=lambda path: (session_of(path), _number_of(path))):
-        recording = _take_over(path)
-        if recording is None:
-            continue
         try:
+            recording = _take_over(path)
+            if recording is None:
+                continue
             for _ in recording.complete():
                 time.sleep(BREATH)
         except (OSError, RecordingError) as error:
@@ -166,20 +173,20 @@ def recover(folder: str) -> Iterator[Path]:
 
 
 def _take_over(path: Path) -> OpenRecording | None:
-    """Open a recording that a dead process has left. None: a living one writes it, or has made it."""
+    """Open a recording that a dead process has left. None: a living one writes it, or has made it. Raises OSError."""
     try:
         descriptor = os.open(beside(path, PART), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    recording = OpenRecording(path, descriptor)
+    recording, ours = OpenRecording(path, descriptor), False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not recording.removed:
-            return recording
-    except BlockingIOError:
-        pass
-    os.close(descriptor)
-    return None
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            ours = not recording.removed
+    finally:
+        if not ours:
+            os.close(descriptor)
+    return recording if ours else None
 
 
 def _left(path: Path, error: Exception) -> None:
@@ -194,8 +201,8 @@ def _file_before(path: Path) -> Generator[None, None, Path | None]:
     number = _number_of(path)
     before = [one for one in _names(_numbered(path, 1)) if _number_of(one) < number]
     for one in before:
-        recording = _take_over(one)
         try:
+            recording = _take_over(one)
             if recording is not None:
                 yield from recording.complete()
         except (OSError, RecordingError) as error:

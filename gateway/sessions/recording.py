@@ -24,12 +24,13 @@ log = structlog.get_logger(__name__)
 
 
 async def note_recovered(node: Node) -> None:
-    """Find the recordings that a killed process has left, and note where they are.
+    """Find the recordings that a killed process has left, and note where each is as soon as its file is made.
 
-    A second node's part of a recording is found by the first one's name.
+    No later start would find those again. A second node's part of a recording is found by the first one's name.
     """
     folders = [service.recordings for service in node.services if service.recordings]
-    for path in await asyncio.to_thread(lambda: list(node.recordings.prepare(folders))):
+    recovered = node.recordings.prepare(folders)
+    while path := await asyncio.to_thread(next, recovered, None):
         log.info("recording recovered", session=session_of(path))
         await _note_recovered(node, session_of(path), str(first_file(path)))
 

@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.call_recording import folder
 from gateway.call_recording.folder import (
@@ -72,6 +73,38 @@ def test_what_is_no_recording_of_ours_is_left_alone(tmp_path) -> None:
     (tmp_path / "a.wav.part").write_bytes(b"RIFF")
     assert list(recover(str(tmp_path))) == []
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav.part"]
+
+
+def test_what_cannot_be_opened_costs_no_other_recording(tmp_path) -> None:
+    """A loop of links stands for a file of another user: it cannot be opened by root either."""
+    folder = tmp_path / "recordings"
+    dead = begin(tmp_path, "dead")
+    os.close(dead.descriptor)
+    (folder / "a.wav.part").mkdir()
+    (folder / "b.wav.part").symlink_to("b.wav.part")
+    with capture_logs() as said:
+        assert list(recover(str(folder))) == [dead.path]
+    assert [(line["session"], line["event"]) for line in said] == [
+        ("a", "an unfinished recording was left as it is"),
+        ("b", "an unfinished recording was left as it is"),
+    ]
+    assert names(tmp_path) == ["a.wav.part", "b.wav.part", "dead.wav"]
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with capture_logs() as said:
+        assert list(recover(str(tmp_path / "file"))) == []
+    assert [line["event"] for line in said] == ["a folder of recordings cannot be read"]
+
+
+def test_a_call_is_recorded_beside_a_part_that_cannot_be_opened(tmp_path) -> None:
+    (tmp_path / "recordings" / "s1.wav.part").mkdir(parents=True)
+    goes_on = begin(tmp_path)
+    with capture_logs() as said:
+        finish(goes_on)
+    assert [line["event"] for line in said] == ["an unfinished recording was left as it is"]
+    assert names(tmp_path) == ["s1.2.wav", "s1.wav.part"]
 
 
 def test_a_recording_that_was_removed_meanwhile_stays_removed(tmp_path) -> None:

@@ -233,6 +233,23 @@ async def test_what_was_left_is_noted_in_the_record_alone(gateway, lost):
     assert noted.facts == [Facts(session="lost", recording=lost)]
 
 
+async def test_each_is_noted_before_the_next_is_made(gateway, lost):
+    """A gateway that ends meanwhile has noted all that it has made: no next start would find those."""
+    later = Path(lost).with_name("lost2.wav.part")
+    later.write_bytes(Path(f"{lost}.part").read_bytes())
+    waiting = []
+
+    class Looks(Noted):
+        def note(self, facts: Facts) -> None:
+            waiting.append(later.exists())
+            super().note(facts)
+
+    noted = gateway.node.records = Looks()
+    await note_recovered(gateway.node)
+    assert [facts.session for facts in noted.facts] == ["lost", "lost2"]
+    assert waiting == [True, False]
+
+
 async def test_a_call_that_the_registry_knows_has_what_was_left(gateway, lost):
     gateway.node.record_store = object()
     await gateway.memory.merge("lost", FactEvent(created=1.0))
