@@ -334,6 +334,14 @@ async def test_a_claim_that_a_server_evicted_does_not_block_the_others(registry,
     assert (await claimed(registry, "s2")).worker.id == "w2"
 
 
+async def test_a_host_that_a_server_evicted_does_not_block_the_others(registry):
+    await registry.put_host(host(worker("w1")))
+    await registry.put_host(host(worker("w2"), name="h2", cap=1))
+    await registry._client.command("DEL", f"{registry._tag(SERVICE)}:host:h1")
+    assert (await claimed(registry, "s1")).worker.id == "w2"
+    assert await registry.claim(SERVICE, "s2", queue=False) == Full(2)
+
+
 async def test_an_evicted_claim_frees_its_unit_when_the_cap_shrinks(registry):
     await registry.put_host(host(worker("w1"), cap=2))
     await claimed(registry, "s1")

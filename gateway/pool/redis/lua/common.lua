@@ -269,7 +269,7 @@ end
 -- The cap of a host that is known, what of it is free to be given, and whether its workers are static.
 local function units_of(host)
   local h = call('HMGET', key('host', host), 'cap', 'draining', 'static')
-  local cap, draining = tonumber(h[1]), h[2] == '1'
+  local cap, draining = tonumber(h[1]) or 0, h[2] == '1' -- no cap: a server that evicts has dropped the host
   return { cap = cap, free = draining and 0 or math.max(0, cap - used(host)), static = h[3] == '1' }
 end
 
