@@ -30,7 +30,7 @@ MAX_CONTROL = 1000
 pause would have hidden."""
 Result: TypeAlias = Literal["", "made", "cut_short", "empty", "failed", "discarded"]
 """What became of a recording: "" while that is open. One that was cut short ends before its call. Of a failed one the
-next start makes what there is."""
+next start makes what there is, if anything could be written. An empty one is of a call without audio."""
 CHECK_DISK = 10.0
 """Seconds of a recording between two looks at the free space."""
 
@@ -178,7 +178,7 @@ class CallRecorder:
             if self._discarded:
                 self.result = "discarded"
             elif path is None:
-                self.result = "empty"
+                self.result = "failed" if self._failed else "empty"
             else:
                 self.result = "cut_short" if self._failed else "made"
         except (OSError, RecordingError) as error:

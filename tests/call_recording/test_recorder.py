@@ -147,13 +147,14 @@ def test_a_recording_that_could_miss_a_pause_ends(tmp_path) -> None:
 def test_a_call_without_a_moment_leaves_no_file(tmp_path) -> None:
     call = Call(tmp_path / "calls")
     assert call.over() == [None] and not list((tmp_path / "calls").iterdir())
+    assert call.recorder.result == "empty"
 
 
 def test_a_folder_that_cannot_be_written_ends_the_recording_only(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     call = Call(tmp_path / "file")
     call.goes_on(2.0)
-    assert call.over() == [None]
+    assert call.over() == [None] and call.recorder.result == "failed"
 
 
 def test_a_disk_that_runs_full_keeps_what_is_written(tmp_path, monkeypatch) -> None:
