@@ -8,6 +8,7 @@ events it missed; what must not be missed goes to an endpoint of `[[events]]`.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ log = structlog.get_logger(__name__)
 
 BATCH = 500
 """Rows that are read at once."""
+LINE_ENDS = re.compile("\r\n|\r|\n")
+"""Those of an event stream. Others that Unicode knows, as U+2028, may stand in the strings of a body."""
 HEARTBEAT = b": heartbeat\n\n"
 HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-store", "x-accel-buffering": "no"}
 """The last keeps nginx from holding them back."""
@@ -203,7 +206,7 @@ class LiveEvents:
 
 def frame_of(event_id: str, kind: str, payload: str) -> bytes:
     """Write one event. Its data is the body that endpoints are sent."""
-    data = "\ndata: ".join(payload.splitlines())
+    data = "\ndata: ".join(LINE_ENDS.split(payload))
     return f"id: {event_id}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 

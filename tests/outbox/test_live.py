@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from starlette.routing import Route
 from gateway.errors import RecordsUnavailable
 from gateway.outbox.live import LiveEvents, LiveLimits, LiveResponse, Watcher, frame_of
 from gateway.records.database import open_engine
+from gateway.records.events import payload
+from gateway.records.row import CallRow
 from tests.kit.http_server import Client, Served, client, serving
 from tests.kit.waiting import PATIENCE, until
 from tests.outbox.conftest import World
@@ -57,6 +60,18 @@ async def test_shows_what_happens_from_now_on(world: World) -> None:
         )
         assert b"id: evt_a_1\nevent: call.ringing\ndata: {" in said
         assert b"before" not in said
+
+
+def test_a_body_with_line_ends_of_unicode_is_shown_whole() -> None:
+    body = json.dumps({"note": "a\u2028b\u2029c\x85d\x1ce\nf\r\ng"})
+    written = payload(CallRow(session_id="s1", created=1.0, streams=1, body=body), "call.answered", 1.0)
+    assert frame_of("e1", "call.answered", written).decode().split("\n") == [
+        "id: e1",
+        "event: call.answered",
+        f"data: {written}",
+        "",
+        "",
+    ]
 
 
 async def test_shows_rows_of_other_nodes(world: World) -> None:
