@@ -115,12 +115,16 @@ class RecordWriter(Records):
         """Queue a row, joined with what waits of its session already."""
         waiting = self._queue.get(row.session_id)
         self._queue[row.session_id] = join(waiting, row) if waiting is not None else row
-        if len(self._queue) > self._limits.queued:
-            self._queue.popitem(last=False)
+        self._drop_oldest()
+        self._wake.set()
+
+    def _drop_oldest(self) -> None:
+        while len(self._queue) > self._limits.queued:
+            session, _ = self._queue.popitem(last=False)
+            self._last_noted.pop(session, None)  # the same facts are news again
             self.dropped += 1
             if self.dropped == 1 or self.dropped % 1000 == 0:
                 log.warning("records dropped, the oldest first: too many wait to be written", dropped=self.dropped)
-        self._wake.set()
 
     async def run(self) -> None:
         """Migrate, then write until canceled."""
@@ -227,10 +231,15 @@ class RecordWriter(Records):
         self.written += len(rows)
 
     def _put_back(self, batch: dict[str, CallRow]) -> None:
-        """What came meanwhile is younger, so these go first again."""
-        for session, row in reversed(batch.items()):
-            self.add(row)
-            self._queue.move_to_end(session, last=False)
+        """What came meanwhile is younger: these go first again, and are dropped first where all are too many."""
+        if not batch:
+            return
+        queue = OrderedDict(batch)
+        for session, row in self._queue.items():
+            queue[session] = join(queue[session], row) if session in queue else row
+        self._queue = queue
+        self._drop_oldest()
+        self._wake.set()
 
     async def _until_migrated(self) -> None:
         from gateway.records.database import AWAY, migrate

@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from gateway.node.node import Node
 from gateway.pool.facts import Facts
 from gateway.records.base import Filters
-from gateway.records.database import open_engine
+from gateway.records.database import migrate, open_engine
 from gateway.records.row import row_of
 from gateway.records.schema import outbox
 from gateway.records.store import DatabaseStore
@@ -150,6 +150,33 @@ async def test_the_oldest_is_dropped_while_the_database_is_away(tmp_path):
     running.cancel()
     page = await DatabaseStore(engine).page(filters=Filters())
     assert {record.session_id for record in page.records} == {"s2", "s3", "s4"}
+    await writer.close()
+
+
+async def test_what_comes_during_a_try_that_fails_is_dropped_last(tmp_path):
+    engine = open_engine(f"sqlite+aiosqlite:///{tmp_path / 'missing' / 'gateway.db'}")
+    writer = RecordWriter(engine, limits=WriterLimits(queued=4, batch=3))
+    for n in range(4):
+        writer.note(facts_of(INBOUND, session=f"s{n}"))
+    trying = asyncio.create_task(writer.write_batch())
+    await asyncio.sleep(0)
+    for n in (4, 2, 5):  # of s2 it is further news
+        writer.note(facts_of(INBOUND, STREAM, session=f"s{n}"))
+    assert not await trying
+    (tmp_path / "missing").mkdir()
+    await migrate(engine)
+    writer.migrated.set()
+    await writer.flush()
+    page = await DatabaseStore(engine).page(filters=Filters())
+    assert {record.session_id for record in page.records} == {"s2", "s3", "s4", "s5"} and writer.dropped == 2
+    await writer.close()
+
+
+async def test_what_was_dropped_is_news_again(tmp_path):
+    writer = RecordWriter(open_engine("sqlite+aiosqlite://"), limits=WriterLimits(queued=1))
+    for n in (1, 2, 1):
+        writer.note(facts_of(INBOUND, session=f"s{n}"))
+    assert (writer.waiting, writer.dropped) == (1, 2)
     await writer.close()
 
 
