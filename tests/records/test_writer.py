@@ -253,6 +253,24 @@ async def test_rows_that_all_meet_a_bug_wait_behind_the_others(writer, engine, s
     assert (writer.waiting, writer.refused) == (1, 1)
 
 
+async def test_at_the_end_what_meets_a_bug_costs_no_other(writer, engine, stumbling):
+    stumbling |= {"s1", "s2"}
+    for n in (1, 2, 3):
+        writer.note(facts_of(INBOUND, session=f"s{n}"))
+    writer.migrated.set()
+    await writer.flush()
+    assert await DatabaseStore(engine).get("s3") is not None
+
+
+async def test_at_the_end_nothing_but_bugs_is_tried_once(writer, stumbling):
+    stumbling |= {"s1", "s2"}
+    for n in (1, 2):
+        writer.note(facts_of(INBOUND, session=f"s{n}"))
+    writer.migrated.set()
+    await writer.flush()
+    assert (writer.waiting, writer.failed) == (2, 2)
+
+
 async def test_the_writer_outlives_a_bug(writer, engine, stumbling):
     stumbling.add("s1")
     running = asyncio.create_task(writer.run())
