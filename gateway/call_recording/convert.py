@@ -15,7 +15,8 @@ from gateway.call_recording.tracks import CallTracks
 from gateway.errors import RecordingError, UnsupportedCodec
 
 BATCH = 1.0
-"""Seconds of the call that are put together in one step: half a millisecond or two of work."""
+"""Seconds of the call that are put together in one step: half a millisecond or two of work. A long silence is written a
+block of its tracks each step, which takes no longer."""
 READ_AHEAD = 1 << 18
 FRAME = 0.02
 """Seconds that the last frame of a killed process is taken to last."""
@@ -99,15 +100,19 @@ def _write_tracks(
         if last - taken > BATCH:  # before it is placed: behind a long silence there would be no room for it
             _place_batch(tracks, batch)
             batch, taken = [], last
-            for block in tracks.take(last):
-                file.write(block)
-            yield
+            yield from _write_blocks(file, tracks.take(last))
         batch.append(entry)
     _place_batch(tracks, batch)
     end = last if ended else last + FRAME
-    for block in tracks.finish(end):
-        file.write(block)
+    yield from _write_blocks(file, tracks.finish(end))
     return spoken, end - began
+
+
+def _write_blocks(file: AudioFile, blocks: Iterator[bytes]) -> Generator[None, None, None]:
+    """Write what is final, a step each time: behind a pause of an hour it is an hour."""
+    for block in blocks:
+        file.write(block)
+        yield
 
 
 def _place_batch(tracks: CallTracks, batch: list[Entry]) -> None:

@@ -32,6 +32,9 @@ TINY = 1e-6
 MAX_AHEAD = 15.0
 """Seconds behind `start` that a track holds: a playout's lead of at most 5, and what came while no block was taken."""
 
+MAX_BLOCK = 3.0
+"""Seconds of one block: what is written of a long silence in one go, a millisecond or two of work."""
+
 
 class Track:
     """One side: samples from `start` on, silence where there are none. Positions are samples since the beginning."""
@@ -76,6 +79,7 @@ class CallTracks:
         self.rate = rate
         self._began = began
         self._capacity = int(MAX_AHEAD * rate)
+        self._block = int(MAX_BLOCK * rate)
         self._left, self._right = Track(self._capacity), Track(self._capacity)
         self._waiting: list[tuple[float, bytes]] = []
         """Frames of the caller's that have no place yet: when each came, and its payload."""
@@ -204,7 +208,7 @@ class CallTracks:
         return self._until(self._position(now))
 
     def _until(self, position: int) -> Iterator[bytes]:
-        while (size := min(position - self._left.start, self._capacity)) > 0:
+        while (size := min(position - self._left.start, self._block)) > 0:
             stereo = np.empty((size, 2), "<i2")
             stereo[:, 0], stereo[:, 1] = self._left.take(size), self._right.take(size)
             yield stereo.tobytes()

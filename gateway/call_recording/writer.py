@@ -24,7 +24,8 @@ TURN_SECONDS = 0.1
 """Seconds between two looks at what is due: a part of the recordings each time, so that the event loop never waits for
 all of them, but several, as the second one finds the processor's caches warm."""
 CONVERT_SHARE = 0.005
-"""Seconds of each turn in which calls that are over are made into files: a tenth of one core, at most."""
+"""Seconds of each turn in which calls that are over are made into files: a twentieth of one core, and what the last
+step takes beyond it, a millisecond or two."""
 CLOSE_TIMEOUT = 20.0
 """Seconds for the rest of all recordings when the process ends. What is not done then, the next start does."""
 MAX_FORGOTTEN = 100_000
