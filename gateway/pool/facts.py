@@ -71,7 +71,8 @@ class _Known:
     answered_by: str = ""
     """Who picked up: "human", "machine" or "" (not known)."""
     status: Status = ""
-    """The session's. For the call itself see `call_ended` and `Facts.over`."""
+    """The furthest that a session of the call has come: of one that runs again see `Facts.over` and `wraps_up`. For the
+    call itself see `call_ended`."""
     end_reason: str = ""
     """An `EndReason`."""
     outcome: Outcome = ""
@@ -135,9 +136,24 @@ class Facts(_Known):
         """True when no bot is to have the call any more: it ended, or its session did and was not attached again. The
         call itself may go on, as while it is transferred: whether it does is `call_is_over` of its record's row.
 
-        A transfer whose dial failed gives the call a bot again, though its status stays "ended".
+        A call that got a bot again, as after a transfer whose dial failed, is not over, though its status stays
+        "ended". A hangup ends it in any case: who wrote that may not have known of the newest stream.
         """
-        return self.call_ended > 0 or (self.status == "ended" and self.continuation.kind != "attach")
+        if self.call_ended or self.status != "ended":
+            return self.call_ended > 0
+        return self.continuation.kind == "hangup" or (self._stands and self.continuation.kind != "attach")
+
+    @property
+    def wraps_up(self) -> bool:
+        """True when the session's bot is told that it is over, and the carrier has the last word: the caller has hung
+        up, or the call was moved by a REST request of the user's own. False once a stream has given it a bot again.
+        """
+        return self.status == "ending" and self._stands
+
+    @property
+    def _stands(self) -> bool:
+        """True if no stream has come since the session ended, where it has: an end lasts until then."""
+        return self.streams <= self.ended_streams
 
     @property
     def recording_paused(self) -> bool:

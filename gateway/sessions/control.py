@@ -180,7 +180,7 @@ async def _order(sessions: Sessions, facts: Facts, kind: OrderKind, value: str) 
 
 def _transferred(facts: Facts) -> bool:
     """True while the caller talks, or is put through, to the number of a transfer of ours."""
-    return facts.status == "ended" and facts.continuation.kind == "dial" and not facts.call_ended
+    return facts.over and facts.continuation.kind == "dial" and not facts.call_ended
 
 
 def _has_ended(sessions: Sessions, facts: Facts) -> bool:
@@ -193,7 +193,7 @@ def _has_ended(sessions: Sessions, facts: Facts) -> bool:
         return True
     here = sessions.get(facts.session)
     wraps_up = here is not None and here.ended is not None and facts.node in ("", sessions.node.id)
-    return (wraps_up or facts.status == "ending") and facts.continuation.kind != "attach"
+    return (wraps_up or facts.wraps_up) and facts.continuation.kind != "attach"
 
 
 async def _hang_up_at_carrier(sessions: Sessions, facts: Facts) -> Outcome:

@@ -17,7 +17,7 @@ from gateway.media.types import Stream
 from gateway.node.node import Node
 from gateway.node.services import Service
 from gateway.node.tokens import ON_HOLD, StreamToken
-from gateway.pool.facts import FactEvent, Facts, hung_up
+from gateway.pool.facts import Continuation, FactEvent, Facts, hung_up
 from gateway.pool.registry import Claim
 from gateway.protocol.codes import CloseCode, EndReason
 from gateway.sessions.session import Session
@@ -287,6 +287,7 @@ async def _attach_to_session(
         streams=max(session.facts.streams, facts.streams) + 1,  # ours may be newer than what the registry told
         node=node.id,
         call_id=stream.start.call_id if not facts.call_id and facts.direction == "outbound" else "",
+        continuation=_undone(session.facts),
     )
     node.spawn(_note_stream(session, event), f"facts {session.id}")
     return session
@@ -294,9 +295,20 @@ async def _attach_to_session(
 
 async def _note_stream(session: Session, event: FactEvent) -> None:
     """Write that the stream runs, and end the session if its call was ended while the stream was let in."""
-    if await session.remember(event) and _ended_for_good(session.facts):
+    if not await session.remember(event):
+        return
+    if _ended_for_good(session.facts):
         reason = session.facts.end_reason
         session.end(EndReason(reason) if reason in set(EndReason) else EndReason.CALLER_HANGUP)
+    elif session.facts.over and session.ended is None:  # that of the session before it was written meanwhile
+        await session.remember(FactEvent(continuation=_undone(session.facts)))
+
+
+def _undone(facts: Facts) -> Continuation:
+    """Return what undoes the end of a session that was only too early, "" if there is no such end."""
+    if not facts.over or _ended_for_good(facts):
+        return Continuation()
+    return Continuation("attach", "stream_lost", facts.continuation.seq + 1)
 
 
 async def _end_unheard(node: Node, facts: Facts, claim: Claim | None, reason: EndReason) -> None:

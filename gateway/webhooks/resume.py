@@ -114,7 +114,7 @@ async def _answer_resume(sessions: Sessions, visit: VerifiedWebhook, service: Se
         case Continuation("digits", digits):
             back = webhook_url(node, visit, "resume", replace(visit.webhook.own, session=visit.session, after="digits"))
             return visit.carrier.answer_digits(digits, resume_url=back)
-    if facts.status == "ending" and service.after_bot == "park":
+    if facts.wraps_up and service.after_bot == "park":
         return visit.carrier.answer_park()
     return await _attach(sessions, visit, service, facts, after)
 
@@ -177,7 +177,7 @@ async def _is_streaming(sessions: Sessions, visit: VerifiedWebhook, facts: Facts
     if live is not None and (live.stream is not None or facts.node in ("", node.id)):
         return live.ended is None and await is_heard(live)
     # A session that was ending and is attached again may run there.
-    ending = facts.status == "ending" and facts.continuation.kind != "attach"
+    ending = facts.wraps_up and facts.continuation.kind != "attach"
     if ending or facts.over or facts.node in ("", node.id):
         return False
     return await is_heard_elsewhere(node, visit.session, facts.node)
@@ -186,4 +186,4 @@ async def _is_streaming(sessions: Sessions, visit: VerifiedWebhook, facts: Facts
 def _is_leaving(sessions: Sessions, visit: VerifiedWebhook, facts: Facts) -> bool:
     """True if the session's bot has been told that the caller hung up."""
     live = sessions.get(visit.session)
-    return live.ended is not None if live is not None else facts.status == "ending"
+    return live.ended is not None if live is not None else facts.wraps_up

@@ -147,6 +147,25 @@ def test_of_two_ends_the_one_behind_the_newer_stream_counts():
         assert (facts.end_reason, facts.ended) == ("bot_hangup", 30.0)
 
 
+def after_its_end(status: Status, kind: ContinuationKind, **later) -> Facts:
+    """A session that has ended behind its first stream, and what was learned later."""
+    end = FactEvent(status=status, streams=1, ended=10.0, ended_streams=1, continuation=Continuation(kind, seq=1))
+    return merge(merge(Facts(), end), FactEvent(**later))
+
+
+def test_an_end_lasts_until_a_stream_gives_the_call_a_bot_again():
+    pressing = Continuation("digits", "12#", 2)
+    ended, again = after_its_end("ended", "dial"), after_its_end("ended", "dial", streams=2, continuation=pressing)
+    assert (ended.over, again.over, again.may_expire_early) == (True, False, False)
+    assert merge(again, FactEvent(ended=20.0, ended_streams=2)).over
+    parked, back = after_its_end("ending", ""), after_its_end("ending", "", streams=2)
+    assert (parked.wraps_up, back.wraps_up) == (True, False)
+
+
+def test_a_hangup_ends_the_call_though_its_writer_knew_of_no_newer_stream():
+    assert after_its_end("ended", "hangup", streams=2).over
+
+
 def test_the_last_state_is_kept():
     facts = merge(Facts(), FactEvent(state=b"two", state_seq=2))
     assert merge(facts, FactEvent(state=b"one", state_seq=1)).state == b"two"

@@ -71,6 +71,18 @@ async def test_the_facts_of_a_call_that_went_on_are_kept_as_a_calls(gateway, car
     assert (await gateway.node.registry.find(session)).may_expire_early
 
 
+@pytest.mark.parametrize("carrier", ["telnyx", "twilio"])  # whose XML presses keys
+async def test_the_bot_of_a_call_that_went_on_presses_keys(gateway, carrier):
+    await transfer(gateway, carrier)
+    stream = await go_on(gateway, carrier)
+    [bot] = [bot for bot in gateway.bots if bot.of("start") and bot.closed_with is None]
+    bot.say(type="dtmf", digits="12#")
+    await stream.until_closed()
+    form = {**WIRES[carrier].voice, "CallStatus": "in-progress"}
+    answer = (await gateway.http.post(f"/webhooks/{carrier}/resume?gw_attempt=2", data=form)).text
+    assert "12#" in answer and "Hangup" not in answer
+
+
 async def test_no_other_node_takes_the_call_that_went_on(gateway, carrier):
     async with second_node(gateway) as second:
         await transfer(gateway, carrier)
