@@ -91,7 +91,8 @@ def read_blocks(path: Path, rate: int, frames: int) -> Iterator[bytes]:
             while block := bytes(source.buffer_read(frames, "int16")):
                 yield block
     except soundfile.SoundFileRuntimeError as error:
-        raise RecordingError(f"{path.name} cannot be read: {error}") from error
+        why = getattr(error, "error_string", type(error).__name__)  # not its text, which names the path
+        raise RecordingError(f"{path.name} cannot be read: {why}") from error
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -120,7 +120,7 @@ def create(folder: str, session: str, ending: str) -> OpenRecording:
     base = Path(folder).absolute()
     base.mkdir(mode=0o700, parents=True, exist_ok=True)
     if free_bytes(folder) < MIN_FREE:
-        raise OSError(f"less than {MIN_FREE >> 20} MB are free in {folder}")
+        raise OSError(f"less than {MIN_FREE >> 20} MB are free")
     name = name_of(session)
     first = base / f"{name}.{ending}"
     number = max(map(_number_of, _names(first)), default=0)  # behind all: in this order they are put together
@@ -132,6 +132,11 @@ def create(folder: str, session: str, ending: str) -> OpenRecording:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return OpenRecording(path, descriptor)
     raise OSError(f"there are {MAX_PARTS} recordings of this session already")
+
+
+def reason(error: Exception) -> str:
+    """Return what is wrong, for a log: without the path that an OSError's own text names."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def name_of(session: str) -> str:
@@ -190,7 +195,7 @@ def _take_over(path: Path) -> OpenRecording | None:
 
 
 def _left(path: Path, error: Exception) -> None:
-    log.warning("an unfinished recording was left as it is", session=session_of(path), error=str(error))
+    log.warning("an unfinished recording was left as it is", session=session_of(path), error=reason(error))
 
 
 def _file_before(path: Path) -> Generator[None, None, Path | None]:

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.audio.format import AudioFormat
 from gateway.call_recording.convert import write_format
-from gateway.call_recording.folder import MIN_FREE, OpenRecording, create, free_bytes, remove
+from gateway.call_recording.folder import MIN_FREE, OpenRecording, create, free_bytes, reason, remove
 from gateway.call_recording.spool import Entry, Kind, pack
 from gateway.errors import RecordingError
 
@@ -158,7 +158,7 @@ class CallRecorder:
     def _give_up(self, error: Exception) -> None:
         """End the recording, not the call; what is written stays."""
         if not self._failed:
-            log.error("recording ended early", session=self.session, error=_why(error))
+            log.error("recording ended early", session=self.session, error=reason(error))
         self._failed = True
 
     def complete(self) -> Iterator[None]:
@@ -182,10 +182,6 @@ class CallRecorder:
             else:
                 self.result = "cut_short" if self._failed else "made"
         except (OSError, RecordingError) as error:
-            log.error("a recording was not made, the next start tries again", session=self.session, error=_why(error))
+            log.error("a recording was not made, the next start tries again", session=self.session, error=reason(error))
         finally:
             self._on_done(path)
-
-
-def _why(error: Exception) -> str:
-    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 
-from gateway.call_recording.folder import name_of
+from gateway.call_recording.folder import name_of, reason
 from gateway.carriers.base import HttpAnswer, HttpRequest
 from gateway.errors import RecordingError
 from gateway.pool.facts import FactEvent, Facts
@@ -129,7 +129,7 @@ class WireRecords:
             if session in self._forgotten:  # meanwhile
                 await asyncio.to_thread(remove_wires, [str(record.path.parent)], [session])
         except (OSError, RecordingError) as error:
-            log.error("the wire was not recorded", session=session, error=str(error))
+            log.error("the wire was not recorded", session=session, error=reason(error))
 
     def forget(self, sessions: Collection[str]) -> None:
         """Write nothing of these sessions, now or later. From whichever thread. Files stay: see `remove_wires`."""
@@ -166,7 +166,7 @@ class WireRecords:
 
 
 def _log_not_removed(path: Path, error: OSError) -> None:
-    log.warning("a wire recording was not removed", path=str(path), error=error.strerror)
+    log.warning("a wire recording was not removed", file=path.name, error=error.strerror)
 
 
 def remove_wires(

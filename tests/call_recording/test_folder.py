@@ -84,9 +84,9 @@ def test_what_cannot_be_opened_costs_no_other_recording(tmp_path) -> None:
     (folder / "b.wav.part").symlink_to("b.wav.part")
     with capture_logs() as said:
         assert list(recover(str(folder))) == [dead.path]
-    assert [(line["session"], line["event"]) for line in said] == [
-        ("a", "an unfinished recording was left as it is"),
-        ("b", "an unfinished recording was left as it is"),
+    assert [(line["session"], line["event"], line["error"]) for line in said] == [
+        ("a", "an unfinished recording was left as it is", "Is a directory"),
+        ("b", "an unfinished recording was left as it is", "Too many levels of symbolic links"),
     ]
     assert names(tmp_path) == ["a.wav.part", "b.wav.part", "dead.wav"]
 

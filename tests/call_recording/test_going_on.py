@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from structlog.testing import capture_logs
 
 from gateway.call_recording import folder
 from gateway.call_recording.convert import MAX_SILENCE
@@ -154,7 +155,10 @@ def test_what_cannot_be_gone_on_with_is_left_as_it_is(damage, tmp_path) -> None:
         first.path.write_bytes(damage)
     kept = first.path.read_bytes()
     later = begin(tmp_path, 200, 1.0, NOON + 1.0, rate=RATE if damage else 16000)
-    assert finish(later) and later.path.name == "s1.2.flac"
+    with capture_logs() as said:
+        assert finish(later) and later.path.name == "s1.2.flac"
+    assert [line["event"] for line in said] == ["a recording goes on in a further file"]
+    assert str(tmp_path) not in str(said)
     assert names(tmp_path) == ["s1.2.flac", "s1.flac"] and first.path.read_bytes() == kept
 
 

@@ -6,6 +6,7 @@ import soundfile
 from structlog.testing import capture_logs
 
 from gateway.audio.format import AudioFormat
+from gateway.call_recording import folder
 from gateway.call_recording import recorder as module
 from gateway.call_recording.folder import recover
 from gateway.call_recording.recorder import MAX_CONTROL, MAX_QUEUE, CallRecorder
@@ -154,6 +155,16 @@ def test_a_folder_that_cannot_be_written_ends_the_recording_only(tmp_path) -> No
     (tmp_path / "file").write_text("")
     call = Call(tmp_path / "file")
     call.goes_on(2.0)
+    assert call.over() == [None] and call.recorder.result == "failed"
+
+
+def test_a_disk_that_is_full_from_the_start_is_told(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(folder, "MIN_FREE", 1 << 62)
+    call = Call(tmp_path)
+    with capture_logs() as said:
+        call.goes_on(1.0)
+    [line] = said
+    assert line["event"] == "recording ended early" and line["error"].endswith(" MB are free")
     assert call.over() == [None] and call.recorder.result == "failed"
 
 

@@ -7,6 +7,7 @@ import stat
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.node import wire_records
 from gateway.node.wire_records import WireRecords
@@ -140,6 +141,17 @@ async def test_a_call_that_runs_while_its_caller_is_forgotten_leaves_none(gatewa
     await carrier.until_closed()
     await until(lambda: not gateway.node.tasks)
     assert kept and not (tmp_path / "wire").exists() and not gateway.node.wire._records
+
+
+@pytest.mark.usefixtures("recording")
+async def test_what_cannot_be_written_or_removed_is_told_without_its_path(gateway, tmp_path):
+    (tmp_path / "wire").write_text("no folder")
+    with capture_logs() as said:
+        await call(gateway)
+        wire_records.remove_wires([str(tmp_path / "wire")], ["s1"])
+    told = [line for line in said if "wire" in line["event"]]
+    assert [line["error"] for line in told] == ["File exists", *["Not a directory"] * 3]
+    assert str(tmp_path) not in str(told)
 
 
 @pytest.mark.usefixtures("recording")
