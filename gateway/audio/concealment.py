@@ -22,7 +22,8 @@ TEMPLATE_MS = 5
 SHORTEST_MS, LONGEST_MS = 2.5, 15
 """Of a period: voices of 400 to 66 Hz."""
 KEPT, KEPT_MS = 3, 30
-"""Payloads that are remembered, and milliseconds of each: 30 where a carrier sends 10 ms in one."""
+"""The last payloads, and how much of the end of each is remembered. Three of 10 ms are 30; of longer ones the last
+suffices, as a period and what it is looked for by are 20."""
 SEARCH_RATE = 8_000
 """Hz at which a period is looked for: at higher rates not all samples are compared."""
 
@@ -43,8 +44,10 @@ class Concealment:
         self._made = b""
 
     def heard(self, payload: bytes) -> None:
-        """Remember what was heard, also in place of what was lost."""
-        self._recent.append(payload[-self._kept :])
+        """Remember what was heard, also in place of what was lost. Half a sample at its end is left out, as no voice
+        is in what is read from the middle of samples."""
+        size = len(payload) - len(payload) % self._wire.bytes_per_sample
+        self._recent.append(payload[max(0, size - self._kept) : size])
 
     def conceal(self, size: int, more: int, after: bytes) -> bytes:
         """What stands for `size` lost bytes, of whole samples.
@@ -97,6 +100,7 @@ class Concealment:
         return longest - int(np.argmax(likeness))
 
     def _to_samples(self, data: bytes) -> Samples:
+        self._decode.reset()  # what came after a gap may end in half a sample
         return np.frombuffer(self._decode.feed(data), "<i2").astype(np.float64)
 
 

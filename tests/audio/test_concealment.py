@@ -131,6 +131,24 @@ def test_a_second_gap_as_long_is_made_anew() -> None:
     assert first != wire.silence(size) == concealment.conceal(size, 0, b"")
 
 
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_half_a_sample_spoils_no_gap(where: str) -> None:
+    """A carrier of a package of its own may give one, and each later sample would be read from the middle of two."""
+    wire = AudioFormat("l16", 16_000)
+    heard, behind = written(wire, vowel(wire, 0, 100)), written(wire, vowel(wire, 120, 140))
+    size = wire.bytes_for_ms(20)
+    whole = after(wire, heard).conceal(size, 0, behind)
+    if where == "before":
+        concealment = after(wire, heard + b"\x7f")
+        concealment.conceal(size, 0, behind)
+    else:
+        concealment = after(wire, heard)
+        concealment.conceal(size, 0, behind + b"\x7f")
+    for at in range(0, len(heard), size):
+        concealment.heard(heard[at : at + size])
+    assert concealment.conceal(size, 0, behind) == whole
+
+
 @every_format
 def test_silence_stays_silence(wire: AudioFormat) -> None:
     silence = wire.silence(wire.bytes_for_ms(20))
