@@ -128,7 +128,8 @@ class SessionRecording:
 
     def _record(self, bridge: Bridge, *, goes_on: bool) -> None:
         bridge.tap.on_switch = self._keep
-        bridge.record(self._recorder, paused=self._session.facts.recording_paused, wait_for_bot=goes_on)
+        self._learn_switches()
+        bridge.record(self._recorder, paused=self._paused, wait_for_bot=goes_on)
 
     def use_bridge(self, bridge: Bridge | Relay) -> None:
         """Go on with the bridge of another protocol: a caller on hold was expected to get a bot of the other kind."""
@@ -179,10 +180,18 @@ class SessionRecording:
 
     def _keep(self, paused: bool) -> None:
         """Keep in the facts that it is paused, for the node that goes on with the call."""
-        self._switches = max(self._switches, self._session.facts.recording_switches)
-        if paused != (self._switches % 2 == 1):
+        self._learn_switches()
+        if paused != self._paused:
             self._switches += 1
             self._fact.write(FactEvent(recording_switches=self._switches))
+
+    @property
+    def _paused(self) -> bool:
+        """True also while the facts do not say so yet, as a write of an older switch is out."""
+        return self._switches % 2 == 1
+
+    def _learn_switches(self) -> None:
+        self._switches = max(self._switches, self._session.facts.recording_switches)
 
     def finish(self, now: float) -> None:
         """End the recording, and have the session remember where the file is, once it is whole. Idempotent."""

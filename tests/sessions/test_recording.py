@@ -153,6 +153,29 @@ async def paused_in_the_registry(gateway, session, paused: bool) -> None:
     await until(known, complain=f"the facts say paused={paused}")
 
 
+async def test_a_pause_that_waits_for_the_registry_outlasts_the_stream(gateway, monkeypatch):
+    carrier = await gateway.call()
+    bot, session = await serving(gateway)
+    await speak(carrier, bot, 1)
+    recorder, merge, answers = session.bridge.tap.recorder, gateway.memory.merge, asyncio.Event()
+
+    async def slow_merge(*asked):
+        await answers.wait()
+        return await merge(*asked)
+
+    session.recording.pause(0.0)
+    await paused_in_the_registry(gateway, session, True)
+    monkeypatch.setattr(gateway.memory, "merge", slow_merge)
+    session.recording.resume()
+    await until(lambda: not session.facts.recording_paused)
+    session.recording.pause(0.0)
+    session.recording.go_on(0.0)
+    assert recorder.paused
+    answers.set()
+    await until(lambda: session.facts.recording_switches == 3)
+    await hang_up(gateway, carrier)
+
+
 @pytest.mark.parametrize("who", ["operator", "bot"])
 async def test_a_pause_goes_with_the_call_to_another_session(gateway, who):
     """An operator's pause is in no bot's mind: nobody says it again."""
