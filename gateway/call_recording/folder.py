@@ -62,6 +62,21 @@ class OpenRecording:
         """True if someone, of another process maybe, has removed the part: this recording is not to be."""
         return os.fstat(self.descriptor).st_nlink == 0
 
+    def lock(self) -> bool:
+        """Be the one that writes the part. False: another process is, or has made it; then it is closed here.
+
+        Raises OSError, and has closed it then, too.
+        """
+        ours = False
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = not self.removed
+        finally:
+            if not ours:
+                os.close(self.descriptor)
+        return ours
+
     def complete(self) -> Generator[None, None, bool]:
         """Make the file, a step each time. Returns whether there is one: of a call without audio there is none.
 
@@ -128,9 +143,10 @@ def create(folder: str, session: str, ending: str) -> OpenRecording:
         path = _numbered(first, number)
         with contextlib.suppress(FileExistsError):
             descriptor = os.open(beside(path, PART), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.fchmod(descriptor, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return OpenRecording(path, descriptor)
+            recording = OpenRecording(path, descriptor)
+            if recording.lock():  # else another process that starts has just taken it for a dead one's
+                os.fchmod(descriptor, 0o600)
+                return recording
     raise OSError(f"there are {MAX_PARTS} recordings of this session already")
 
 
@@ -178,20 +194,19 @@ def recover(folder: str) -> Iterator[Path]:
 
 
 def _take_over(path: Path) -> OpenRecording | None:
-    """Open a recording that a dead process has left. None: a living one writes it, or has made it. Raises OSError."""
+    """Open a recording that a dead process has left. None: a living one writes it, or has made it; or
+    there is nothing in it, and it is removed. Raises OSError."""
     try:
         descriptor = os.open(beside(path, PART), os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-    recording, ours = OpenRecording(path, descriptor), False
-    try:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            ours = not recording.removed
-    finally:
-        if not ours:
-            os.close(descriptor)
-    return recording if ours else None
+    recording = OpenRecording(path, descriptor)
+    if not recording.lock():
+        return None
+    if os.fstat(descriptor).st_size == 0:  # it was killed, or the disk was full, before the first write
+        recording.discard()
+        return None
+    return recording
 
 
 def _left(path: Path, error: Exception) -> None:

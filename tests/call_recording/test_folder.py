@@ -107,6 +107,35 @@ def test_a_call_is_recorded_beside_a_part_that_cannot_be_opened(tmp_path) -> Non
     assert names(tmp_path) == ["s1.2.wav", "s1.wav.part"]
 
 
+def test_a_part_without_a_byte_is_removed(tmp_path) -> None:
+    os.close(create(str(tmp_path / "recordings"), "s1", "wav").descriptor)
+    goes_on = begin(tmp_path)
+    finish(goes_on)
+    assert names(tmp_path) == ["s1.2.wav"]
+    os.close(create(str(tmp_path / "recordings"), "s2", "wav").descriptor)
+    with capture_logs() as said:
+        assert list(recover(str(tmp_path / "recordings"))) == []
+    assert names(tmp_path) == ["s1.2.wav"] and not said
+
+
+def test_one_whose_part_another_process_takes_begins_in_the_next(tmp_path, monkeypatch) -> None:
+    """A gateway that starts, in the moment between the part and its lock."""
+    lock, taken = folder.fcntl.flock, []
+
+    def taken_before(descriptor: int, how: int) -> None:
+        if not taken:
+            taken.append(os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR))
+            lock(taken[0], how)
+        lock(descriptor, how)
+
+    monkeypatch.setattr(folder.fcntl, "flock", taken_before)
+    begun = begin(tmp_path)
+    assert begun.path.name == "s1.2.wav"
+    monkeypatch.undo()
+    os.close(taken[0])
+    finish(begun)
+
+
 def test_a_recording_that_was_removed_meanwhile_stays_removed(tmp_path) -> None:
     recording = begin(tmp_path)
     assert remove(recording.path) == 1
