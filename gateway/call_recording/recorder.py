@@ -143,6 +143,9 @@ class CallRecorder:
                 self._write(entries)
         except OSError as error:
             self._give_up(error)
+        except Exception:  # a bug in one call's recording must not end those of all
+            log.exception("recording ended early: a bug", session=self.session)
+            self._failed = True
         return closed
 
     def _write(self, entries: list[Entry]) -> None:

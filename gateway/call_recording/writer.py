@@ -126,12 +126,7 @@ class RecordingThread:
         if now < recorder.due and not recorder.finished:
             return False
         recorder.due = now + WRITE_EVERY
-        try:
-            over = recorder.advance()
-        except Exception:  # a bug in one call's recording must not end those of all
-            log.exception("recording lost: a bug", session=recorder.session)
-            over = True
-        return over
+        return recorder.advance()
 
     def _complete_some(self, until: float) -> None:
         """Make files of calls that are over, one after another, up to this time."""

@@ -177,6 +177,16 @@ def test_a_disk_that_runs_full_keeps_what_is_written(tmp_path, monkeypatch) -> N
     assert call.recorder.result == "cut_short"
 
 
+def test_a_bug_of_ours_keeps_what_is_written_and_is_counted(tmp_path) -> None:
+    call = Call(tmp_path)
+    call.goes_on(1.0)
+    call.recorder._queue.append(("no kind", call.now, call.now, b""))
+    with capture_logs() as said:
+        call.goes_on(1.0)
+    assert [line["event"] for line in said] == ["recording ended early: a bug"]
+    assert 0.6 * RATE < len(call.end()) <= RATE and call.recorder.result == "cut_short"
+
+
 def test_what_is_not_to_be_recorded_is_not_counted_as_lost(tmp_path) -> None:
     call = Call(tmp_path)
     call.goes_on(30.0, advance=False)
