@@ -17,8 +17,9 @@ Entry: TypeAlias = tuple[Kind, float, float, bytes]
 """What happened, when, from when on it is heard, and its audio.
 
 begin: the highest rate of the recording, and the wall clock, unix seconds. caller_format: of the caller's audio from
-now on; before it, and in the spools of older gateways, PCM at that rate. format: of the bot's audio from now on. bot:
-what the carrier plays. cut: what was not heard yet is not heard. silence: neither side is recorded until more audio.
+now on; before it, and in the spools of older gateways, PCM at the rate that `begin` names. format: of the bot's audio
+from now on. bot: what the carrier plays. cut: what was not heard yet is not heard. silence: neither side is recorded
+until more audio.
 """
 
 _NUMBER: dict[Kind, int] = {

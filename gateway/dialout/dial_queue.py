@@ -188,7 +188,8 @@ class DialQueue:
     def keep(self, node: str, sessions: Iterable[str], now: float, limits: DialoutLimits) -> set[str]:
         """Renew the leases of this node's calls. Returns those that another node has now.
 
-        One that is not there was lost with the registry's memory, and is entered again.
+        One that is not there was lost with the registry's memory, and is entered again: as placed, whatever it had come
+        to, as no other node dials that.
         """
         lost = set()
         for session in sessions:

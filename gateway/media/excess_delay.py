@@ -52,7 +52,7 @@ class ExcessDelay:
         self._in_burst = False
         self.excess = 0.0
         """Of what came before the newest audio."""
-        self._caller_ran_dry = False  # the caller had heard everything when the bot fell behind
+        self._caller_ran_dry = False  # the caller had heard everything when the first late audio came
         self._ran_dry_at = 0.0
 
     def reset(self) -> None:

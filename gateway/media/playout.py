@@ -34,8 +34,9 @@ class PlayoutLimits:
     """Speech beyond this is dropped, the newest first: a bot that sends more has lost its way. As many marks and
     actions may wait behind it as frames of 20 ms."""
     standing: float = 0.01
-    """What a real-time bot may have standing unplayed; more is delay that never goes away by itself: left by a stall,
-    or by clocks that drift apart. Half a frame: to leave one out gains a frame at most."""
+    """Unplayed audio, as it is just before more comes, that a real-time bot may have for good: half a frame, as leaving
+    one out takes away a whole one. More is delay that never goes away by itself: left by a stall, or by clocks that
+    drift apart."""
     standing_for: float = 2.0
     """After so long without relief, in which jitter has had no need of it, silent frames are left out until it is
     gone. A shorter pause is not noticed."""

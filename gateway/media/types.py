@@ -85,7 +85,7 @@ MAX_REASONS = 40
 
 @dataclass(slots=True)
 class Counts:
-    """What passed and what did not. Frames are messages of audio."""
+    """What passed and what did not. Frames are messages of audio; on a relay, all messages."""
 
     from_carrier: int = 0
     to_carrier: int = 0
