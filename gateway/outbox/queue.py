@@ -134,9 +134,10 @@ class EndpointQueue:
         now, name = self.unix_time(), self.endpoint.name
         if self._new_rows:
             self._new_rows = False
-            after = self._next_id if now < self._full_look_at else 0
+            after = self._next_id if now < self._full_look_at else None
             self._next_id = await self.table.add_missing(name, self.endpoint.types, after, now)
-            self._full_look_at = self._full_look_at if after else now + self.limits.full_look
+            if after is None:
+                self._full_look_at = now + self.limits.full_look
         free = (1 if self.failing else self.limits.max_concurrent) - len(self._running)
         if free <= 0:
             return 0

@@ -58,11 +58,11 @@ class DeliveryTable:
 
     engine: AsyncEngine
 
-    async def add_missing(self, endpoint: str, types: Sequence[str], after: int, now: float) -> int:
-        """Make the rows that this endpoint lacks for events with an id above `after`.
+    async def add_missing(self, endpoint: str, types: Sequence[str], after: int | None, now: float) -> int:
+        """Make the rows that this endpoint lacks for events with an id above `after`; None: for all.
 
         Of those that another endpoint has had, one that is new gets the last day's; one that is known gets all since
-        the last look through the whole table (`after` 0), though every node was off for days.
+        the last look through the whole table, though every node was off for days.
 
         Returns the id from which to look the next time.
         """
@@ -80,7 +80,7 @@ class DeliveryTable:
         )
         missing = (
             select(outbox.c.id, outbox.c.created)
-            .where(outbox.c.id > after, outbox.c.type.in_(types), lacking, young)
+            .where(outbox.c.id > (after or 0), outbox.c.type.in_(types), lacking, young)
             .order_by(outbox.c.id)
             .limit(BATCH)
         )
@@ -94,9 +94,9 @@ class DeliveryTable:
                 async with self.engine.begin() as connection:
                     await connection.execute(ignoring_conflicts(self.engine, deliveries), made)
             if len(rows) < BATCH:
-                if not after:
+                if after is None:
                     await self._note_served(endpoint, now)
-                return max(after, newest - REREAD_IDS)
+                return max(after or 0, newest - REREAD_IDS)
 
     async def _note_served(self, endpoint: str, now: float) -> None:
         """Note that every event up to now has its row for this endpoint."""

@@ -6,9 +6,11 @@ import asyncio
 import time
 from dataclasses import replace
 
+from sqlalchemy import select
 from structlog.testing import capture_logs
 
 from gateway.outbox.table import NO_MORE_ATTEMPTS, DeliveryTable
+from gateway.records.schema import endpoints
 from tests.kit.waiting import until
 from tests.outbox.conftest import World
 from tests.outbox.receiver import OK, Receiver, bound_socket, receiving, status
@@ -183,11 +185,25 @@ async def test_after_a_day_of_attempts_an_event_is_dead(world: World) -> None:
     assert world.results == ["retry"] * 10 + ["dead"]
 
 
+async def test_the_whole_table_is_looked_through_every_five_minutes(world: World) -> None:
+    """Also where it holds few rows: each such look writes one."""
+    await world.write("a 1 ended")
+    looked = []
+    async with receiving(Receiver(verify=False)) as receiver:
+        queue, began = world.queue(receiver.url), world.now
+        for seconds in (0, 2, 299, 301, 303):
+            world.now = began + seconds
+            await queue.drain()
+            async with world.engine.connect() as connection:
+                looked.append((await connection.execute(select(endpoints.c.seen))).scalar() - began)
+    assert looked == [0, 0, 0, 301, 301]
+
+
 async def test_a_dead_nodes_event_is_taken_over_when_its_lease_ends(world: World) -> None:
     await world.write("a 1 ended")
     async with receiving(Receiver(verify=False)) as receiver:
         queue = world.queue(receiver.url)
-        await world.table.add_missing(queue.endpoint.name, queue.endpoint.types, 0, world.now)
+        await world.table.add_missing(queue.endpoint.name, queue.endpoint.types, None, world.now)
         assert len(await world.table.claim(queue.endpoint.name, world.now, world.now + 60, 8)) == 1  # and dies
         world.now += 59
         await queue.drain()
