@@ -125,6 +125,9 @@ class DialOut:
         except RegistryUnavailable:
             self._queue.let_go(job.session)  # else its place would be renewed for a call that is never dialled
             return DOWN
+        except BaseException:  # a bug, of a carrier's package maybe
+            self._queue.let_go(job.session)
+            raise
 
     async def _enqueue(self, job: Job, begin: Begin) -> DialResult:
         """Have a call wait behind the rate. Its facts come before the promise: who dials it needs them."""
@@ -197,7 +200,7 @@ class DialOut:
             pass
 
     async def _handle_taken(self, taken: Taken) -> None:
-        """Do for a call what its state asks for. If the registry goes away meanwhile, its lease ends."""
+        """Do for a call what its state asks for. If the registry goes away meanwhile, or for a bug, its lease ends."""
         try:
             match taken.state:
                 case "turn":
@@ -208,6 +211,9 @@ class DialOut:
                     self._follow_orphan(taken)
         except RegistryUnavailable:
             self._queue.let_go(taken.session)
+        except BaseException:
+            self._queue.let_go(taken.session)
+            raise
         finally:
             self._open_requests -= 1
 

@@ -52,6 +52,9 @@ class Follower:
     async def _run(self) -> None:
         try:
             await self._follow()
+        except BaseException:  # else its lease would be renewed for ever, and its place be taken
+            self._queue.let_go(self._session)
+            raise
         finally:
             self._queue.note_not_ringing(self._session)
 

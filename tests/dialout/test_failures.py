@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
+import pytest
+
+from gateway.dialout.following import Follower
+from gateway.dialout.placing import Placer
 from gateway.dialout.request import Dialled, DialQueued
 from gateway.pool.facts import hung_up
 from gateway.pool.registry import Full, Leases
@@ -74,6 +79,27 @@ async def test_a_call_that_rings_is_hung_up(tmp_path):
         await until(lambda: call.is_over)
         assert (await gateway.over(result.session_id)).end_reason == "canceled"
         await gateway.nothing_is_left()
+
+
+@pytest.mark.parametrize("where", ["order", "queued", "followed"])
+async def test_a_bug_keeps_no_place_among_the_calls_at_once(tmp_path, monkeypatch, where):
+    met = []
+
+    def stumble(*_):
+        met.append(True)
+        raise KeyError("a field that is not there")
+
+    method = (Follower, "_look") if where == "followed" else (Placer, "place")
+    async with rig(tmp_path, plan=Plan(rings=5.0)) as made:
+        [gateway] = made.gateways
+        if where == "queued":
+            await gateway.pause(0.3)
+        monkeypatch.setattr(*method, stumble)
+        with contextlib.suppress(KeyError):
+            await gateway.dialout.place(request("twilio"))
+        await until(lambda: met)
+        await until(lambda: not gateway.dialout._queue.held, complain="its lease is renewed no more")
+        assert not gateway.dialout._queue.ringing
 
 
 async def test_a_worker_is_kept_for_as_long_as_it_rings(tmp_path):
