@@ -72,27 +72,27 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gateway.serve.listening import address, bind  # not before: a mistyped setting is said at once
 
-    sock = socket.socket(fileno=int(inherited)) if inherited else bind(arguments.host, arguments.port)
-    configure()
-    if not settings.public_url and is_loopback(arguments.host):
-        settings = settings.model_copy(update={"public_url": f"http://{address(sock)}"})
-    notes = default_notes(read, settings)
-    if arguments.processes > 1 and not inherited:
-        _log(notes)
-        return _run(_supervise(settings, sock, arguments))
+    with socket.socket(fileno=int(inherited)) if inherited else bind(arguments.host, arguments.port) as sock:
+        configure()
+        if not settings.public_url and is_loopback(arguments.host):
+            settings = settings.model_copy(update={"public_url": f"http://{address(sock)}"})
+        notes = default_notes(read, settings)
+        if arguments.processes > 1 and not inherited:
+            _log(notes)
+            return _run(_supervise(settings, sock, arguments))
 
-    from gateway.serve.server import Server
+        from gateway.serve.server import Server
 
-    said = () if inherited else notes  # by our parent, if there is one
-    server = Server(
-        settings,
-        sock,
-        dev=arguments.dev,
-        parent=int(parent) if parent else None,
-        notes=said,
-        on_unusable=lambda error: _say_unusable(error, settings, arguments.bot),
-    )
-    return _run(server.run())
+        said = () if inherited else notes  # by our parent, if there is one
+        server = Server(
+            settings,
+            sock,
+            dev=arguments.dev,
+            parent=int(parent) if parent else None,
+            notes=said,
+            on_unusable=lambda error: _say_unusable(error, settings, arguments.bot),
+        )
+        return _run(server.run())
 
 
 def _log(notes: list[str]) -> None:

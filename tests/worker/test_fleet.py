@@ -182,8 +182,9 @@ async def test_a_process_that_cannot_be_started_is_said_and_tried_again(
 async def test_a_fork_that_fails_is_said_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "short.py").write_text(SHORT_OF_PROCESSES)
     async with fleet(tmp_path, target=str(tmp_path / "short.py"), warm=0) as made:
+        before = descendants(os.getpid())  # of tests that share a process for longer
         await made.start()
-        (fork_server,) = descendants(os.getpid())
+        (fork_server,) = set(descendants(os.getpid())) - set(before)
         made.start_worker_for("s1")
         await until(lambda: "failed to start" in caplog.text)
         assert "cannot fork a process: Resource temporarily unavailable; retrying in" in caplog.text
@@ -195,8 +196,9 @@ async def test_a_fork_that_fails_is_said_and_tried_again(tmp_path: Path, caplog:
 async def test_a_fork_server_that_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spawn, "FORK_LIMIT", 1.0)
     async with fleet(tmp_path, warm=0) as made:
+        before = descendants(os.getpid())  # of tests that share a process for longer
         await made.start()
-        (fork_server,) = descendants(os.getpid())
+        (fork_server,) = set(descendants(os.getpid())) - set(before)
         kill(fork_server, signal.SIGSTOP)
         made.start_worker_for("s1")
         await until_dead(fork_server)
