@@ -9,7 +9,7 @@ Who owns whom, and who runs. Two tasks serve a session: its own, and its worker'
 In reading order:
 
     session           the conversation: what wakes it, and what each event means
-    events            those events
+    events            those events; event_queue: how many may wait
     worker_link       its worker: found, joined, lost, replaced
     worker_search     from a claim to an open link
     open_link         the upgrade that a worker gets; preconnect: opened at the webhook already

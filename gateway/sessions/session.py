@@ -18,7 +18,7 @@ from gateway.errors import UnsupportedCodec
 from gateway.media.types import MediaPath, Stream
 from gateway.node.node import Node
 from gateway.node.services import Service
-from gateway.pool.facts import FactEvent, Facts, merge
+from gateway.pool.facts import Continuation, FactEvent, Facts, merge
 from gateway.pool.registry import Claim
 from gateway.protocol import pcm
 from gateway.protocol.codes import CloseCode, EndReason
@@ -28,6 +28,7 @@ from gateway.sessions.carrier_rest import hang_up_by_rest
 from gateway.sessions.commands import press, transfer, write_continuation
 from gateway.sessions.current_bridge import CurrentBridge
 from gateway.sessions.duration_limit import DurationLimit
+from gateway.sessions.event_queue import MAX_QUEUED, EventQueue
 from gateway.sessions.events import (
     BotCommand,
     BotFinished,
@@ -56,10 +57,6 @@ PAUSE_CHECK = 0.1
 """Seconds between two checks whether the bot still speaks."""
 HAND_OVER_RETRY = 1.0
 """Seconds until a call is offered for hand-over again: the registry did not answer."""
-MAX_QUEUED = 64
-"""Events that may wait for the session's task before further commands of the bot are refused: it floods."""
-MAX_WAITING = 4 * MAX_QUEUED
-"""Events that may wait at all. Beyond that the carrier floods, and what it repeats has been said."""
 
 
 class Session:
@@ -80,8 +77,8 @@ class Session:
         self.current = CurrentBridge(node, service, self, claim)
         self.stream: Stream | None = None
         self.call: CallData | None = None
-        self._events: asyncio.Queue[SessionEvent] = asyncio.Queue(MAX_WAITING)
-        self._reads_events, self._flooded = True, False
+        self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
+        self._events = EventQueue(self._log)
         self._now = asyncio.get_running_loop().time
         self._began = self._now()
         # A session taken over from another node keeps the time already used. After an earlier session of the call has
@@ -99,7 +96,6 @@ class Session:
         """A webhook or upgrade that the carrier signed has named the call. A stream key alone proves nothing."""
         self.orders = Orders(self)
         self._writes = FactWrites(node)
-        self._log = log.bind(session=self.id, carrier=facts.carrier, service=service.host)
 
     @property
     def claim(self) -> Claim | None:
@@ -206,13 +202,7 @@ class Session:
         self.worker.keep_state(state)
 
     def post(self, event: SessionEvent) -> None:
-        if not self._reads_events:
-            return
-        if not self._events.full():
-            self._events.put_nowait(event)
-        elif not self._flooded:  # said once, as there may be thousands
-            self._flooded = True
-            self._log.warning("events dropped: too many wait", first=type(event).__name__)
+        self._events.post(event)
 
     def _command(self, kind: Literal["hangup", "transfer", "digits"], value: str) -> None:
         """Queue what the bot wants. Refuse it if MAX_QUEUED events wait, so that a flood keeps out no others."""
@@ -291,11 +281,7 @@ class Session:
         deadline = self._limit.due
         if self._stream_due_by is not None:
             deadline = min(deadline, self._stream_due_by)
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await self._events.get()
-        except TimeoutError:
-            return None
+        return await self._events.next_by(deadline)
 
     def _is_stream_overdue(self) -> bool:
         return self._stream_due_by is not None and self._now() >= self._stream_due_by
@@ -310,13 +296,18 @@ class Session:
             stream.socket.close(CloseCode.NORMAL_CLOSURE, reason)
 
     async def _hand_over_now(self) -> bool:
-        """Lead the carrier to /resume, which reaches another node. False: not now, as that node could not be told.
+        """Lead the carrier to /resume, which reaches another node. False: not now, as that node could not be told, or
+        as the session is to end.
 
-        Until then the claim lives by its lease, and the worker by its own wait after DRAINING.
+        Until that node has the call, the claim lives by its lease, and the worker by its own wait after DRAINING.
         """
         self._log.info("handing over", streaming=self.stream is not None)
         refusal = await write_continuation(self, "attach")
         if refusal:
+            return False
+        if self._events.holds(self._comes_before_hand_over):  # it came while that was written
+            nothing_next = Continuation(seq=self.facts.continuation.seq + 1)
+            await self.remember(FactEvent(continuation=nothing_next))
             return False
         self._close_stream()
         self.worker.close(CloseCode.DRAINING)
@@ -333,8 +324,19 @@ class Session:
         if refusal := await press(self, digits):
             self.bridge.refuse_keys(refusal)
             return
+        if self._events.holds(self._ends_stream):  # the caller has hung up meanwhile
+            return
         self._stream_due_by = self._now() + self.node.limits.reattach_timeout + SECONDS_PER_KEY * len(digits)
         self._close_stream()
+
+    def _ends_stream(self, event: SessionEvent) -> bool:
+        """True if the carrier has ended the stream that there is: the caller has hung up, or was moved."""
+        return isinstance(event, StreamClosed) and event.orderly and event.stream is self.stream
+
+    def _comes_before_hand_over(self, event: SessionEvent) -> bool:
+        """True if no other node would know of it: the session's end, or what leads the caller elsewhere."""
+        ends = isinstance(event, EndSession | BotFinished | OrderedTransfer)
+        return ends or self._ends_stream(event) or (isinstance(event, BotCommand) and event.kind != "digits")
 
     # The end.
 
@@ -346,7 +348,7 @@ class Session:
                 if reason is not None:
                     await self._tell_of_end(reason)
             finally:
-                self._reads_events = False
+                self._events.close()
                 self._close_stream(reason or "")
                 self.recording.finish(self._now())
             if reason is not None:
@@ -381,11 +383,8 @@ class Session:
 
     def _drop_events_until_closed(self) -> None:
         """Discard what is queued; close a stream that its carrier has ended meanwhile: the call may have been moved."""
-        self._reads_events = False
-        while not self._events.empty():
-            match self._events.get_nowait():
-                case StreamClosed(stream, orderly=True) if stream is self.stream:
-                    self._close_stream()
+        if any(map(self._ends_stream, self._events.close())):
+            self._close_stream()
 
     async def remember(self, event: FactEvent) -> bool:
         """Merge the event into the facts, ours and the registry's. False: not into the registry's yet."""

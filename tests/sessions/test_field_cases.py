@@ -14,7 +14,8 @@ from gateway.pool.registry import Host
 from gateway.protocol.codes import EndReason
 from gateway.protocol.workers import Worker
 from gateway.sessions.duration_limit import DurationLimit
-from gateway.sessions.session import FLOOD, MAX_QUEUED
+from gateway.sessions.event_queue import MAX_QUEUED
+from gateway.sessions.orders import FLOOD
 from tests.kit.node import MEDIA, SERVICE, start
 from tests.kit.waiting import SCALE, until
 

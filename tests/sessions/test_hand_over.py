@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from lxml import etree
 
+from gateway.protocol.codes import EndReason
 from tests.kit.node import start
+from tests.kit.slow_facts import SlowFacts
 from tests.kit.waiting import until
 from tests.sessions.test_session import serving, session_id
 
@@ -69,3 +71,38 @@ async def test_a_caller_who_hangs_up_in_the_last_pause_has_hung_up(gateway):
     assert (await bot.until("stop"))["reason"] == "caller_hangup"
     await until(lambda: name not in gateway.sessions)
     assert (await gateway.memory.slots("support.acme")).used == 0
+
+
+async def test_a_caller_who_hangs_up_while_the_hand_over_is_written_has_hung_up(gateway):
+    """Nothing would tell the other node: it would wait for a stream, and the slot would stay taken."""
+    carrier = await gateway.call()
+    bot, _ = await serving(gateway)
+    name = await session_id(gateway)
+    session = gateway.sessions.get(name)
+    await until(lambda: session.facts.streams)
+    slow = SlowFacts(gateway, lambda event: event.continuation.kind == "attach")
+    session.hand_over()
+    await until(lambda: slow.asked)
+    carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
+    await until(lambda: session._events.qsize(), complain="the stop has come")
+    slow.gate.set()
+    assert (await bot.until("stop"))["reason"] == "caller_hangup"
+    await until(lambda: name not in gateway.sessions)
+    facts = await gateway.memory.find(name)
+    assert (facts.end_reason, facts.continuation.kind) == ("caller_hangup", "")
+    assert (await gateway.memory.slots("support.acme")).used == 0
+
+
+async def test_an_operators_hang_up_that_comes_meanwhile_is_not_lost(gateway):
+    await gateway.call()
+    bot, _ = await serving(gateway)
+    name = await session_id(gateway)
+    session = gateway.sessions.get(name)
+    slow = SlowFacts(gateway, lambda event: event.continuation.kind == "attach")
+    session.hand_over()
+    await until(lambda: slow.asked)
+    session.end(EndReason.API_HANGUP)
+    slow.gate.set()
+    assert (await bot.until("stop"))["reason"] == "api_hangup"
+    await until(lambda: name not in gateway.sessions)
+    assert (await gateway.memory.find(name)).continuation.kind == "hangup"

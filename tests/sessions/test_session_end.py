@@ -10,9 +10,10 @@ import pytest
 from gateway.media.types import Stream
 from gateway.node.static_workers import StaticWorkers, static_host
 from gateway.protocol.codes import EndReason
+from gateway.sessions.event_queue import MAX_WAITING
 from gateway.sessions.events import EndSession
-from gateway.sessions.session import MAX_WAITING
 from tests.kit.node import SERVICE, TIME, Gateway
+from tests.kit.slow_facts import SlowFacts
 from tests.kit.waiting import until
 
 
@@ -79,3 +80,19 @@ async def test_the_events_of_others_are_bounded_too(gateway):
     await until(lambda: not gateway.sessions)
     await asyncio.sleep(0)
     assert session.ended is EndReason.CALLER_HANGUP
+
+
+async def test_a_caller_who_hangs_up_while_keys_are_written_is_not_waited_for(gateway):
+    """Twilio's XML is to press them: the stream is closed for that, unless the carrier has ended it already."""
+    carrier = await gateway.call()
+    await gateway.started()
+    [session] = gateway.sessions
+    await until(lambda: session.facts.streams)
+    [bot] = [bot for bot in gateway.bots if bot.of("start")]
+    slow = SlowFacts(gateway, lambda event: event.continuation.kind == "digits")
+    bot.say(type="dtmf", digits="12#")
+    await until(lambda: slow.asked)
+    carrier.send({"event": "stop", "streamSid": "MZ1", "stop": {"callSid": "CA1"}})
+    await until(lambda: session._events.qsize(), complain="the stop has come")
+    slow.gate.set()
+    assert (await bot.until("stop"))["reason"] == "caller_hangup"
