@@ -101,6 +101,8 @@ class WorkerLink:
         self._task: asyncio.Task[EndReason | Superseded | None] | None = None
         self._attached_at = 0.0
         self._lost_worker = False
+        self._unheard = 0
+        """Links that had broken before their bot got the call, as while the announcement was heard."""
         self._newer_here = False
         self._occupied: Worker | None = None
         """The static worker that those who probe them count as in a call of this session."""
@@ -180,7 +182,7 @@ class WorkerLink:
                 return Superseded()
             if not found.link.gone.is_set():  # it does not answer
                 found.link.abort()
-            if self.starts >= limits.max_worker_starts:
+            if self.starts + self._unheard >= limits.max_worker_starts:
                 self._node.metrics.resumes["worker_lost", "too_many_starts"] += 1
                 return EndReason.BOT_ERROR if code == CloseCode.BOT_RAISED else EndReason.WORKER_LOST
             self._log.warning("link lost, looking for a worker", code=code, worker=found.claim.worker_id)
@@ -210,7 +212,7 @@ class WorkerLink:
 
     async def _acquire(self, claim: Claim | None, avoid: frozenset[str]) -> OpenLink | Unavailable:
         """Find a worker; the caller hears hold audio if it takes long."""
-        self._wait.begin(claim, first=not self.starts)
+        self._wait.begin(claim, first=not (self.starts or self._unheard))
         link = self._preopened.take(claim) if claim is not None else None
         if claim is not None and link is not None:
             return OpenLink(link, claim)
@@ -251,14 +253,15 @@ class WorkerLink:
 
     def _attach(self, found: OpenLink) -> bool:
         """Join the worker to the bridge, and tell it of the call. False: its link has broken again meanwhile."""
-        claim, self.link, self.state = found.claim, found.link, State.ATTACHED
-        bridge, call, now = self._session.current.bridge, self._session.call, self._now()
+        claim, bridge, call, now = found.claim, self._session.current.bridge, self._session.call, self._now()
         assert call is not None
         self._attached_at = now
-        self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
         socket = found.link.bind(bridge)
-        if socket is None:
+        if socket is None:  # nor does it count as a start: the next bot is the first that the caller hears
+            self._unheard += 1
             return False
+        self.link, self.state = found.link, State.ATTACHED
+        self.starts = self.starts + 1 if claim.fresh else max(1, self.starts)
         self._count_replacement("attached")
         if isinstance(bridge, Relay) and not claim.starts_bot_per_link:
             bridge.known_stream_id = self._stream_of_bot.known_to(claim.worker_id)

@@ -322,3 +322,23 @@ async def test_a_worker_whose_link_broke_at_once_is_not_counted_as_attached(gate
     await gateway.started(2)
     assert broken
     assert gateway.node.metrics.resumes["worker_lost", "attached"] == 1
+
+
+async def test_a_bot_whose_link_broke_in_the_announcement_was_no_start(gateway):
+    """Nobody has greeted the caller yet: the next bot must not be told that it goes on with a call."""
+    services = gateway.node.services._by_host
+    services[SERVICE] = gateway.node.services._default = replace(services[SERVICE], announcement=bytes(32 * 300))
+    gateway.node.services._by_number["+15550100000"] = services[SERVICE]
+    gateway.node.limits = replace(gateway.node.limits, reconnect_after=0.0)
+    carrier = await gateway.call()
+    await carrier.until("media")  # the announcement
+    await until(lambda: any(bot.socket for bot in gateway.bots), complain="a bot is linked")
+    [bot] = [bot for bot in gateway.bots if bot.socket]
+    bot.refuse = 503
+    bot.socket.abort()
+    await gateway.started()
+    [told] = gateway.starts()
+    assert (told["resumed"], told["attempt"]) == (False, 1)
+    [session] = gateway.sessions
+    await until(lambda: session.facts.starts)
+    assert (session.facts.starts, session.facts.hold_ms) == (1, 0) and session.facts.bot_start_ms
