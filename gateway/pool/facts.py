@@ -111,6 +111,11 @@ class _Known:
     ended_streams: int = 0
     """What `streams` was when the session ended with `end_reason`: of two ends the one behind more streams counts, as a
     session that is attached again ends once more."""
+    began: float = 0.0
+    """When the newest of its sessions had its first stream, on whichever node: a transfer in vain, or a call that comes
+    back to /voice, begins another."""
+    began_after: int = 0
+    """What `ended_streams` was then, which numbers the sessions."""
     call_ended: float = 0.0
     """When the carrier said that the call is over; `ended` is when its session was."""
     root: str = ""
@@ -149,6 +154,13 @@ class Facts(_Known):
         up, or the call was moved by a REST request of the user's own. False once a stream has given it a bot again.
         """
         return self.status == "ending" and self._stands
+
+    @property
+    def running_since(self) -> float:
+        """When the session began that runs, or is handed over; 0: none does, or it is not known."""
+        if not self.began:  # of a node of an older version, which said less
+            return self.answered if self.status == "streaming" else 0.0
+        return self.began if not self._stands and self.began_after == self.ended_streams else 0.0
 
     @property
     def _stands(self) -> bool:
@@ -191,6 +203,10 @@ def merge(facts: Facts, event: FactEvent) -> Facts:
         changes[name] = max(getattr(facts, name), getattr(event, name))
     for name in _EARLIEST:
         changes[name] = _earlier(getattr(facts, name), getattr(event, name))
+    if event.began and (not facts.began or event.began_after > facts.began_after):
+        changes["began"], changes["began_after"] = event.began, event.began_after
+    elif event.began_after == facts.began_after:
+        changes["began"] = _earlier(facts.began, event.began)
     if event.ended or event.end_reason:
         changes |= _last_end(facts, event)
     if _STATUS_RANK[event.status] > _STATUS_RANK[facts.status]:

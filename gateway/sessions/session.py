@@ -83,7 +83,7 @@ class Session:
         self._began = self._now()
         # A session taken over from another node keeps the time already used. After an earlier session of the call has
         # ended (parked, failed dial) the limit starts again.
-        spent = node.unix_time() - facts.answered if facts.status == "streaming" else 0.0
+        spent = node.unix_time() - facts.running_since if facts.running_since else 0.0
         self._limit = DurationLimit(facts.max_seconds or service.max_call, spent, self._began)
         news = BotNews(self, self._limit, facts.starts)
         self.worker = WorkerLink(node, service, self, claim, news, preopened)

@@ -280,10 +280,13 @@ async def _attach_to_session(
         return Denied("unsupported_codec", CloseCode.UNSUPPORTED_DATA)
     if live is None:
         sessions.serve(session)
+    now = node.unix_time()
     event = FactEvent(
         status="streaming",
         attempt=claim.attempt if claim is not None else 0,
-        answered=node.unix_time(),
+        answered=now,
+        began=now,
+        began_after=session.facts.ended_streams,
         streams=max(session.facts.streams, facts.streams) + 1,  # ours may be newer than what the registry told
         node=node.id,
         call_id=stream.start.call_id if not facts.call_id and facts.direction == "outbound" else "",

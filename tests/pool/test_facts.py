@@ -42,6 +42,8 @@ events = st.builds(
     answered=times,
     ended=times,
     ended_streams=st.integers(0, 2),
+    began=times,
+    began_after=st.integers(0, 2),
     call_ended=times,
     moves=st.integers(0, 2),
     outcome=st.sampled_from(get_args(Outcome)),
@@ -160,6 +162,27 @@ def test_an_end_lasts_until_a_stream_gives_the_call_a_bot_again():
     assert merge(again, FactEvent(ended=20.0, ended_streams=2)).over
     parked, back = after_its_end("ending", ""), after_its_end("ending", "", streams=2)
     assert (parked.wraps_up, back.wraps_up) == (True, False)
+
+
+def test_a_session_has_run_since_its_first_stream_on_whichever_node():
+    streams = (
+        FactEvent(streams=1, began=5.0),
+        FactEvent(streams=2, began=30.0, began_after=1),
+        FactEvent(streams=3, began=40.0, began_after=1),
+    )
+    for order in permutations(streams):
+        facts = after_its_end("ended", "attach")
+        assert facts.running_since == 0.0
+        for event in order:
+            facts = merge(facts, event)
+        assert facts.running_since == 30.0
+    assert merge(facts, FactEvent(ended=50.0, ended_streams=3)).running_since == 0.0
+
+
+def test_of_an_older_nodes_facts_the_first_session_is_known():
+    """It writes no `began`: a call that was never ended has run since it was answered."""
+    facts = Facts(status="streaming", answered=5.0, streams=2)
+    assert (facts.running_since, replace(facts, status="ended", ended_streams=1).running_since) == (5.0, 0.0)
 
 
 def test_a_hangup_ends_the_call_though_its_writer_knew_of_no_newer_stream():

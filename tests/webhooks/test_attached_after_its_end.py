@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -64,6 +65,17 @@ def running(request):
 
 # Exotel's flow asks for its stream at /voice, and knows of no parking.
 CARRIERS = pytest.mark.parametrize("carrier", sorted(set(WIRES) - {"exotel"}))
+
+
+@CARRIERS
+async def test_a_node_that_takes_it_over_keeps_the_time_used(gateway, carrier, running):
+    """Drained again and again, it would never have its longest time."""
+    session, _ = await running(gateway, carrier)
+    now = gateway.node.unix_time()
+    facts = replace(await gateway.memory.find(session.id), began=now - 500.0)
+    service = replace(session.service, max_call=600.0)
+    left = gateway.sessions.make(service, None, facts)._limit.ends_at - asyncio.get_running_loop().time()
+    assert abs(left - 100.0) < 20.0
 
 
 @CARRIERS
