@@ -26,11 +26,13 @@ from serializers.detect import EARLY, detect
 from serializers.stream import MAX_EARLY_BYTES
 
 MAX_EARLY = 600
-"""Messages kept before `start`; as many again between `start` and admission. 12 s of each, at 50 a second."""
+"""Messages kept between `start` and admission: 12 s at 50 a second. Of media before `start` the serializer keeps less:
+five seconds.
+"""
 
 MAX_UNREAD_BYTES = 2 * MAX_EARLY_BYTES
-"""Of messages kept until it is known whose they are, and of those between `start` and admission: audio in base64 and
-its JSON."""
+"""Of messages kept until it is known whose they are, of media before `start`, and of what comes between that and
+admission: audio in base64 and its JSON."""
 
 MAX_HANDSHAKE = 8
 """Messages of a handshake that are kept: there are two, and `connected` may come twice."""
@@ -76,7 +78,8 @@ class StreamHandshake:
         """What came before it was known whose wire it is."""
         self._unread_bytes = 0
         self._early_media: list[bytes] = []
-        """Media before `start` as they came; the serializer keeps as many."""
+        """Media before `start` as they came, which the serializer keeps, too."""
+        self._early_bytes = 0
         self._dropped = 0
         """Messages that there was no place for."""
         self._handshake_messages: list[bytes] = []
@@ -122,8 +125,8 @@ class StreamHandshake:
             self._detect(data, text)
             return
         events = serializer.decode(data, text=text, now=self._time())
-        if not events and serializer.started is None and len(self._early_media) < MAX_EARLY:
-            self._early_media.append(data)  # media, which the serializer keeps until `start`
+        if not events and serializer.started is None:
+            self._keep_early(data)
         for number, event in enumerate(events, 1):
             if isinstance(event, (Connected, Start)) and len(self._handshake_messages) < MAX_HANDSHAKE:
                 self._handshake_messages.append(data)
@@ -164,6 +167,14 @@ class StreamHandshake:
         for one, is_text in (*unread, (data, text)):
             if self._phase is Phase.HANDSHAKE:  # else `start` was in it, or too much of it was bad
                 self._read_handshake(one, is_text)
+
+    def _keep_early(self, data: bytes) -> None:
+        """Keep media as they came, while there is place: their JSON may be much longer than their audio."""
+        if len(self._early_media) < MAX_EARLY and self._early_bytes + len(data) <= MAX_UNREAD_BYTES:
+            self._early_media.append(data)
+            self._early_bytes += len(data)
+        else:
+            self._dropped += 1
 
     def _keep(self, data: bytes, text: bool) -> None:
         self._since_start.append((data, text))

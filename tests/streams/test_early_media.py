@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from gateway.streams.handshake import MAX_UNREAD_BYTES
 from tests.kit.node import MEDIA, start
 
 EARLY = 60
@@ -26,6 +29,20 @@ async def test_sixty_messages_before_start_reach_the_bot(gateway, static):
     await gateway.a_bot_hears((EARLY - 2) * FRAME)
     assert not gateway.node.rejected["stream", "unknown_carrier"]
     assert not gateway.node.rejected["stream", "early_media"]
+
+
+async def test_padded_media_before_start_are_bounded_in_bytes(gateway):
+    """Their audio is what the serializer bounds; as they came they are kept for bots that read the carrier's wire."""
+    carrier = await gateway.open(await gateway.stream_path())
+    padded = {**numbered(1), "pad": "x" * 60_000}
+    fit = MAX_UNREAD_BYTES // len(json.dumps(padded))
+    for chunk in range(1, fit + 4):
+        carrier.send({**padded, "media": numbered(chunk)["media"]})
+    carrier.send(start())
+    await gateway.started()
+    [session] = gateway.sessions
+    assert session.bridge.counts.dropped["early"] == 3
+    assert sum(map(len, session.stream.early.messages)) <= MAX_UNREAD_BYTES
 
 
 @pytest.mark.parametrize("path", ["/ws/twilio", "/ws"])
