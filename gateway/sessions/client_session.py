@@ -91,6 +91,8 @@ class ClientSession:
         self._ended = asyncio.Event()
         self._reason = EndReason.CALLER_HANGUP
         self._cold = False
+        self._dropped_to_bot = self._dropped_to_client = 0
+        """Messages of audio that a side did not read in time: told when the session ends."""
         self._keepalive: StreamKeepalive | None = None
 
     # Socket callbacks.
@@ -105,7 +107,7 @@ class ClientSession:
         if self._keepalive is not None:
             self._keepalive.heard = self._time()
         if self._link is not None:
-            _pass_on(self._link, data, text, self._limits.link_unsent)
+            self._dropped_to_bot += not _pass_on(self._link, data, text, self._limits.link_unsent)
             return
         self._early.append((data, text))
         self._early_bytes += len(data)
@@ -145,7 +147,7 @@ class ClientSession:
 
     def _from_bot(self, data: bytes, text: bool) -> None:
         if self._client is not None:
-            _pass_on(self._client, data, text, self._limits.stream_unsent)
+            self._dropped_to_client += not _pass_on(self._client, data, text, self._limits.stream_unsent)
 
     # Its task.
 
@@ -261,7 +263,8 @@ class ClientSession:
         now = self._node.unix_time()
         ended = FactEvent(status="ended", end_reason=self._reason, ended=now, ended_streams=1, call_ended=now)
         await self.remember(ended)
-        log.info("client session ended", session=self.id, reason=self._reason)
+        dropped = {"dropped_to_bot": self._dropped_to_bot, "dropped_to_client": self._dropped_to_client}
+        log.info("client session ended", session=self.id, reason=self._reason, **dropped)
         if static:  # nothing tells when its bot has wrapped up
             await asyncio.sleep(self._service.rest)
         fence = self.claim.fence if self.claim is not None else 0  # 0: of a search that was given up
@@ -272,10 +275,12 @@ class ClientSession:
             self._client.close(code, reason)
 
 
-def _pass_on(socket: Socket, data: bytes, text: bool, most: int) -> None:
-    """Pass a message on; one of audio, which is binary, is dropped for who does not read."""
-    if text or socket.unsent <= most:
-        socket.send(_message(data, text))
+def _pass_on(socket: Socket, data: bytes, text: bool, most: int) -> bool:
+    """Pass a message on. False: one of audio, which is binary, is dropped for who does not read."""
+    if not text and socket.unsent > most:
+        return False
+    socket.send(_message(data, text))
+    return True
 
 
 def _message(data: bytes, text: bool) -> str | bytes:

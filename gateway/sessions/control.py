@@ -16,7 +16,7 @@ import structlog
 from gateway.errors import RegistryUnavailable
 from gateway.node.dial_policy import NotDialled
 from gateway.node.node import Node
-from gateway.node.tokens import STATIC_SESSION
+from gateway.node.tokens import STATIC_SESSION, WEBSOCKET
 from gateway.pool.facts import Facts, hung_up
 from gateway.protocol.codes import EndReason
 from gateway.sessions.commands import no_transfer, number_to_dial
@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 
 NOT_ANSWERED = "the call has not been answered yet"
 HAS_ENDED = "the call has ended"
+NO_CARRIER = "this is a client of your own, and no carrier's call: it can only be hung up"
 UNREACHABLE = "the call's stream is not connected at the moment"
 NOT_DONE = "the node that has the call did not answer in time, and nothing was done: try again"
 MAY_BE_DONE = "the node that has the call did not say in time what it did: look at the call before you try again"
@@ -114,6 +115,8 @@ async def transfer(sessions: Sessions, session_id: str, to: str) -> Outcome | No
     facts = await _find(sessions, session_id)
     if facts is None:
         return UnknownSession()
+    if facts.carrier == WEBSOCKET:
+        return NotPossible(NO_CARRIER)
     if refusal := no_transfer(sessions.node, facts):
         return NotPossible(refusal)
     number = number_to_dial(sessions.node, to)
@@ -146,6 +149,8 @@ async def _find(sessions: Sessions, session_id: str) -> Facts | None:
 
 async def _in_stream(sessions: Sessions, facts: Facts, kind: OrderKind, value: str) -> Outcome:
     """Give an order that a call without a stream cannot follow."""
+    if facts.carrier == WEBSOCKET:
+        return NotPossible(NO_CARRIER)
     if sessions.running(facts.session) is None:
         if _has_ended(sessions, facts):
             return NotPossible(HAS_ENDED)

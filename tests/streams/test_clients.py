@@ -10,11 +10,13 @@ from types import SimpleNamespace
 from urllib.parse import parse_qs
 
 import pytest
+from structlog.testing import capture_logs
 
 from gateway.errors import LinkRefused, RegistryUnavailable
 from gateway.pool.registry import Host, Leases
 from gateway.protocol.workers import Worker
 from gateway.serve.drain import Drain
+from gateway.sessions import control
 from gateway.sessions.client_session import MAX_EARLY
 from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
 from tests.api.image import image, serve_by
@@ -148,6 +150,30 @@ async def test_a_session_is_hung_up_as_a_call_is(gateway, worker):
     async with api_of(gateway.sessions) as http:
         assert (await http.post(f"/v1/calls/{session}/hangup")).status_code == 202
     assert await client.until_closed() == 1000
+
+
+async def test_what_is_for_telephones_is_refused_with_the_reason(gateway, worker):
+    _, session = await joined(gateway, worker)
+    refused = control.NotPossible(control.NO_CARRIER)
+    assert await control.transfer(gateway.sessions, session, "+15550123") == refused
+    assert await control.press(gateway.sessions, session, "1") == refused
+    assert await control.pause_recording(gateway.sessions, session, pause=True) == refused
+
+
+async def test_audio_for_a_side_that_does_not_read_is_counted(gateway, worker):
+    client, session = await joined(gateway, worker)
+    live = gateway.sessions.clients[session]
+    await until(lambda: live._link is not None)
+    live._limits = replace(live._limits, link_unsent=-1, stream_unsent=-1)  # as if each had much to read still
+    with capture_logs() as logs:
+        client.send(b"lost")
+        live._from_bot(b"lost", False)
+        await until(lambda: live._dropped_to_bot)
+        client.socket.close()
+        await until(lambda: not gateway.sessions.clients)
+        await until(lambda: [line for line in logs if line["event"] == "client session ended"])
+    [line] = [line for line in logs if line["event"] == "client session ended"]
+    assert (line["dropped_to_bot"], line["dropped_to_client"]) == (1, 1)
 
 
 async def test_a_drain_waits_for_clients_and_ends_them_at_its_deadline(gateway, worker):
