@@ -44,4 +44,4 @@ class CallLimits:
     """While draining, new calls are still taken for so long, where there are other nodes: several checks of a balancer,
     which prefers the node that empties until it has noticed."""
     streams: int = 2000
-    """WebSockets of carriers at once, in this process."""
+    """WebSockets of carriers and of clients (`/ws-client`) at once, in this process."""

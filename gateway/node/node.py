@@ -101,7 +101,7 @@ class Node:
     http_client: HttpClient = field(default_factory=HttpClient)
     worker_http: WorkerHttp = field(default_factory=WorkerHttp)
     streams: int = 0
-    """Carriers' WebSockets that are open."""
+    """WebSockets of carriers and of clients (`/ws-client`) that are open."""
     draining: bool = False
     """/readyz and /lbz say so; the balancer looks now and then, and calls come until it has."""
     refusing: bool = False

@@ -1,7 +1,8 @@
 """Session ids and stream tokens: both are HMACs under the one secret, so that any node can make and check them.
 
-A token is short (Exotel allows 600 characters of URL), holds no secret of the caller's, and says everything that is
-needed to admit its stream while the registry is away. That it is used only once is the registry's affair.
+A token is short (Exotel allows 600 characters of URL), holds no secret of the caller's, and says which session, service
+and attempt its stream is of. Whether it was used before is the registry's to say: while that is away no stream is
+admitted, see `streams.admission.admit`.
 """
 
 from __future__ import annotations

@@ -112,10 +112,10 @@ class SessionRecording:
     def begin(self, now: float, *, goes_on: bool) -> None:
         """Record from now on, unless that has begun.
 
-        A call that was paused on another node, by an operator or a bot, stays paused. What its bot has said last may be
-        on its way: it is paused until the bot has been here for a moment, which says so again.
+        A call that was paused before, by an operator or a bot, stays paused. What its bot has said last on another node
+        may be on its way: it is paused until the bot has been here for a moment, which says so again.
 
-        goes_on: another node has had the call.
+        goes_on: the call has had a stream before this session, here or on another node.
         """
         service, bridge = self._service, self._bridge
         if not service.recordings or isinstance(bridge, Relay) or self._written is not None:

@@ -27,8 +27,8 @@ LOOK_LATE = 0.25
 
 OnClaim = Callable[[Claim | None], None]
 """Told of each claim as soon as there is one, so that it is renewed and released even if its worker is unreachable; and
-again when its worker has started. None: the last claim is gone and the session is queued; it must not be renewed, as
-the answer would be that another node has it.
+again when its worker has started. None: the last claim is gone, and the session is queued or the search given up; the
+claim must not be renewed, as the answer would be that another node has it.
 """
 
 

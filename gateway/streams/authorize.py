@@ -42,7 +42,8 @@ class UpgradeAuthorizer:
     """Decides on every upgrade.
 
     worker_keys: of worker hosts elsewhere. local_keys: of those that this gateway starts itself.
-    prefix: of `public_url`'s own path. dev: every upgrade is believed.
+    prefix: of `public_url`'s own path.
+    dev: `/ws` needs no key and a client no token. Signatures are the carriers' to waive.
     """
 
     sessions: Sessions
