@@ -118,8 +118,12 @@ class StaticWorkers:
 
     async def _ask(self) -> None:
         while True:
-            for n in self._schedule.due(self._time()):
-                self._probes[n].ask()
+            try:
+                for n in self._schedule.due(self._time()):
+                    self._probes[n].ask()
+            except Exception:  # else all of them would be beaten for ever as they were
+                words = "static workers not asked: a bug; the next round may go better"
+                log.exception(words, service=self._host.service)
             await asyncio.sleep(max(BATCH_WINDOW, min(self._schedule.next - self._time(), self._node.leases.beat)))
 
     def _answered(self, n: int, status: int | None) -> None:

@@ -53,7 +53,10 @@ def prepared_token(carrier: str, service: str, expires: float) -> StreamToken:
 
 
 class Signer:
-    """Makes and checks ids and tokens. keys: the first signs, all verify (rotation)."""
+    """Makes and checks ids and tokens. keys: the first signs, all verify (rotation).
+
+    Session ids are made with the first, so a static call that runs while that is changed is not found by its id.
+    """
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         if not keys or not all(keys):

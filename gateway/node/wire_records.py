@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 MAX_LINES = 60_000
 """Of one call: ten minutes of both directions, about 20 MB in memory."""
 MAX_CALLS = 10
-"""At once, in this process. Further calls are not recorded."""
+"""At once, in this process. A further call takes the place of one without a stream, or is not recorded."""
 MAX_FORGOTTEN = 100_000
 """Sessions to remember as forgotten, about 10 MB. Of more the oldest go: their calls are over."""
 ENDING = ".jsonl"

@@ -21,8 +21,8 @@ from gateway.protocol.codes import EndReason
 log = structlog.get_logger(__name__)
 
 PAUSES = (1.0, 2.0, 9.0)
-"""Multiples of `terminal_status` from the stream's end to the first question, and between two: a carrier's API may say
-for a moment that an ended call goes on, and a transferred one does."""
+"""Pauses before each question, in multiples of `terminal_status`; the first is from the stream's end. It is asked more
+than once, as a carrier's API may say for a moment that an ended call goes on, and a transferred one does."""
 
 
 async def ask_state(node: Node, carrier: str, account: str, call_id: str) -> CallState | None:

@@ -17,7 +17,7 @@ class CallFacts(Protocol):
 
 
 class BotNews:
-    """Choose what each of a session's bots is told. bots: how many it has had on other nodes."""
+    """Choose what each of a session's bots is told. bots: how many the call has had before."""
 
     def __init__(self, session: CallFacts, limit: DurationLimit, bots: int) -> None:
         self._session = session

@@ -129,7 +129,7 @@ class ClientSession:
         self.end(EndReason.DRAINED)
 
     def superseded(self) -> None:
-        """End it: its worker is another session's."""
+        """End it: a newer claim has its session."""
         self.end(EndReason.WORKER_LOST)
 
     @property

@@ -1,4 +1,4 @@
-"""What a bot or an operator wants done with a call, and cannot be done in its stream: by a continuation.
+"""Do by a continuation what a bot or an operator wants of a call and its stream has no message for.
 
 A continuation is kept before the stream is closed, so that whichever node the carrier comes to then knows what is next.
 """

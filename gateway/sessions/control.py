@@ -3,7 +3,8 @@
 A session that runs here takes it as an order (`orders`). It may run on another node, which is asked by its mailbox. A
 call that has no stream, because it rings or its node is dead, is hung up by the carrier's REST API.
 
-A call that a REST request of the user's own has moved has a session that ended: nothing is asked of the carrier then.
+If a REST request of the user's own has moved the call away, its session has ended. There is nothing to hang up then,
+and the carrier is not asked.
 """
 
 from __future__ import annotations

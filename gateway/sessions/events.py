@@ -51,7 +51,7 @@ class EndSession:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """Another node serves the call now: the session ends here, and nothing of the call does."""
+    """Another node serves the call now: the session ends here, and the call goes on there."""
 
 
 @dataclass(frozen=True, slots=True)

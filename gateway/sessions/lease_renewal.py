@@ -43,7 +43,7 @@ async def renew_claims(sessions: Sessions) -> None:
 
 async def _renew(sessions: Sessions) -> None:
     registry = sessions.node.registry
-    # Of a session that a newer one of its id has replaced, the newer one's claim: it comes later.
+    # Where two sessions have one id, the newer comes later in `sessions`, so that its fence is the one kept.
     renewing = {session.id: (session, session.claim.fence) for session in sessions if session.claim is not None}
     if not renewing:
         return

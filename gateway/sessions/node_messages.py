@@ -127,11 +127,19 @@ async def read_mailbox(sessions: Sessions) -> None:
         try:
             for text in await node.registry.receive(node.id):  # without sessions too: who asks takes silence for death
                 if (message := decode(text)) is not None:
-                    _handle(sessions, message)
+                    _handle_each(sessions, message)
         except RegistryUnavailable:
             await asyncio.sleep(RETRY_AFTER)
         except Exception:
             log.exception("the mailbox was not read: a bug; the next round may go better")
+
+
+def _handle_each(sessions: Sessions, message: NodeMessage) -> None:
+    """Do what a message says. A bug in one must not lose those that came with it."""
+    try:
+        _handle(sessions, message)
+    except Exception:
+        log.exception("a message was not handled: a bug", kind=message.kind, session=message.session)
 
 
 def _handle(sessions: Sessions, message: NodeMessage) -> None:
@@ -155,7 +163,7 @@ async def _answer(sessions: Sessions, question: NodeMessage) -> None:
         heard = session is not None and await is_heard(session)
         await registry.send(question.value, HEARD if heard else SILENT)
     except RegistryUnavailable:
-        pass  # the asking node waits no longer than ANSWER_WITHIN
+        pass  # the asking node gives up by itself
 
 
 async def _obey(sessions: Sessions, message: NodeMessage, kind: OrderKind) -> None:

@@ -31,7 +31,8 @@ async def open_link(
 ) -> Socket:
     """Open a link to the claim's worker. Raises LinkError.
 
-    header: makes `pcm.CALL_HEADER`, for a relayed worker of a host: others are told of the call in `start`, or not.
+    header: makes `pcm.CALL_HEADER`, for a relayed worker of a host. One of pcm is told in `start`; a static one knows
+    no such header.
     """
     assert claim.worker is not None
     headers = {pcm.SESSION_HEADER: claim.session, pcm.FENCE_HEADER: str(claim.fence)}

@@ -63,7 +63,7 @@ class Session:
     """See the module's docstring.
 
     claim: confirmed; None for a caller on hold.
-    facts: what was known when the stream started.
+    facts: what is known of the call. Grows: see `remember` and `learn`.
     preopened: links that were opened at webhooks.
     """
 

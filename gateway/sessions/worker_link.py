@@ -2,8 +2,9 @@
 
     state      | what the task does                                  | next
     -----------+-----------------------------------------------------+-----------------------------------------------
-    SEARCHING  | acquire_worker: a claim, and an open link to it     | ATTACHED; or the session ends: no worker, or
-               |                                                     | another node has the call
+    SEARCHING  | acquire_worker: a claim, and an open link to it     | ATTACHED; or the session ends: no worker,
+               |                                                     | another node has the call, or its bot's protocol
+               |                                                     | cannot carry the stream's codec
     ATTACHED   | waits until the link closes; audio goes by without  | FINISHED: the bot is done (`bot_end`); the call
                |                                                     | ends: superseded (4001), or too many starts;
                |                                                     | SEARCHING: the worker is lost

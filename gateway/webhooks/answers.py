@@ -36,7 +36,7 @@ def webhook_url(node: Node, visit: VerifiedWebhook, route: str, said: OwnParamet
 def stream_answer(node: Node, visit: VerifiedWebhook, service: Service, claim: Claim, facts: Facts) -> StreamAnswer:
     """Ask for the stream of this claim.
 
-    A pure function of the claim and the request: no clock, its expiry is the token's.
+    A pure function of the claim, the request and the facts: no clock, its expiry is the token's.
     """
     token = StreamToken(claim.session, visit.carrier.name, service.host, claim.attempt, claim.expires)
     return _answer(node, visit, service, token, facts)

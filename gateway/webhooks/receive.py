@@ -1,5 +1,6 @@
-"""Receive every webhook: verify it, read it once, refuse repeated nonces. What is left is a `VerifiedWebhook`.
+"""Receive every webhook: verify it, read it once, and refuse repeated nonces but for a carrier's own retry.
 
+What is left is a `VerifiedWebhook`.
 Signatures without a nonce do not expire: a route that starts or goes on with a call must refuse what `is_replay`.
 """
 

@@ -8,7 +8,7 @@ The first line that applies:
     any               | the registry does not answer                       | `when_down`, after `outage_grace`
     any               | the registry has lost the call, attached before    | hang up: else nothing would end a loop
     a forward         |                                                    | hang up
-    a dial            | it was answered                                    | hang up
+    a dial            | it was answered, or the carrier does not say       | hang up
     any               | the session's stream runs, here or elsewhere       | pause: it repeats itself
     a dial, keys      | that is still the continuation                     | attach again: the bot goes on
     any               | the call is over, and no dial is next              | hang up

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from gateway.node.probe import Probe
 from gateway.node.static_workers import probe_static_workers, static_host
 from gateway.pool.registry import Claim, Leases, Stale
 from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
@@ -161,6 +162,27 @@ async def test_static_workers_are_looked_after_on_after_a_bug_in_one_round(gatew
             keeper.cancel()
             await gateway.node.http_client.close()
     assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [True, True]
+
+
+async def test_static_workers_are_asked_on_after_a_bug_in_one_round(gateway, worker, monkeypatch):
+    gateway.node.leases = Leases().scaled(0.02)
+    ask, left = Probe.ask, [1]
+
+    def failing(probe):
+        if left:
+            left.pop()
+            raise ZeroDivisionError("a bug")
+        ask(probe)
+
+    monkeypatch.setattr(Probe, "ask", failing)
+    host = static_host("static.acme", "relay", [f"ws://127.0.0.1:{worker['port']}/ws"], "")
+    with capture_logs() as logs:
+        keeper = gateway.node.spawn(probe_static_workers(gateway.node, host), "keep")
+        try:
+            await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
+        finally:
+            keeper.cancel()
+    assert [line["exc_info"] for line in logs if line["log_level"] == "error"] == [True]
 
 
 @pytest.mark.parametrize("loop", ["renew", "tell", "keep"])
