@@ -53,10 +53,7 @@ def prepared_token(carrier: str, service: str, expires: float) -> StreamToken:
 
 
 class Signer:
-    """Makes and checks ids and tokens. keys: the first signs, all verify (rotation).
-
-    Session ids are made with the first, so a static call that runs while that is changed is not found by its id.
-    """
+    """Makes and checks ids and tokens. keys: the first signs, all verify (rotation)."""
 
     def __init__(self, keys: tuple[bytes, ...]) -> None:
         if not keys or not all(keys):
@@ -78,6 +75,10 @@ class Signer:
         upgrade's signature, "" where a key opened the stream, so that no key reaches a signed stream's session either.
         """
         return _static_id(self._keys[0], carrier, account, call_id)
+
+    def static_session_ids(self, carrier: str, account: str, call_id: str) -> tuple[str, ...]:
+        """The same under each key that is still valid: of a stream that runs since before a rotation, too."""
+        return tuple(_static_id(key, carrier, account, call_id) for key in self._keys)
 
     def owns(self, session: str, carrier: str, account: str, call_id: str) -> bool:
         """Whether this is a session of that call, under any key that is still valid."""

@@ -179,8 +179,8 @@ async def find_static(node: Node, visit: VerifiedWebhook, until: float = 0.0) ->
 
 async def _find_static(node: Node, visit: VerifiedWebhook) -> VerifiedWebhook:
     name, call_id = visit.carrier.name, visit.webhook.call_id
-    for account in dict.fromkeys((visit.account, "")):  # the upgrade was signed, or opened by a key
-        session = node.signer.static_session_id(name, account, call_id)
+    accounts = dict.fromkeys((visit.account, ""))  # the upgrade was signed, or opened by a key
+    for session in (one for account in accounts for one in node.signer.static_session_ids(name, account, call_id)):
         try:
             facts = await node.registry.find(session)
         except RegistryUnavailable:

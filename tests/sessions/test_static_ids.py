@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from gateway.node.tokens import Signer
+from gateway.sessions.control import is_verified
 from gateway.sessions.facts_sync import as_event
 from tests.kit.node import start
 from tests.kit.waiting import until
@@ -49,3 +53,20 @@ async def test_no_rest_request_hangs_up_a_call_that_only_a_key_named(gateway, mo
     bot.say(type="hangup", reason="done")
     assert await carrier.until_closed() == 1000
     assert asked == []
+
+
+async def test_a_static_call_that_runs_while_the_secret_is_rotated_is_found(gateway):
+    """Its session's id was made under the secret that was the first then."""
+    before = gateway.node.signer
+    carrier = await gateway.open("/ws/twilio")
+    carrier.send(start("CA1"))
+    await gateway.started()
+    [session] = gateway.sessions
+    signed = replace(session.facts, account="AC1", session=before.static_session_id("twilio", "AC1", "CA1"))
+    gateway.node.signer = Signer((b"the next secret", b"a secret of the tests"))
+    assert is_verified(gateway.node, signed) and not is_verified(gateway.node, session.facts)
+    await gateway.http.post(
+        "/webhooks/twilio/status", data={"CallSid": "CA1", "AccountSid": "AC1", "CallStatus": "completed"}
+    )
+    await until(lambda: session.ended)
+    await until(lambda: not gateway.sessions)
