@@ -67,10 +67,10 @@ async def _end_if_superseded(node: Node, session: Session | ClientSession, fence
 def _goes_by(session: Session | ClientSession, fence: int) -> bool:
     """True if the session goes by the claim of this fence.
 
-    One that searches has given it up; its next claim tells whether another node has the call.
+    One without a worker has given it up; its next claim tells whether another node has the call.
     """
-    searching = session.worker.searching if isinstance(session, Session) else session.searching
-    return session.claim is not None and session.claim.fence == fence and not searching
+    given_up = session.worker.without_worker if isinstance(session, Session) else session.searching
+    return session.claim is not None and session.claim.fence == fence and not given_up
 
 
 async def resend_after_registry_loss(sessions: Sessions) -> None:

@@ -116,13 +116,13 @@ class WorkerLink:
         )
 
     @property
-    def searching(self) -> bool:
+    def without_worker(self) -> bool:
         """True while a worker is looked for, and after a search that found none."""
         return self._task is not None and self.state is State.SEARCHING
 
     def use_claim(self, claim: Claim | None) -> None:
         """Go on with a new stream's claim. None: it brought none, and what there is, or is looked for, goes on."""
-        if claim is None and self.searching:
+        if claim is None and self.without_worker:
             return
         bridge, present = self._session.current.bridge, self.claim.worker_id if self.claim is not None else ""
         if self.link is not None and claim is not None and claim.worker_id != present:
