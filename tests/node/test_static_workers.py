@@ -11,6 +11,7 @@ from gateway.node.probe import Probe
 from gateway.node.static_workers import StaticWorkers, slot_names, static_host
 from gateway.pool.registry import Leases
 from gateway.protocol.workers import Worker
+from tests.kit.listening import stop_listening
 from tests.kit.waiting import until
 
 SERVICE = "static.acme"
@@ -47,7 +48,7 @@ async def page():
     server = await asyncio.get_running_loop().create_server(lambda: Page(made), "127.0.0.1", 0)
     made.url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/ws"
     yield made
-    server.close()
+    await stop_listening(server)
 
 
 class Asked:

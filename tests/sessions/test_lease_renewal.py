@@ -14,6 +14,7 @@ from gateway.pool.registry import Claim, Leases, Stale
 from gateway.sessions.lease_renewal import renew_claims, resend_after_registry_loss
 from gateway.sockets import Refusal, server_protocol
 from tests.kit.dribble import dribbling
+from tests.kit.listening import stop_listening
 from tests.kit.node import PATIENCE
 from tests.kit.waiting import until
 
@@ -27,7 +28,7 @@ async def worker():
     answers["port"] = server.sockets[0].getsockname()[1]
     answers["server"] = server
     yield answers
-    server.close()
+    await stop_listening(server)
 
 
 async def slots_until(gateway, service: str, wanted) -> None:
@@ -47,7 +48,7 @@ async def test_a_static_worker_is_offered_while_it_says_that_it_is_ready(gateway
         await slots_until(gateway, "static.acme", lambda s: s.ready == 0 and s.busy == 1)
         worker["status"] = 404  # a bot that has no such page, but is there
         await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
-        worker["server"].close()
+        await stop_listening(worker["server"])
         await slots_until(gateway, "static.acme", lambda s: s.ready == 0)
     finally:
         keeper.cancel()
@@ -62,7 +63,7 @@ async def test_a_running_call_on_a_static_worker_survives_a_probe_that_fails(gat
         await slots_until(gateway, "static.acme", lambda s: s.ready == 1)
         registry = gateway.memory
         claim = await registry.confirm("s1", (await registry.claim("static.acme", "s1")).attempt)
-        worker["server"].close()
+        await stop_listening(worker["server"])
         await slots_until(gateway, "static.acme", lambda s: s.ready == 0)
         assert isinstance(await registry.get_claim("s1", claim.fence), Claim)
     finally:
