@@ -34,7 +34,7 @@ demo: $(STAMP)  ## call a local gateway as all four carriers and print the table
 	@$(BIN)/gateway demo
 
 test: $(STAMP)  ## the tests; they need redis-server
-	@$(BIN)/python -m pytest --numprocesses 5 --dist worksteal
+	@$(BIN)/python -m pytest --numprocesses 6 --dist worksteal
 
 cluster-test: $(STAMP)  ## the tests that need HAProxy or PostgreSQL too: nodes that die under calls, behind a balancer
 	@command -v haproxy >/dev/null || { echo "HAProxy is missing: apt-get install haproxy"; exit 2; }
