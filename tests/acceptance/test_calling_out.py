@@ -14,6 +14,8 @@ from tests.kit.waiting import wait_for
 
 from .program import Gateway, Program, free_port, run
 
+ANY_OPS_PORT = {"GATEWAY_SERVER__OPS_BIND": "127.0.0.1:0"}
+"""The default one may be a gateway's of another test."""
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
@@ -35,7 +37,7 @@ def test_the_readme_leads_to_a_call_that_is_heard(tmp_path: Path, monkeypatch: p
         settings = tmp_path / "dialout.toml"
         wait_for(settings.exists)
         assert stat.S_IMODE(settings.stat().st_mode) == 0o600
-        with Gateway(*serve[1:], "--port", "0") as gateway:
+        with Gateway(*serve[1:], "--port", "0", env=ANY_OPS_PORT) as gateway:
             done = run(*dial, "--url", gateway.url)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "answered" in done.stdout and "ended" in done.stdout
@@ -54,7 +56,8 @@ def test_a_bot_is_told_first_that_its_call_rang_and_was_answered(
     dial[1] = "+15550000104"
     with Program(*simulate, "--port", str(free_port())):
         wait_for((tmp_path / "dialout.toml").exists)
-        with Gateway(*["echo.py" if word == "bot.py" else word for word in serve[1:]], "--port", "0") as gateway:
+        arguments = ["echo.py" if word == "bot.py" else word for word in serve[1:]]
+        with Gateway(*arguments, "--port", "0", env=ANY_OPS_PORT) as gateway:
             run(*dial, "--url", gateway.url)
             wait_for(lambda: [note for note in notes_of(bot) if note["what"] == "end"])
     told = [(note["what"], note.get("status")) for note in notes_of(bot)]
